@@ -1,0 +1,50 @@
+"""The errors a user may meet, each with the exit code of the command that meets it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+OK, INTERNAL, BAD_INPUT, FAILED_JOBS, DAMAGED, IO_FAULT = 0, 1, 2, 3, 4, 5
+
+
+class TasBenchError(Exception):
+    """An error told in one line: what was wrong, where, what to do."""
+
+    exit_code = INTERNAL
+
+
+class InputError(TasBenchError):
+    """What the user asked for cannot be done; found before any compute is spent."""
+
+    exit_code = BAD_INPUT
+
+
+class StoreDamagedError(TasBenchError):
+    """A committed row cannot be read back."""
+
+    exit_code = DAMAGED
+
+
+class StoreIOError(TasBenchError):
+    """The file system refused a read or a write."""
+
+    exit_code = IO_FAULT
+
+
+class PlanFailedError(TasBenchError):
+    """A method cannot go on (all its candidates failed, say); the sweep's other plans do."""
+
+    exit_code = FAILED_JOBS
+
+
+class DivergedError(TasBenchError):
+    """A loss became NaN or infinite."""
+
+
+def unknown(what: str, name: str, known: Iterable[str]) -> InputError:
+    """An `InputError` for a name that is not among `known`, with the near miss suggested."""
+    known = sorted(known)
+    near = difflib.get_close_matches(name.lower(), [k.lower() for k in known], n=1, cutoff=0.5)
+    hint = next((f"; did you mean '{k}'?" for k in known if [k.lower()] == near), "")
+    return InputError(f"unknown {what} '{name}'{hint} (known: {', '.join(known)})")

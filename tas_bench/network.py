@@ -1,0 +1,104 @@
+"""The deployed network of any size: plain modules, no masks, no supernet code.
+
+Shortcuts follow the released deployment code (`algorithms.md` 1.3, rows 10 and 11): where the stride is 2, an
+average pooling and a 1 x 1 convolution without batch norm; where only widths differ, a 1 x 1 convolution.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tas_bench.backbones.backbone import CIFAR, Backbone, ImageShape
+from tas_bench.space import Size
+
+
+class ConvNorm(nn.Sequential):
+    """Convolution without bias, then batch norm (or none)."""
+
+    def __init__(self, c_in: int, c_out: int, kernel: int, stride: int, norm: bool = True) -> None:
+        conv = nn.Conv2d(c_in, c_out, kernel, stride, padding=kernel // 2, bias=False)
+        super().__init__(conv, nn.BatchNorm2d(c_out) if norm else nn.Identity())
+
+
+class Shortcut(nn.Sequential):
+    """1 x 1 convolution, behind an average pooling where the stride is 2."""
+
+    def __init__(self, c_in: int, c_out: int, stride: int, norm: bool) -> None:
+        pool = nn.AvgPool2d(stride, stride) if stride > 1 else nn.Identity()
+        super().__init__(pool, ConvNorm(c_in, c_out, kernel=1, stride=1, norm=norm))
+
+
+class Block(nn.Module):
+    """A residual block: convolutions with ReLU between, plus the shortcut, then ReLU."""
+
+    def __init__(self, convs: list[ConvNorm], shortcut: nn.Module) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList(convs)
+        self.shortcut = shortcut
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C_in, H, W) to (B, C_out, H / stride, W / stride)."""
+        out = x
+        for conv in self.convs[:-1]:
+            out = F.relu(conv(out))
+        return F.relu(self.convs[-1](out) + self.shortcut(x))
+
+
+class Network(nn.Module):
+    """A backbone at one size, from images to logits."""
+
+    def __init__(self, backbone: Backbone, size: Size, classes: int, image: ImageShape = CIFAR) -> None:
+        """Build it.
+
+        Raises:
+            InputError: the size does not fit the backbone.
+        """
+        super().__init__()
+        backbone.check(size)
+        channels = size.widths[0]
+        self.stem = ConvNorm(image.channels, channels, kernel=3, stride=1)
+        self.stages = nn.ModuleList()
+        for s, depth in enumerate(size.depths):
+            blocks = nn.Sequential()
+            for b in range(depth):
+                block, channels = _block(backbone, size, s, b, channels)
+                blocks.append(block)
+            self.stages.append(blocks)
+        self.classifier = nn.Linear(channels, classes)
+        _initialise(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images (B, C, H, W) to logits (B, classes)."""
+        x = F.relu(self.stem(x))
+        for stage in self.stages:
+            x = stage(x)
+        return self.classifier(x.mean(dim=(2, 3)))
+
+
+def _block(backbone: Backbone, size: Size, stage: int, block: int, c_in: int) -> tuple[Block, int]:
+    """One block, and the number of channels it puts out."""
+    parts, channels = [], c_in
+    for p in range(len(backbone.block)):
+        i = backbone.conv_index(stage, block, p)
+        conv = backbone.convs[i]
+        parts.append(ConvNorm(channels, size.widths[i], conv.kernel, conv.stride))
+        channels = size.widths[i]
+    stride = backbone.stages[stage].stride if block == 0 else 1
+    if stride > 1:
+        shortcut: nn.Module = Shortcut(c_in, channels, stride, norm=False)
+    elif backbone.joins_unequal(stage, block) or c_in != channels:
+        shortcut = Shortcut(c_in, channels, stride, norm=backbone.mismatch_norm)
+    else:
+        shortcut = nn.Identity()
+    return Block(parts, shortcut), channels
+
+
+def _initialise(network: nn.Module) -> None:
+    """He initialisation by fan-out for convolutions, a small normal for the classifier."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        elif isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, 0, 0.01)
+            nn.init.zeros_(module.bias)

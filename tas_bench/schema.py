@@ -1,0 +1,78 @@
+"""The columns of the store's tables, with their types and what they mean. `results/README.md` shows them."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+SCHEMA_VERSION = 1
+
+_ROW_COLUMNS: list[tuple[str, pa.DataType, str]] = [
+    ("job_id", pa.string(), "hash of everything that decides the outcome; one row per job"),
+    ("status", pa.string(), "ok, failed, oom, timeout, diverged or invalid"),
+    ("attempts", pa.int32(), "how often the job was started until it ended"),
+    ("error", pa.string(), "one line, for jobs that are not ok"),
+    ("sweep", pa.string(), "the sweep that asked for it first"),
+    ("kind", pa.string(), "teacher, search, candidate or final"),
+    ("method", pa.string(), "the method that asked for it first; see the table `uses` for all"),
+    ("transfer", pa.string(), "scratch, init or kd, for trainings"),
+    ("dataset", pa.string(), "digits, cifar10 or cifar100"),
+    ("train_subset", pa.int64(), "images of the stratified training subset; null for all"),
+    ("split", pa.string(), "search (the training set's two halves) or full (training set, test set)"),
+    ("backbone", pa.string(), "the unpruned network"),
+    ("seed", pa.int64(), "seed of the job"),
+    ("widths", pa.list_(pa.int32()), "output channels of every convolution, stem first"),
+    ("depths", pa.list_(pa.int32()), "blocks kept per stage"),
+    ("macs", pa.int64(), "multiply-accumulates of the deployed size, one image"),
+    ("params", pa.int64(), "trainable parameters of the deployed size"),
+    ("budget", pa.float64(), "the target R in macs; null for the teacher"),
+    ("train_accuracy", pa.float64(), "last epoch, augmented images, running average"),
+    ("val_accuracy", pa.float64(), "last epoch, validation half"),
+    ("best_val_accuracy", pa.float64(), "best epoch by validation"),
+    ("best_epoch", pa.int32(), "that epoch, from 1"),
+    ("test_accuracy", pa.float64(), "last epoch; finals and teachers only"),
+    ("epochs", pa.int32(), "epochs trained"),
+    ("images", pa.int64(), "training images seen, forward"),
+    ("train_macs", pa.int64(), "multiply-accumulates of all training steps, a backward counted as two forwards"),
+    ("seconds_startup", pa.float64(), "loading data, building networks"),
+    ("seconds_train", pa.float64(), "training steps"),
+    ("seconds_eval", pa.float64(), "evaluation"),
+    ("device_seconds", pa.float64(), "wall seconds x CPU cores (or GPUs) held"),
+    ("peak_memory", pa.int64(), "bytes: of the process on CPU, of the allocator on GPU"),
+    ("device", pa.string(), "processor or GPU name"),
+    ("precision", pa.string(), "float32 or bfloat16 autocast"),
+    ("derived", pa.string(), "searches: argmax, or in-band where the argmax missed the band"),
+    ("argmax_macs", pa.int64(), "searches: macs of the argmax size"),
+    ("discrepancy", pa.float64(), "searches: mean gap between the two most probable candidates"),
+    ("arch_lr", pa.float64(), "searches: learning rate of the architecture parameters, as scaled"),
+    ("warning", pa.string(), "one line a reader should know"),
+    ("versions", pa.string(), "JSON: python, tas_bench, torch, ray ..."),
+    ("commit", pa.string(), "git commit of the code, where known"),
+    ("started", pa.timestamp("us", tz="UTC"), "start of the last attempt"),
+    ("ended", pa.timestamp("us", tz="UTC"), "end of the last attempt"),
+    ("job", pa.string(), "the job itself, canonical JSON"),
+]
+
+_USE_COLUMNS: list[tuple[str, pa.DataType, str]] = [
+    ("job_id", pa.string(), "the job"),
+    ("sweep", pa.string(), "the sweep"),
+    ("plan", pa.string(), "the plan that asked for it"),
+    ("method", pa.string(), "its method; 'teacher' for the teacher's plan"),
+    ("seed", pa.int64(), "its seed"),
+    ("kind", pa.string(), "teacher, search, candidate or final"),
+    ("transfer", pa.string(), "scratch, init or kd, for trainings"),
+]
+
+
+def _schema(table: str, columns: list[tuple[str, pa.DataType, str]]) -> pa.Schema:
+    fields = [pa.field(name, kind, metadata={"doc": doc}) for name, kind, doc in columns]
+    return pa.schema(fields, metadata={"table": table, "schema_version": str(SCHEMA_VERSION)})
+
+
+ROWS = _schema("rows", _ROW_COLUMNS)
+"""One row per job that ended, never edited."""
+
+USES = _schema("uses", _USE_COLUMNS)
+"""Which plan asked for which job: two methods that find the same size share one row."""
+
+CURVE_KEYS = pa.schema([pa.field("job_id", pa.string()), pa.field("epoch", pa.int32())])
+"""Key columns of the learning curves; the measures beside them are float64."""
