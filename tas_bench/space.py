@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -94,12 +95,10 @@ class SizeSpace:
         most = int(self.counts.max())
         return np.array([row + row[-1:] * (most - len(row)) for row in self.rows])
 
-    def __len__(self) -> int:
-        """The number of sizes in the space."""
-        total = 1
-        for row in self.rows:
-            total *= len(row)
-        return total
+    @property
+    def cardinality(self) -> int:
+        """The number of sizes in the space (8^31 x 3^3 for ResNet-32: too many for `len`)."""
+        return math.prod(len(row) for row in self.rows)
 
     def __contains__(self, size: Size) -> bool:
         values = size.widths + size.depths

@@ -1,0 +1,1 @@
+"""Sweeps, one per file: a literal `SWEEP`, its docstring naming the table or figure it feeds."""

@@ -1,0 +1,174 @@
+"""Meeting a budget, the same way for every method: sizes whose deployed macs lie in a band.
+
+Three tools over a `Band`: uniform draws, the most probable size under given logits (used to derive a search's
+result and to repair an optimiser's proposal), and a check that the band can be met at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tas_bench.costs.layer import Layer
+from tas_bench.costs.macs import MACS
+from tas_bench.errors import InputError
+from tas_bench.space import IntArray, Size, SizeSpace
+
+ENUMERABLE = 50_000
+"""Spaces up to this many sizes are searched exhaustively."""
+
+REJECTION_DRAWS = 200_000
+"""Uniform draws tried before in-band sizes are sampled by a random walk."""
+
+WALK_SWEEPS = 60
+"""Gibbs sweeps between the start of the walk and its sample."""
+
+
+@dataclass(frozen=True)
+class Band:
+    """The sizes of `space` with deployed macs in [low, high]."""
+
+    layers: tuple[Layer, ...]
+    space: SizeSpace
+    low: float
+    high: float
+
+    def macs(self, indices: IntArray) -> IntArray:
+        """Macs (N,) of sizes given as candidate indices (N, rows)."""
+        return MACS.many(self.layers, *self.space.values(indices))
+
+    def holds(self, macs: IntArray) -> NDArray[np.bool_]:
+        """Which of these macs meet the budget."""
+        return (self.low <= macs) & (macs <= self.high)
+
+    def check(self) -> None:
+        """Refuse a band that no size of the space meets.
+
+        Raises:
+            InputError: says which range can be met.
+        """
+        rows = len(self.space.rows)
+        ends = np.stack([np.zeros(rows, np.int64), self.space.counts - 1])
+        least, most = (int(m) for m in self.macs(ends))
+        wanted = f"no size has {self.low / 1e6:.3f} M to {self.high / 1e6:.3f} M macs"
+        if self.low > most or self.high < least:
+            raise InputError(f"{wanted}; this space reaches {least / 1e6:.3f} M to {most / 1e6:.3f} M: change keep")
+        try:
+            most_probable(np.zeros(self.space.padded.shape), self)
+        except InputError as error:
+            raise InputError(f"{wanted} although the space spans them: widen t") from error
+
+    def sample(self, rng: np.random.Generator, n: int) -> list[Size]:
+        """Draw n in-band sizes: exactly uniform by rejection, or by a Gibbs walk where that hits too rarely."""
+        kept: list[IntArray] = []
+        for _ in range(REJECTION_DRAWS // 10_000):
+            draws = self.space.sample_indices(rng, 10_000)
+            kept.extend(draws[self.holds(self.macs(draws))])
+            if len(kept) >= n:
+                return [self.space.size(k) for k in kept[:n]]
+        return [self.space.size(row) for row in self._walk(rng, n)]
+
+    def _walk(self, rng: np.random.Generator, n: int) -> IntArray:
+        """Gibbs sampling of the uniform distribution over the band, n chains side by side."""
+        shape = self.space.padded.shape
+        chains = np.stack([most_probable(rng.normal(size=shape), self) for _ in range(n)])
+        for _ in range(WALK_SWEEPS):
+            for row in rng.permutation(len(self.space.rows)):
+                chains = self._redraw(chains, int(row), rng)
+        return chains
+
+    def _redraw(self, chains: IntArray, row: int, rng: np.random.Generator) -> IntArray:
+        """Draw one row anew in every chain, uniformly among its in-band candidates."""
+        count = int(self.space.counts[row])
+        options = np.repeat(chains[:, None], count, axis=1)
+        options[:, :, row] = np.arange(count)
+        allowed = self.holds(self.macs(options.reshape(-1, chains.shape[1]))).reshape(-1, count)
+        picks = np.argmax(allowed * rng.random(allowed.shape), axis=1)
+        return options[np.arange(len(chains)), picks]
+
+
+def most_probable(logits: NDArray[np.float64], band: Band) -> IntArray:
+    """The in-band size with the highest sum of logits, as candidate indices (rows,).
+
+    Exact where the space has at most `ENUMERABLE` sizes. Elsewhere: from the argmax, the changes that cost the
+    least logit per mac until the band is met, then exchanges of one or two rows while they gain.
+
+    Args:
+        logits: (rows, most candidates), log-probabilities or any other score; entries past a row's candidates
+            are ignored.
+
+    Raises:
+        InputError: no in-band size was found.
+    """
+    scores = np.where(np.arange(logits.shape[1]) < band.space.counts[:, None], logits, -np.inf)
+    if band.space.cardinality <= ENUMERABLE:
+        return _best_of_all(scores, band)
+    return _polish(_enter_band(scores.argmax(axis=1), scores, band), scores, band)
+
+
+def _score(scores: NDArray[np.float64], indices: IntArray) -> NDArray[np.float64]:
+    return np.asarray(scores[np.arange(len(scores)), indices].sum(axis=-1))
+
+
+def _best_of_all(scores: NDArray[np.float64], band: Band) -> IntArray:
+    grids = np.meshgrid(*(np.arange(n) for n in band.space.counts), indexing="ij")
+    sizes = np.stack([g.ravel() for g in grids], axis=1)
+    sizes = sizes[band.holds(band.macs(sizes))]
+    if not len(sizes):
+        raise InputError(f"no size has {band.low:.0f} to {band.high:.0f} macs")
+    return np.asarray(sizes[_score(scores, sizes).argmax()])
+
+
+def _single_changes(indices: IntArray, counts: Sequence[int] | IntArray) -> IntArray:
+    """Every size that differs from `indices` in one row."""
+    changes = [(row, k) for row, n in enumerate(counts) for k in range(n) if k != indices[row]]
+    sizes = np.repeat(indices[None], len(changes), axis=0)
+    for i, (row, k) in enumerate(changes):
+        sizes[i, row] = k
+    return sizes
+
+
+def _enter_band(indices: IntArray, scores: NDArray[np.float64], band: Band) -> IntArray:
+    """Move towards the band by the change that costs the least score per mac, until inside."""
+
+    def distance(sizes: IntArray) -> NDArray[np.float64]:
+        macs = band.macs(sizes)
+        return np.maximum(np.maximum(band.low - macs, macs - band.high), 0.0)
+
+    away = float(distance(indices[None])[0])
+    while away > 0:
+        near = _single_changes(indices, band.space.counts)
+        distances = distance(near)
+        closer = distances < away
+        if not closer.any():
+            raise InputError(f"no size found with {band.low:.0f} to {band.high:.0f} macs")
+        near, distances = near[closer], distances[closer]
+        price = (_score(scores, indices[None]) - _score(scores, near)) / (away - distances)
+        best = int(price.argmin())
+        indices, away = near[best], float(distances[best])
+    return indices
+
+
+def _polish(indices: IntArray, scores: NDArray[np.float64], band: Band) -> IntArray:
+    """Climb: exchange one row, or the best of the pairs that gain, while the size stays in the band."""
+    while True:
+        for near in (_single_changes(indices, band.space.counts), _gaining_pairs(indices, scores, band)):
+            gains = _score(scores, near) - _score(scores, indices[None])
+            gains[~band.holds(band.macs(near))] = -np.inf
+            if len(gains) and gains.max() > 1e-12:
+                indices = near[int(gains.argmax())]
+                break
+        else:
+            return indices
+
+
+def _gaining_pairs(indices: IntArray, scores: NDArray[np.float64], band: Band) -> IntArray:
+    """Sizes that differ in two rows and have a higher score: one row gains more than the other loses."""
+    single = _single_changes(indices, band.space.counts)
+    gains = _score(scores, single) - _score(scores, indices[None])
+    up, down = single[gains > 0], single[gains <= 0]
+    pairs = np.where(up[:, None] != indices, up[:, None], down[None]).reshape(-1, len(indices))
+    return np.asarray(pairs[_score(scores, pairs) > _score(scores, indices[None])])

@@ -1,0 +1,321 @@
+"""The command `tas-bench`: run | report | list | cost."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import sys
+import textwrap
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from rich.console import Console
+
+from tas_bench.errors import FAILED_JOBS, INTERNAL, IO_FAULT, OK, InputError, TasBenchError, unknown
+
+if TYPE_CHECKING:
+    from tas_bench.plans import Plans
+    from tas_bench.sweep import Sweep
+
+DEFAULT_RESULTS = Path("results/runs")
+
+EXAMPLES = """
+examples:
+  tas-bench list                                  what there is to run
+  tas-bench run demo                              Table 1's layout on digits, minutes on a laptop
+  tas-bench run table1 --smoke --data DIR         a minutes-long version on real CIFAR-100
+  tas-bench run table1 --data DIR --set seeds=0,1,2,3,4 --set tas.lambda_cost=4
+  tas-bench run table1 --data DIR --address auto  on a running Ray cluster
+  tas-bench report results/runs/demo              the tables of what has finished so far
+  tas-bench cost resnet32 --classes 100           what the unpruned network costs
+
+exit codes: 0 complete, 1 internal fault, 2 bad input, 3 finished with failed jobs, 4 store damaged,
+5 I/O, 130 / 143 stopped by a signal. A stopped run goes on with the same command.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit code."""
+    parser = _parser()
+    try:
+        args = parser.parse_args(argv)
+        return int(args.command(args))
+    except TasBenchError as error:
+        _complain(str(error))
+        return error.exit_code
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return IO_FAULT
+    except OSError as error:
+        _complain(f"{error.filename or 'I/O'}: {error.strerror or error}")
+        return IO_FAULT
+    except Exception as error:
+        logging.getLogger("tas_bench").exception("internal fault")
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        place = f"{Path(where.filename).name}:{where.lineno}"
+        _complain(f"internal fault, please report it: {type(error).__name__} at {place}: {_flat(error)}")
+        return INTERNAL
+
+
+def _complain(message: str) -> None:
+    sys.stderr.write(f"tas-bench: error: {_flat(message)}\n")
+
+
+def _flat(message: object) -> str:
+    return " ".join(str(message).split())
+
+
+# ---- commands
+
+
+def run(args: argparse.Namespace) -> int:
+    """`tas-bench run`: run what is missing of a sweep, then print its report."""
+    from tas_bench.data import check_data, download
+    from tas_bench.progress import Progress
+    from tas_bench.runner import Interrupted, Resources, run_sweep
+
+    sweep = _settle(args)
+    if args.download:
+        download(sweep.dataset, _needed(args.data, "--download needs --data DIR to put the files in"))
+    check_data(sweep.problem.data, args.data)
+    results = _results_dir(args.results or DEFAULT_RESULTS / sweep.name)
+    resources = Resources(address=args.address, cpus=args.cpus_per_job, gpus=args.gpus_per_job)
+    console = Console(stderr=True)
+    console.print(f"{sweep.title}\nresults: {results}", highlight=False, soft_wrap=True)
+    try:
+        plans = run_sweep(sweep, results, args.data, resources, lambda: Progress(console, None, args.quiet))
+    except Interrupted as stop:
+        console.print("stopped; finished jobs are kept. Go on with the same command.", highlight=False)
+        return 128 + stop.signum
+    ran = len(plans.outcomes) - plans.replayed
+    console.print(f"{ran} jobs run, {plans.replayed} found finished", highlight=False)
+    _print_report(results)
+    return _verdict(plans)
+
+
+def report(args: argparse.Namespace) -> int:
+    """`tas-bench report`: print the tables of a results directory and write them beside the rows."""
+    _print_report(_results_dir(args.results))
+    return OK
+
+
+def show(args: argparse.Namespace) -> int:
+    """`tas-bench list`: what there is, or the settings of one sweep."""
+    from tas_bench.sweep import setting_names
+
+    if args.sweep:
+        for key, value in setting_names(_find_sweep(args.sweep)).items():
+            shown = ",".join(map(str, value)) if isinstance(value, tuple) else value
+            sys.stdout.write(f"--set {key}={shown}\n")
+        return OK
+    for heading, things in _catalogue().items():
+        sys.stdout.write(f"{heading}\n")
+        for name, thing in sorted(things.items()):
+            sys.stdout.write(f"  {name:16}{_about(thing)}\n")
+    return OK
+
+
+def cost(args: argparse.Namespace) -> int:
+    """`tas-bench cost`: macs and parameters of a backbone, unpruned or at a size."""
+    from tas_bench.backbones import find_backbone
+    from tas_bench.costs import all_costs
+    from tas_bench.space import read_size
+
+    backbone, costs = find_backbone(args.backbone), all_costs()
+    if args.classes < 1:
+        raise InputError(f"--classes is {args.classes}; it must be at least 1")
+    size = read_size(args.size) if args.size else backbone.full
+    backbone.check(size)
+    layers = backbone.layers(args.classes)
+    found: dict[str, Any] = {name: costs[name].of(layers, size) for name in ("macs", "macs_search", "params")}
+    found["unpruned_macs"] = costs["macs"].of(layers, backbone.full)
+    found["ratio"] = found["macs"] / found["unpruned_macs"]
+    if args.json:
+        sys.stdout.write(json.dumps(found) + "\n")
+        return OK
+    notes = {
+        "macs": "multiply-accumulates of the deployed network",
+        "macs_search": "as the released search code counts them",
+        "params": "trainable parameters",
+        "unpruned_macs": f"of the unpruned {backbone.name}",
+        "ratio": "macs / unpruned_macs",
+    }
+    for key, value in found.items():
+        sys.stdout.write(f"{key:14}{value:>16,.4f}  {notes[key]}\n" if key == "ratio" else f"{key:14}{value:>16,}  {notes[key]}\n")
+    return OK
+
+
+# ---- what the commands share
+
+
+def _settle(args: argparse.Namespace) -> Sweep:
+    """The sweep as the command line wants it."""
+    from tas_bench.sweep import with_settings
+
+    sweep = _find_sweep(args.sweep)
+    if args.smoke:
+        sweep = sweep.smoke()
+    settings: dict[str, str] = {}
+    for text in args.set:
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise InputError(f"--set takes key=value, not '{text}'")
+        if key in settings:
+            raise InputError(f"--set {key} is given twice")
+        settings[key] = value
+    if args.train_subset is not None:
+        settings["train_subset"] = args.train_subset
+    known = _catalogue()
+    return with_settings(sweep, settings, {"methods": known["methods"], "transfers": known["transfers"]})
+
+
+def _find_sweep(name: str) -> Sweep:
+    sweeps = _catalogue()["sweeps"]
+    if name not in sweeps:
+        raise unknown("sweep", name, sweeps)
+    return sweeps[name]  # type: ignore[no-any-return]
+
+
+def _catalogue() -> dict[str, dict[str, Any]]:
+    """Everything that discovery finds. `baselines` and `sweeps` lie above this package: they are found by name."""
+    from tas_bench.backbones import all_backbones
+    from tas_bench.costs import all_costs
+    from tas_bench.data import all_datasets
+    from tas_bench.discover import classes, instances
+    from tas_bench.sweep import Sweep
+    from tas_bench.tas import Tas
+    from tas_bench.transfer import all_transfers
+
+    return {
+        "sweeps": instances("sweeps", Sweep),
+        "methods": {Tas.name: Tas} | classes("baselines", has="plan"),
+        "transfers": dict(all_transfers()),
+        "backbones": dict(all_backbones()),
+        "datasets": dict(all_datasets()),
+        "costs": dict(all_costs()),
+    }
+
+
+def _about(thing: Any) -> str:
+    """One line on a thing in the catalogue."""
+    if hasattr(thing, "title"):
+        return str(thing.title)
+    if hasattr(thing, "convs"):
+        return f"{len(thing.convs)} convolutions, depths {' / '.join(map(str, (s.depths for s in thing.stages)))}"
+    if hasattr(thing, "classes"):
+        return f"{thing.classes} classes, {thing.image.channels} x {thing.image.side} x {thing.image.side}"
+    text = sys.modules[thing.of_layer.__module__ if hasattr(thing, "of_layer") else thing.__module__].__doc__ or ""
+    return text.strip().splitlines()[0]
+
+
+def _results_dir(path: Path) -> Path:
+    if any(not c.isprintable() for c in str(path)):
+        raise InputError(f"results directory {str(path)!r} has unprintable characters in its name")
+    return path
+
+
+def _needed(path: Path | None, complaint: str) -> Path:
+    if path is None:
+        raise InputError(complaint)
+    return path
+
+
+def _print_report(results: Path) -> None:
+    from tas_bench.report import report as write_report
+    from tas_bench.store import Store, load
+
+    rows, uses = load(results), load(results, table="uses")
+    manifest = Store(results).manifest()
+    if manifest is None or rows.empty:
+        raise InputError(f"{results} holds no results yet; `tas-bench run` makes some")
+    write_report(rows, uses, manifest, results / "_report", Console())
+
+
+def _verdict(plans: Plans) -> int:
+    """Exit code of a finished run, with a line for every plan that ended early."""
+    for plan in plans.plans:
+        if plan.error:
+            _complain(f"{plan.name}: {plan.error}")
+    failed = sum(not outcome.ok for outcome in plans.outcomes.values())
+    if failed:
+        _complain(f"{failed} jobs failed; the same command tries them again")
+    return FAILED_JOBS if failed or any(plan.error for plan in plans.plans) else OK
+
+
+# ---- the command line
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message} (see {self.prog} --help)")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="tas-bench",
+        description="Compare ways of choosing a CNN's width and depth under a cost budget.",
+        epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
+    )  # fmt: skip
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
+
+    def command(name: str, function: Callable[[argparse.Namespace], int], about: str, more: str = "") -> argparse.ArgumentParser:
+        sub = commands.add_parser(
+            name, help=about, description=about[0].upper() + about[1:] + ".", epilog=textwrap.dedent(more),
+            formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
+        )  # fmt: skip
+        sub.set_defaults(command=function)
+        return sub
+
+    _add_run(command("run", run, "run what is missing of a sweep, and print its report", RUN_EXAMPLES))
+    sub = command("report", report, "print the tables of a results directory, finished or not")
+    sub.add_argument("results", metavar="DIR", type=Path, help="results directory")
+    sub = command("list", show, "what there is: sweeps, methods, transfers, backbones, data sets, costs")
+    sub.add_argument("sweep", metavar="SWEEP", nargs="?", help="show what --set can change in this sweep")
+    sub = command("cost", cost, "macs and parameters of a backbone, unpruned or at a size", COST_EXAMPLES)
+    sub.add_argument("backbone", metavar="BACKBONE", help="such as resnet32")
+    sub.add_argument("--classes", type=int, required=True, metavar="N", help="number of classes")
+    sub.add_argument("--size", type=Path, metavar="FILE", help='JSON: {"widths": [...], "depths": [...]}')
+    sub.add_argument("--json", action="store_true", help="print one line of JSON")
+    return parser
+
+
+RUN_EXAMPLES = """
+    examples:
+      tas-bench run demo
+      tas-bench run table1 --smoke --data DIR
+      tas-bench run table1 --data DIR --set methods=tas,ratio --set transfers=kd --set tas=released
+      tas-bench run table1 --data DIR --address 10.0.0.1:6379 --gpus-per-job 0.25
+
+    `tas-bench list SWEEP` shows every key that --set takes. Stop it whenever you like: the same command goes
+    on where it was, and finished jobs are never run again.
+"""
+
+COST_EXAMPLES = """
+    example:
+      echo '{"widths": [12,12,12,12,12,12,12,25,25,25,25,25,25,50,50,50,50,50,50], "depths": [3,3,3]}' > size.json
+      tas-bench cost resnet20 --classes 10 --size size.json --json
+"""
+
+
+def _add_run(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("sweep", metavar="SWEEP", help="its name, as `tas-bench list` shows it")
+    sub.add_argument("--results", type=Path, metavar="DIR", help=f"where rows go (default {DEFAULT_RESULTS}/SWEEP)")
+    sub.add_argument("--smoke", action="store_true", help="the sweep's own minutes-long version")
+    sub.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting; repeatable")
+    sub.add_argument("--data", type=Path, metavar="DIR", help="CIFAR: torchvision's or Hugging Face's parquet layout")
+    sub.add_argument("--download", action="store_true", help="let torchvision download the data set into --data")
+    sub.add_argument("--train-subset", metavar="N", help="train on a fixed stratified part of N images")
+    sub.add_argument("--address", metavar="HOST:PORT", help="join a running Ray cluster, or `auto`")
+    sub.add_argument("--cpus-per-job", type=float, default=1, metavar="X", help="CPU cores a job holds (default 1)")
+    sub.add_argument("--gpus-per-job", type=float, metavar="X", help="share of a GPU (default 0.25 where there is one)")
+    sub.add_argument("--quiet", action="store_true", help="no progress display")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,21 @@
+"""Images: the data sets known by name, their training and test parts, the halves, and batches of them.
+
+The test part is reached through `load_test` alone; methods see the two `halves` of the training part.
+"""
+
+from tas_bench.data.batches import Batches
+from tas_bench.data.datasets import check_data, download, halves, load_test, load_train
+from tas_bench.data.images import DatasetInfo, Images, all_datasets, dataset_info
+
+__all__ = [
+    "Batches",
+    "DatasetInfo",
+    "Images",
+    "all_datasets",
+    "check_data",
+    "dataset_info",
+    "download",
+    "halves",
+    "load_test",
+    "load_train",
+]

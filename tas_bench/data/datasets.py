@@ -1,0 +1,210 @@
+"""Find a data set, check it, load a part of it, and split the training part."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from tas_bench.data import pickles
+from tas_bench.data.images import PARTS, DatasetInfo, Images, Part, PartName, all_datasets, dataset_info
+from tas_bench.data.parquet import ParquetPart
+from tas_bench.data.pickles import PicklePart
+from tas_bench.data.split import stratified
+from tas_bench.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from tas_bench.jobs import DataSpec
+
+_SUBSET_SEED = 0
+_DIGITS_SEED = 0
+
+
+def load_train(spec: DataSpec, root: Path | None) -> Images:
+    """The training part, or its fixed stratified subset; loaded once per process.
+
+    The subset follows from the labels in the order of the files: other files of the same set may order
+    their rows otherwise.
+
+    Raises:
+        InputError: no such data, or it is damaged, or `train_subset` does not suit it.
+    """
+    return _load(spec.name, root, "train", spec.train_subset)
+
+
+def load_test(spec: DataSpec, root: Path | None) -> Images:
+    """The test part, whole; no other function leads to it. Loaded once per process.
+
+    Raises:
+        InputError: no such data, or it is damaged.
+    """
+    return _load(spec.name, root, "test", None)
+
+
+def halves(train: Images, spec: DataSpec) -> tuple[Images, Images]:
+    """Two disjoint stratified halves of the training images, fixed by `spec.split_seed`."""
+    first = np.zeros(len(train), dtype=bool)
+    first[stratified(train.labels.numpy(force=True), len(train) // 2, spec.split_seed)] = True
+    return train.take(np.flatnonzero(first)), train.take(np.flatnonzero(~first))
+
+
+def check_data(spec: DataSpec, root: Path | None) -> None:
+    """Whether both parts can be loaded, as far as labels, file footers and a few images tell.
+
+    Raises:
+        InputError: they cannot, or the spec does not suit them.
+    """
+    if spec.split_seed < 0:
+        raise InputError(f"split_seed is {spec.split_seed}; it must not be negative")
+    info = dataset_info(spec.name)
+    for name in PARTS:
+        part = _find(info, root, name)
+        labels = _labels(info, part, name)
+        if name == "train":
+            _check_subset(spec.train_subset, info, len(labels))
+        part.images(np.unique(np.linspace(0, len(labels) - 1, num=5).astype(np.int64)))
+        if isinstance(part, PicklePart):
+            return  # torchvision found the MD5 of every file right, the test part's too
+
+
+def download(name: str, root: Path) -> None:
+    """Fetch a data set into `root` by torchvision, unless it lies there already.
+
+    Raises:
+        InputError: unknown name, or the download failed.
+    """
+    info = dataset_info(name)
+    if info.files is None:
+        return
+    with _readable(root):
+        found = _look(info, root, "train")
+    if not isinstance(found, ParquetPart):
+        pickles.download(info, found.folder if found else root)
+
+
+@lru_cache(maxsize=4)
+def _load(name: str, root: Path | None, part_name: PartName, subset: int | None) -> Images:
+    info = dataset_info(name)
+    part = _find(info, root, part_name)
+    labels = _labels(info, part, part_name)
+    _check_subset(subset, info, len(labels))
+    rows = np.arange(len(labels)) if subset is None else stratified(labels, subset, _SUBSET_SEED)
+    return Images(torch.from_numpy(part.images(rows)), torch.from_numpy(labels[rows]))
+
+
+def _check_subset(subset: int | None, info: DatasetInfo, total: int) -> None:
+    least = 2 * info.classes  # two a class, one for each half
+    if subset is not None and not least <= subset <= total:
+        raise InputError(f"train_subset is {subset}; for {info.name} here it may be {least} to {total}")
+
+
+def _labels(info: DatasetInfo, part: Part, name: PartName) -> NDArray[np.int64]:
+    """The labels, checked: each is a class, and every class is there (twice for training, for the halves).
+
+    Raises:
+        InputError: they are not so.
+    """
+    labels = part.labels()
+    wrong = np.flatnonzero((labels < 0) | (labels >= info.classes))
+    if len(wrong):
+        raise InputError(
+            f"{info.name}'s {name} files have label {labels[wrong[0]]} in row {wrong[0]} of all; "
+            f"labels are 0 to {info.classes - 1}: fetch them again"
+        )
+    need = 2 if name == "train" else 1
+    enough = int((np.bincount(labels, minlength=info.classes) >= need).sum())
+    if enough < info.classes:
+        raise InputError(
+            f"{info.name}'s {name} files have only {enough} of its {info.classes} classes "
+            f"(with {need} or more images); fetch them again"
+        )
+    return labels
+
+
+def _find(info: DatasetInfo, root: Path | None, part: PartName) -> Part:
+    """Where a part lies.
+
+    Raises:
+        InputError: nowhere under `root`; the line says what lies there instead.
+    """
+    if info.files is None:
+        return DigitsPart(part)
+    if root is None:
+        raise InputError(f"{info.name} needs its files: name their folder with --data DIR, or use --download")
+    with _readable(root):
+        found = _look(info, root, part)
+        if found is None:
+            raise InputError(_what_lies_there(info, root))
+    return found
+
+
+def _look(info: DatasetInfo, root: Path, part: PartName) -> ParquetPart | PicklePart | None:
+    """Try both layouts in the folder named as the set, then in `root`, then `root` as torchvision's own."""
+    assert info.files
+    for folder in (root / info.name, root):
+        if any(folder.glob("*.parquet")):
+            return ParquetPart(info, folder, part)
+        if (folder / info.files.folder).is_dir():
+            return PicklePart(info, folder, part)
+    whole = root.absolute()
+    is_its_own = whole.name == info.files.folder and whole.is_dir()
+    return PicklePart(info, whole.parent, part) if is_its_own else None
+
+
+def _what_lies_there(info: DatasetInfo, root: Path) -> str:
+    """Why a data set was not found, in one line."""
+    assert info.files
+    if not root.exists():
+        return f"no folder '{root}' to read {info.name} from; check --data, or use --download"
+    if not root.is_dir():
+        return f"'{root}' is a file; --data takes the folder {info.name} lies in"
+    others = [i.name for i in all_datasets().values() if i.files and _look(i, root, "train")]
+    if others:
+        return f"'{root}' holds {', '.join(others)}, not {info.name}; name another folder or another data set"
+    what = f"holds no {info.name}" if any(root.iterdir()) else "is empty"
+    return f"'{root}' {what}; expected {info.name}/train-*.parquet or {info.files.folder}/, or use --download"
+
+
+@contextmanager
+def _readable(root: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"cannot look into the data folder '{root}' ({error.strerror}); check --data"
+        ) from error
+
+
+@dataclass(frozen=True)
+class DigitsPart:
+    """Scikit-learn's 1,797 real digits: a fixed stratified fifth is for testing, the rest for training."""
+
+    part: PartName
+
+    @cached_property
+    def _data(self) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        from sklearn.datasets import load_digits  # late: it takes a second
+
+        digits = load_digits()
+        labels = digits.target.astype(np.int64)
+        mine = np.full(len(labels), self.part == "train")
+        mine[stratified(labels, len(labels) // 5, _DIGITS_SEED)] = self.part == "test"
+        images = digits.images[mine, None].astype(np.int64) * 255 // 16  # 0..16 to 0..255
+        return images.astype(np.uint8), labels[mine]
+
+    def labels(self) -> NDArray[np.int64]:
+        """All labels; see `Part`."""
+        return self._data[1]
+
+    def images(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Images of some rows; see `Part`."""
+        return self._data[0][rows]

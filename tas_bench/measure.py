@@ -1,0 +1,66 @@
+"""Clocks, precision and memory of a job: what the ledger books besides the work itself."""
+
+from __future__ import annotations
+
+import contextlib
+import platform
+import resource
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+
+import torch
+
+from tas_bench.backbones.backbone import ImageShape
+
+
+class Stopwatch:
+    """Monotonic seconds per named part of a job."""
+
+    def __init__(self) -> None:
+        self.seconds = {"startup": 0.0, "train": 0.0, "eval": 0.0}
+
+    @contextlib.contextmanager
+    def on(self, part: str) -> Iterator[None]:
+        """Book the time of the block under `part`."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[part] += time.perf_counter() - start
+
+    @property
+    def total(self) -> float:
+        """Seconds of all parts."""
+        return sum(self.seconds.values())
+
+
+def precision(device: str, image: ImageShape) -> str:
+    """bfloat16 where the hardware multiplies it and images are large enough to gain, else float32."""
+    if device == "cuda":
+        return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
+    native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return "bfloat16" if native and image.side >= 16 else "float32"
+
+
+def autocast(device: str, dtype: str) -> AbstractContextManager[object]:
+    """Autocast to bfloat16, or nothing for float32."""
+    return torch.autocast(device, torch.bfloat16, enabled=dtype == "bfloat16")
+
+
+def device_name(device: str) -> str:
+    """The processor's or GPU's name."""
+    if device == "cuda":
+        return torch.cuda.get_device_name()
+    try:
+        with open("/proc/cpuinfo") as lines:
+            return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def peak_memory(device: str) -> int:
+    """Peak bytes: of the allocator on a GPU, of the process on a CPU."""
+    if device == "cuda":
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

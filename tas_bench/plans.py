@@ -1,0 +1,141 @@
+"""Keeps all plans of a sweep going at once, and hands out each job once.
+
+No Ray in here: a runner asks `next_job`, runs it wherever it likes, and reports with `finish`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tas_bench.errors import PlanFailedError
+from tas_bench.jobs import Job, Outcome, job_id
+
+AnyPlan = Generator[Sequence[Job], Sequence[Outcome], Any]
+
+
+@dataclass(frozen=True)
+class Use:
+    """One plan's asking for one job."""
+
+    plan: str
+    method: str
+    seed: int
+    job: Job
+    key: str
+
+
+@dataclass(eq=False)
+class NamedPlan:
+    """A plan with the labels its jobs' rows get, and where it stands.
+
+    Attributes:
+        awaited: keys of the batch it waits for, in the order it yielded them.
+        error: why it ended early, one line.
+    """
+
+    name: str
+    method: str
+    seed: int
+    steps: AnyPlan
+    awaited: list[str] = field(default_factory=list)
+    uses: list[Use] = field(default_factory=list)
+    done: bool = False
+    error: str | None = None
+
+
+class Plans:
+    """Drives plans over a store of outcomes.
+
+    Args:
+        lookup: the outcome of a job that ended well before, or None.
+        on_progress: called with a plan after each of its steps.
+    """
+
+    def __init__(
+        self,
+        plans: Sequence[NamedPlan],
+        lookup: Callable[[Job, str], Outcome | None],
+        on_progress: Callable[[NamedPlan], None] = lambda _plan: None,
+    ) -> None:
+        self.plans, self._lookup, self._on_progress = list(plans), lookup, on_progress
+        self.outcomes: dict[str, Outcome] = {}
+        self.replayed = 0
+        self.first_use: dict[str, Use] = {}
+        self._queue: deque[str] = deque()
+        self._waiting: dict[str, list[NamedPlan]] = {}
+        for plan in self.plans:
+            self._advance(plan, None)
+
+    @property
+    def done(self) -> bool:
+        """Whether every plan has ended."""
+        return all(plan.done for plan in self.plans)
+
+    @property
+    def queued(self) -> int:
+        """Jobs that could be started now."""
+        return len(self._queue)
+
+    def next_job(self) -> Use | None:
+        """A job to run, with the first plan that asked for it; None while every plan waits (or has ended)."""
+        return self.first_use[self._queue.popleft()] if self._queue else None
+
+    def finish(self, key: str, outcome: Outcome) -> None:
+        """Report a job's end, good or bad; plans that waited for it go on."""
+        self.outcomes[key] = outcome
+        for plan in self._waiting.pop(key, []):
+            self._advance_if_ready(plan)
+
+    def _advance_if_ready(self, plan: NamedPlan) -> None:
+        if not plan.done and all(key in self.outcomes for key in plan.awaited):
+            self._advance(plan, [self.outcomes[key] for key in plan.awaited])
+
+    def _advance(self, plan: NamedPlan, outcomes: Sequence[Outcome] | None) -> None:
+        """Let a plan take steps until it waits for a job that has not ended."""
+        while not plan.done:
+            try:
+                batch = next(plan.steps) if outcomes is None else plan.steps.send(outcomes)
+            except StopIteration:
+                plan.done = True
+            except PlanFailedError as error:
+                plan.done, plan.error = True, str(error)
+            else:
+                self._ask(plan, batch)
+            self._on_progress(plan)
+            if plan.done or not all(key in self.outcomes for key in plan.awaited):
+                return
+            outcomes = [self.outcomes[key] for key in plan.awaited]
+
+    def _ask(self, plan: NamedPlan, batch: Sequence[Job]) -> None:
+        """Answer a batch from the store, or queue its jobs."""
+        plan.awaited = [job_id(job) for job in batch]
+        for job, key in zip(batch, plan.awaited, strict=True):
+            use = Use(plan.name, plan.method, plan.seed, job, key)
+            if all(u.key != key for u in plan.uses):
+                plan.uses.append(use)
+            if key in self.outcomes:
+                continue
+            if key not in self.first_use:
+                self.first_use[key] = use
+                known = self._lookup(job, key)
+                if known is not None:
+                    self.outcomes[key] = known
+                    self.replayed += 1
+                    continue
+                self._queue.append(key)
+            if plan not in self._waiting.setdefault(key, []):
+                self._waiting[key].append(plan)
+
+
+def uses_rows(plan: NamedPlan, sweep: str) -> list[Mapping[str, Any]]:
+    """A plan's uses as rows of the table `uses`."""
+    return [
+        {
+            "job_id": u.key, "sweep": sweep, "plan": plan.name, "method": plan.method, "seed": plan.seed,
+            "kind": u.job.kind, "transfer": u.job.describe().get("transfer"),
+        }
+        for u in plan.uses
+    ]  # fmt: skip

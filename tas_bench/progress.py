@@ -1,0 +1,158 @@
+"""What a running sweep shows: a live display on a terminal, now and then a plain line elsewhere."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from time import monotonic
+from typing import TYPE_CHECKING, Self
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+PLAIN_EVERY = 10.0
+"""Seconds between plain lines, at least."""
+
+SHOWN = 12
+"""Running jobs shown, at most."""
+
+
+def one_line(text: str) -> str:
+    """Printable text on one line: no control characters reach a terminal or break a table."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
+def duration(seconds: float, half_width: float | None = None) -> str:
+    """Seconds as text in the unit that suits them, with ± where a half width is given."""
+    size, unit = next(((s, u) for s, u in ((3600, "h"), (60, "min")) if seconds >= s), (1, "s"))
+    spread = "" if half_width is None else f" ± {half_width / size:.1f}"
+    return f"{seconds / size:.1f}{spread} {unit}"
+
+
+def seconds_left(mean_seconds: float | None, remaining: int, concurrency: int) -> float | None:
+    """Estimate the time until `remaining` jobs are done; None before any job has ended.
+
+    Never less than one job's time, since the last jobs cannot be shared out further.
+    """
+    if remaining <= 0:
+        return 0.0
+    return None if mean_seconds is None else mean_seconds * max(1.0, remaining / max(1, concurrency))
+
+
+class Progress:
+    """Shows how far a sweep is. A context manager; every method returns at once.
+
+    Args:
+        console: where to show it; a terminal gets a live display, anything else plain lines, seldom.
+        total_hint: jobs in all, where known: methods are generators and may ask for more.
+        quiet: show nothing.
+    """
+
+    def __init__(self, console: Console, total_hint: int | None, quiet: bool) -> None:
+        self._console, self._total_hint, self._quiet = console, total_hint, quiet
+        self._lock = threading.Lock()
+        self._labels: dict[str, str] = {}
+        self._epochs: dict[str, tuple[int, int]] = {}
+        self._best: dict[str, str] = {}
+        self._failures: deque[str] = deque(maxlen=3)
+        self._done = self._running = self._waiting = self._plans_left = 0
+        self._failed = self._timed = self._concurrency = 0
+        self._timed_seconds = 0.0
+        self._start = self._said = monotonic()
+        self._live: Live | None = None
+
+    def __enter__(self) -> Self:
+        self._start = self._said = monotonic()
+        if self._console.is_terminal and not self._quiet:
+            self._live = Live(
+                get_renderable=self._view, console=self._console, refresh_per_second=2, transient=True
+            )
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+        self._say()
+
+    def job_started(self, job_id: str, label: str) -> None:
+        """A job runs now."""
+        with self._lock:
+            self._labels[job_id] = one_line(label)
+
+    def job_ticked(self, job_id: str, done: int, total: int) -> None:
+        """A running job has done that many of its epochs."""
+        with self._lock:
+            self._epochs[job_id] = (done, total)
+
+    def job_finished(self, job_id: str, label: str, status: str, seconds: float) -> None:
+        """A job ended, well or not."""
+        with self._lock:
+            self._labels.pop(job_id, None)
+            self._epochs.pop(job_id, None)
+            if status == "ok":
+                self._timed, self._timed_seconds = self._timed + 1, self._timed_seconds + seconds
+            else:
+                self._failed += 1
+                self._failures.append(f"{one_line(status)}: {one_line(label)}")
+
+    def update(self, done: int, running: int, waiting: int, plans_left: int) -> None:
+        """Where the sweep stands: jobs done, running and waiting, and plans not yet at their end."""
+        with self._lock:
+            plan_ended = plans_left < self._plans_left
+            self._done, self._running, self._waiting, self._plans_left = done, running, waiting, plans_left
+            self._concurrency = max(self._concurrency, running)
+        if self._live is None and (plan_ended or monotonic() - self._said >= PLAIN_EVERY):
+            self._say()
+
+    def best(self, method: str, text: str) -> None:
+        """The best a method has found so far, by validation accuracy."""
+        with self._lock:
+            self._best[one_line(method)] = one_line(text)
+
+    def counts(self) -> str:
+        """Where the sweep stands."""
+        total = f" of about {self._total_hint}" if (self._total_hint or 0) > self._done else ""
+        others = {
+            "failed": self._failed,
+            "running": self._running,
+            "waiting": self._waiting,
+            "plans left": self._plans_left,
+        }
+        told = [f"{count} {what}" for what, count in others.items() if count]
+        return ", ".join([f"{self._done}{total} jobs done", *told])
+
+    def times(self) -> str:
+        """How long it has taken, and how long it may take yet."""
+        mean = self._timed_seconds / self._timed if self._timed else None
+        known = self._running + self._waiting
+        left = seconds_left(mean, max(known, (self._total_hint or 0) - self._done), self._concurrency)
+        rest = f", {'about' if self._total_hint else 'at least'} {duration(left)} left" if left else ""
+        return f"{duration(monotonic() - self._start)} so far{rest}"
+
+    def _say(self) -> None:
+        if self._quiet:
+            return
+        self._said = monotonic()
+        self._console.print(Text(f"{self.counts()}; {self.times()}"), soft_wrap=True)
+
+    def _view(self) -> RenderableType:
+        with self._lock:
+            jobs = Table.grid(padding=(0, 2))
+            for job_id, label in list(self._labels.items())[:SHOWN]:
+                done, total = self._epochs.get(job_id, (0, 0))
+                epoch = Text(f"epoch {done}/{total}" if total else "starting")
+                jobs.add_row(Text(label), ProgressBar(total or 1, done, width=20), epoch)
+            more = len(self._labels) - SHOWN
+            lines = [f"and {more} more"] if more > 0 else []
+            lines += [f"best so far, {method}: {text}" for method, text in self._best.items()]
+            lines += self._failures
+            return Group(Text(f"{self.counts()}\n{self.times()}", style="bold"), jobs, *map(Text, lines))

@@ -1,0 +1,253 @@
+"""Table 1 as text: for a terminal, as Markdown and as CSV."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from tas_bench.progress import duration, one_line
+from tas_bench.report.table1 import SEARCH_KINDS, Sweep, published, used_jobs, why_no_difference
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    import pyarrow as pa
+
+ENOUGH = 5
+"""Fewer seeds than this get a footnote."""
+
+LISTED = 20
+"""Warnings and failures listed, at most of each."""
+
+PAPER_EPOCHS = 300
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table of plain text, the same for the terminal and for Markdown.
+
+    Attributes:
+        header: column titles; the first column is text, the others numbers.
+        lines: one tuple of cells per line.
+        bold: (line, column) of the cells to stress.
+        rules: lines after which a block ends.
+    """
+
+    title: str
+    header: tuple[str, ...]
+    lines: list[tuple[str, ...]]
+    bold: frozenset[tuple[int, int]] = frozenset()
+    rules: frozenset[int] = frozenset()
+
+
+def accuracy_grid(table: pd.DataFrame, sweep: Sweep) -> Grid:
+    """Sizes and accuracies, one line per method and transfer mode, the paper's beside them."""
+    header = (
+        "",
+        "macs",
+        "in\nband",
+        "accuracy %",
+        "failed",
+        "quoted\nmacs",
+        "quoted\n%",
+        "ours -\nquoted",
+    )
+    lines: list[tuple[str, ...]] = []
+    for row in table.itertuples():
+        lines.append(
+            (
+                one_line(str(row.name)),
+                _format(row.macs_mean, _millions),
+                _format(row.in_band, "{:.0%}".format),
+                _accuracy(row),
+                str(row.failed),
+                _format(row.paper_macs, _millions),
+                _format(row.paper_accuracy, "{:.2f}".format),
+                _format(row.difference, "{:+.2f}".format),
+            )
+        )
+    bold = frozenset((line, column) for line in _best_lines(table) for column in (0, 3))
+    methods = table["method"].tolist()
+    rules = frozenset(line for line, (one, other) in enumerate(pairwise(methods)) if one != other)
+    return Grid(one_line(sweep["title"]), header, lines, bold, rules)
+
+
+def cost_grid(table: pd.DataFrame, sweep: Sweep) -> Grid:
+    """What each method's search cost, one line per method, the paper's GPU-hours beside it."""
+    header = ("", "device time", "training macs", "against TAS", "n", "quoted\nGPU-hours")
+    labels = {method["name"]: method["label"] for method in sweep["methods"]}
+    quoted = {paper.method: paper for paper in published("search_cost").fillna("").itertuples()}
+    lines: list[tuple[str, ...]] = []
+    for row in table[table["method"].isin(labels)].drop_duplicates("method").itertuples():
+        name: Any = row.method
+        paper: Any = quoted.get(name)
+        lines.append(
+            (
+                one_line(labels[name]),
+                _spread(row.search_device_seconds_mean, row.search_device_seconds_half_width, duration),
+                _spread(row.search_train_macs_mean, row.search_train_macs_half_width, _scaled),
+                _format(row.search_train_macs_ratio, "x {:.1f}".format),
+                f"{row.search_n}/{row.planned}",
+                f"{paper.bound} {paper.gpu_hours:g}".strip() if paper else "",
+            )
+        )
+    return Grid("Search cost: a method's search jobs, mean over seeds", header, lines)
+
+
+def notes(rows: pd.DataFrame, uses: pd.DataFrame, sweep: Sweep, table: pd.DataFrame) -> list[str]:
+    """What a reader must know beside the tables, one line each."""
+    used = used_jobs(rows, uses, sweep)
+    found = [
+        _budget(used, sweep),
+        "accuracy: test images, last epoch, mean ± 95 % interval over seeds; bold: best of its transfer mode "
+        "among methods whose sizes all meet the budget",
+        "search cost: teacher and final trainings apart; a backward pass counts as two forwards",
+        "quoted: TAS (NeurIPS 2019), Table 1; search costs from its Table 2 (CIFAR-10, one V100) and the "
+        "author response",
+    ]
+    reason = why_no_difference(used, sweep)
+    finals = used[used["kind"] == "final"]
+    epochs = sorted({int(value) for value in finals["epochs"].dropna()})
+    if reason:
+        found.append(reason)
+    elif epochs and epochs != [PAPER_EPOCHS]:
+        found.append(f"trained for {', '.join(map(str, epochs))} epochs; the paper's for {PAPER_EPOCHS}")
+    if (table.loc[table["method"] != "teacher", "n"] < ENOUGH).any():
+        found.append(f"n < {ENOUGH}: intervals are wide; do not rank by these alone")
+    devices = sorted(used.loc[used["kind"].isin(SEARCH_KINDS), "device"].dropna().unique())
+    if len(devices) > 1:
+        found.append(f"device times are of several devices ({', '.join(devices)}): compare training macs")
+    found += _warnings(used) + _failures(used)
+    return [one_line(note) for note in found]
+
+
+def terminal(grid: Grid) -> Table:
+    """A grid for the terminal; its text is never taken as markup."""
+    table = Table(
+        title=Text(grid.title), box=box.SIMPLE_HEAD, padding=(0, 1), collapse_padding=True, pad_edge=False
+    )
+    for column, name in enumerate(grid.header):
+        table.add_column(Text(name), justify="right" if column else "left", overflow="fold")
+    for i, line in enumerate(grid.lines):
+        styles = ["bold" if (i, column) in grid.bold else "" for column in range(len(line))]
+        cells = [Text(cell, style=style) for cell, style in zip(line, styles, strict=True)]
+        table.add_row(*cells, end_section=i in grid.rules)
+    return table
+
+
+def markdown(title: str, grids: Sequence[Grid], notes: Sequence[str]) -> str:
+    """Grids and notes as GitHub Markdown."""
+    parts = [f"# {escape(title)}"]
+    for grid in grids:
+        rows = [_markdown_row(escape(name) for name in grid.header)]
+        rows.append(_markdown_row(["---"] + ["---:"] * (len(grid.header) - 1)))
+        for i, line in enumerate(grid.lines):
+            cells = (
+                f"**{escape(cell)}**" if (i, column) in grid.bold and cell else escape(cell)
+                for column, cell in enumerate(line)
+            )
+            rows.append(_markdown_row(cells))
+        parts += [f"**{escape(grid.title)}**", "\n".join(rows)]
+    parts.append("\n".join(f"- {escape(note)}" for note in notes))
+    return "\n\n".join(parts) + "\n"
+
+
+def csv(table: pd.DataFrame) -> str:
+    """All columns, raw numbers."""
+    return table.to_csv(index=False)
+
+
+def escape(text: str) -> str:
+    """Text that Markdown shows as it is."""
+    html = one_line(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return "".join("\\" + c if c in "\\`*_{}[]#|~$!" else c for c in html)
+
+
+def columns_table(schema: pa.Schema) -> str:
+    """A table's columns with their types and meanings, as Markdown: what `results/README.md` shows."""
+    rows = ["| column | type | meaning |", "| --- | --- | --- |"]
+    for field in schema:
+        meaning = field.metadata[b"doc"].decode().replace("|", "\\|")
+        rows.append(f"| `{field.name}` | `{field.type}` | {meaning} |")
+    return "\n".join(rows)
+
+
+def _best_lines(table: pd.DataFrame) -> list[int]:
+    """Lines with the best accuracy of their transfer mode, among methods whose sizes all meet the budget."""
+    ranked = table[(table["in_band"] == 1).fillna(False)]
+    best = ranked.groupby("transfer")["accuracy_mean"].transform("max")
+    return [int(line) for line in ranked.index[ranked["accuracy_mean"] == best]]
+
+
+def _accuracy(row: Any) -> str:
+    n = f"(n={row.n})" if row.n == row.planned else f"(n={row.n}/{row.planned})"
+    spread = _format(row.accuracy_half_width, " ± {:.2f}".format)
+    return f"{_format(row.accuracy_mean, '{:.2f}'.format)}{spread} {n}".strip()
+
+
+def _format(value: Any, how: Callable[[float], str]) -> str:
+    return "" if pd.isna(value) else how(value)
+
+
+def _spread(mean: Any, half_width: Any, how: Callable[[float, float | None], str]) -> str:
+    if pd.isna(mean):
+        return ""
+    return how(mean, None if pd.isna(half_width) else half_width) if mean else "0"
+
+
+def _millions(macs: float) -> str:
+    return f"{macs / 1e6:.2f} M"
+
+
+def _scaled(macs: float, half_width: float | None) -> str:
+    size, unit = next(((s, u) for s, u in ((1e18, "E"), (1e15, "P"), (1e12, "T")) if macs >= s), (1e9, "G"))
+    spread = "" if half_width is None else f" ± {half_width / size:.1f}"
+    return f"{macs / size:.1f}{spread} {unit}"
+
+
+def _budget(used: pd.DataFrame, sweep: Sweep) -> str:
+    budgets = used["budget"].dropna().unique()
+    if len(budgets) == 1:
+        return f"budget R = {_millions(budgets[0])} macs ± {100 * sweep['t']:g} %"
+    return f"budget R = {100 * sweep['keep']:g} % of the unpruned network's macs ± {100 * sweep['t']:g} %"
+
+
+def _who(job: Any) -> str:
+    """Who asked for a job: a method's only search is told by method and seed alone."""
+    what = "" if job.kind == "search" else f", {job.kind}"
+    return f"{job.method} seed {job.seed:g}{what}" + ("" if pd.isna(job.transfer) else f" {job.transfer}")
+
+
+def _warnings(used: pd.DataFrame) -> list[str]:
+    warned = used[used["warning"].notna()]
+    return _listed([f"{_who(job)}: {job.warning}" for job in warned.itertuples()], "warnings")
+
+
+def _failures(used: pd.DataFrame) -> list[str]:
+    failed = used[used["status"].notna() & (used["status"] != "ok")]
+    told = []
+    job: Any
+    for job in failed.itertuples():
+        error = "" if pd.isna(job.error) else f": {job.error}"
+        told.append(f"{_who(job)}: {job.status}{error}")
+    return _listed(told, "failed jobs")
+
+
+def _listed(lines: list[str], what: str) -> list[str]:
+    """Each distinct line once, with how often; a long list is cut."""
+    counts: dict[str, int] = {}
+    for line in lines:
+        counts[line] = counts.get(line, 0) + 1
+    told = [line if count == 1 else f"{line} ({count} times)" for line, count in counts.items()]
+    more = [f"and {len(told) - LISTED} more {what}"] if len(told) > LISTED else []
+    return told[:LISTED] + more
+
+
+def _markdown_row(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"

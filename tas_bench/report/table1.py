@@ -1,0 +1,194 @@
+"""Table 1 of the paper as a view of the rows: every method's size through every transfer mode.
+
+DataFrame in, DataFrame out; the paper's own figures come from `published/` beside this file.
+
+`sweep` is the manifest of a results directory: name, title, dataset, backbone, keep, t, seeds, methods
+(name and label of each, in display order) and transfers (likewise).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.resources import files
+from typing import Any
+
+import pandas as pd
+
+from tas_bench.report.stats import Interval, mean_interval
+from tas_bench.schema import USES
+
+Sweep = Mapping[str, Any]
+
+PAPER = {"dataset": "cifar100", "backbone": "resnet32"}
+PAPER_KEEP = 0.6
+"""Table 1 prunes "about 40 % FLOPs"."""
+
+SEARCH_KINDS = ("search", "candidate")
+"""The jobs a method's search is made of: what it costs to find a size, teacher and final trainings apart."""
+
+REFERENCE = "tas"
+"""Search costs are told relative to this method's."""
+
+SUFFIXES = {"scratch": "", "init": " w/ Init", "kd": " w/ KD"}
+"""Transfer modes as the paper writes them behind a method's name."""
+
+COLUMNS = {
+    "name": "string",
+    "method": "string",
+    "transfer": "string",
+    "macs_mean": "Float64",
+    "in_band": "Float64",
+    "accuracy_mean": "Float64",
+    "accuracy_half_width": "Float64",
+    "n": "Int64",
+    "planned": "Int64",
+    "failed": "Int64",
+    "paper_macs": "Float64",
+    "paper_accuracy": "Float64",
+    "difference": "Float64",
+    "search_device_seconds_mean": "Float64",
+    "search_device_seconds_half_width": "Float64",
+    "search_train_macs_mean": "Float64",
+    "search_train_macs_half_width": "Float64",
+    "search_train_macs_ratio": "Float64",
+    "search_n": "Int64",
+}
+"""The table's columns. Accuracies and `difference` are percent, half widths of 95 % intervals."""
+
+_MEASURES = [
+    "job_id",
+    "status",
+    "error",
+    "macs",
+    "budget",
+    "test_accuracy",
+    "epochs",
+    "train_subset",
+    "train_macs",
+    "device_seconds",
+    "device",
+    "warning",
+]
+
+
+def published(name: str) -> pd.DataFrame:
+    """Figures quoted from the paper: `table1` or `search_cost`."""
+    with (files(__package__) / "published" / f"{name}.csv").open(encoding="utf-8") as file:
+        return pd.read_csv(file)
+
+
+def used_jobs(rows: pd.DataFrame, uses: pd.DataFrame, sweep: Sweep) -> pd.DataFrame:
+    """What the sweep's plans asked for, with its row's measures; no status where a row is missing."""
+    asked = uses.reindex(columns=USES.names)
+    asked = asked[(asked["sweep"] == sweep["name"]) & asked["seed"].isin(sweep["seeds"])]
+    asked = asked[["job_id", "method", "seed", "kind", "transfer"]].drop_duplicates()
+    return asked.merge(rows.reindex(columns=_MEASURES), on="job_id", how="left", validate="many_to_one")
+
+
+def table1(rows: pd.DataFrame, uses: pd.DataFrame, sweep: Sweep) -> pd.DataFrame:
+    """One line per method and transfer mode, in the manifest's order, with `COLUMNS`.
+
+    A partial sweep has blanks: `n` counts the seeds whose final training ended well, `search_n` those whose
+    search is over and has all its rows. A failed search job counts with what it cost as far as that is known.
+    `failed` counts the failed jobs a line rests on: those of its searches and of its own final trainings.
+    """
+    used = used_jobs(rows, uses, sweep)
+    quoted = published("table1").set_index(["method", "transfer"])
+    comparable = why_no_difference(used, sweep) is None
+    costs = {method["name"]: _search_cost(used, method["name"], sweep) for method in sweep["methods"]}
+    reference = costs.get(REFERENCE, {}).get("search_train_macs_mean")
+    lines = []
+    for method in sweep["methods"]:
+        for transfer in sweep["transfers"]:
+            line = _accuracy(used, method["name"], transfer, sweep) | costs[method["name"]]
+            line["name"] = method["label"] + SUFFIXES.get(transfer, f" w/ {transfer}")
+            if (method["name"], transfer) in quoted.index:
+                paper = quoted.loc[(method["name"], transfer)]
+                line |= {"paper_macs": paper["macs"], "paper_accuracy": paper["accuracy"]}
+                if comparable and line["accuracy_mean"] is not None:
+                    line["difference"] = line["accuracy_mean"] - paper["accuracy"]
+            if reference and line["search_train_macs_mean"] is not None:
+                line["search_train_macs_ratio"] = line["search_train_macs_mean"] / reference
+            lines.append(line)
+    return _frame(lines)
+
+
+def teacher_row(rows: pd.DataFrame, uses: pd.DataFrame, sweep: Sweep) -> pd.DataFrame:
+    """The unpruned network as a line of the same columns; no line where the sweep asked for no teacher."""
+    used = used_jobs(rows, uses, sweep)
+    teachers = used[used["kind"] == "teacher"].drop_duplicates("job_id")
+    line = {"name": "Unpruned (teacher)", "method": "teacher", "planned": len(teachers)}
+    return _frame([line | _finished(teachers) | {"failed": _failures(teachers)}] if len(teachers) else [])
+
+
+def why_no_difference(used: pd.DataFrame, sweep: Sweep) -> str | None:
+    """Why the paper's accuracies are not comparable with these; None where they are."""
+    if any(sweep[key] != value for key, value in PAPER.items()):
+        return "paper's figures are CIFAR-100, ResNet-32; no difference is taken"
+    if used["train_subset"].notna().any():
+        return "paper's figures are of the whole training set; no difference is taken"
+    if abs(sweep["keep"] - PAPER_KEEP) > 0.05:
+        return f"paper's figures keep about {PAPER_KEEP:.0%} of the macs; no difference is taken"
+    return None
+
+
+def _accuracy(used: pd.DataFrame, method: str, transfer: str, sweep: Sweep) -> dict[str, Any]:
+    """Sizes and accuracies of one method's final trainings in one transfer mode."""
+    mine = used[used["method"] == method]
+    finals = mine[(mine["kind"] == "final") & (mine["transfer"] == transfer)]
+    low, high = ((1 + sign * sweep["t"]) * finals["budget"] for sign in (-1, 1))
+    inside = (low <= finals["macs"]) & (finals["macs"] <= high)
+    return {
+        "method": method,
+        "transfer": transfer,
+        "planned": len(sweep["seeds"]),
+        "in_band": _mean(inside[_ok(finals)]).mean,
+        "failed": _failures(pd.concat([mine[mine["kind"].isin(SEARCH_KINDS)], finals])),
+        **_finished(finals),
+    }
+
+
+def _finished(trainings: pd.DataFrame) -> dict[str, Any]:
+    done = trainings[_ok(trainings)]
+    accuracy = _mean(100 * done["test_accuracy"])
+    return {
+        "macs_mean": _mean(done["macs"]).mean,
+        "accuracy_mean": accuracy.mean,
+        "accuracy_half_width": accuracy.half_width,
+        "n": accuracy.n,
+    }
+
+
+def _search_cost(used: pd.DataFrame, method: str, sweep: Sweep) -> dict[str, Any]:
+    """Mean over seeds of what the method's search jobs cost, summed per seed."""
+    sums = []
+    for seed in sweep["seeds"]:
+        plan = used[(used["method"] == method) & (used["seed"] == seed)]
+        searching = plan["kind"].isin(SEARCH_KINDS)
+        search = plan[searching]
+        # a plan asks for its teacher and final trainings once its search is over
+        if not searching.all() and search["status"].notna().all():
+            sums.append(search[["device_seconds", "train_macs"]].sum())
+    cost: dict[str, Any] = {"search_n": len(sums)}
+    for measure in ("device_seconds", "train_macs"):
+        interval = mean_interval(float(each[measure]) for each in sums)
+        cost[f"search_{measure}_mean"] = interval.mean
+        cost[f"search_{measure}_half_width"] = interval.half_width
+    return cost
+
+
+def _ok(used: pd.DataFrame) -> pd.Series[bool]:
+    return (used["status"] == "ok") & used["test_accuracy"].notna()
+
+
+def _failures(used: pd.DataFrame) -> int:
+    failed = used[used["status"].notna() & (used["status"] != "ok")]
+    return int(failed["job_id"].nunique())
+
+
+def _mean(values: pd.Series[Any]) -> Interval:
+    return mean_interval(float(value) for value in values.dropna())
+
+
+def _frame(lines: list[dict[str, Any]]) -> pd.DataFrame:
+    return pd.DataFrame(lines, columns=list(COLUMNS)).astype(COLUMNS)

@@ -1,0 +1,394 @@
+"""Drives a sweep's plans on Ray Tune; the only file that imports ray.
+
+Tune is a scheduler that may be thrown away at any moment: workers commit their own rows, the driver reads them
+back from the store, and exit codes and resume come from the store, never from `Tuner.fit`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import logging
+import os
+import shutil
+import signal
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from tas_bench.errors import InputError, StoreDamagedError, StoreIOError, TasBenchError
+from tas_bench.jobs import Context, Job, Outcome
+from tas_bench.plans import NamedPlan, Plans, Use, uses_rows
+from tas_bench.progress import Progress
+from tas_bench.store import Store, outcome_of
+from tas_bench.sweep import Sweep
+from tas_bench.worker import Labels, execute, row_of
+
+log = logging.getLogger("tas_bench")
+
+HEARTBEAT = 2.0
+"""Seconds between two signs of life of a running job."""
+
+JOB_RETRIES = 1
+"""How often a job is started again after its worker process died."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resources:
+    """Where jobs run and what each holds.
+
+    Attributes:
+        address: a running Ray cluster; None starts a local one that is gone afterwards.
+        cpus, gpus: what one job holds; fractions share a core or a GPU. `gpus` None takes a quarter of a GPU
+            where there is one.
+        total_cpus, total_gpus: what a local Ray offers; None takes what the machine has.
+    """
+
+    address: str | None = None
+    cpus: float = 1
+    gpus: float | None = None
+    total_cpus: int | None = None
+    total_gpus: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("cpus", "gpus"):
+            value = getattr(self, name) or 0
+            if not 0 <= value < 10_000 or (value > 1 and value != int(value)):
+                raise InputError(f"{name} per job is {value}; give a fraction below 1 or a whole number")
+        if self.cpus == 0 and self.gpus == 0:
+            raise InputError("a job needs a share of a CPU or of a GPU")
+
+
+class Interrupted(BaseException):
+    """A signal asked the run to stop."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signum)
+        self.signum = signum
+
+
+def run_sweep(
+    sweep: Sweep, results: Path, data_root: Path | None, resources: Resources, progress: Callable[[], Progress]
+) -> Plans:
+    """Run what is missing of a sweep; every finished job's row is in `results` when this returns or raises.
+
+    Raises:
+        InputError: before any compute: a budget out of reach, a directory of another sweep, too few GPUs ...
+        Interrupted: SIGINT or SIGTERM came; the same command goes on from here.
+    """
+    store = Store(results)
+    sweep.check_budget()
+    with store.lock():
+        store.claim(sweep.manifest())
+
+        def lookup(job: Job, key: str) -> Outcome | None:
+            return store.outcome(key, needs_weights=job.kind == "teacher")
+
+        def on_progress(plan: NamedPlan) -> None:
+            store.write_uses(plan.name, uses_rows(plan, sweep.name))
+            if plan.error:
+                log.warning("plan %s ended early: %s", plan.name, plan.error)
+
+        plans = Plans(sweep.plans(), lookup, on_progress)
+        if not plans.done:
+            with _signals(), _ray(resources, results) as gpus, progress() as display:
+                root = data_root.absolute() if data_root else None
+                context = Context(results=results.absolute(), data_root=root, cpus=resources.cpus, gpus=gpus)
+                _fit(plans, sweep, context, display)
+    return plans
+
+
+# ---- Ray
+
+
+@contextlib.contextmanager
+def _ray(resources: Resources, results: Path) -> Iterator[float]:
+    """A Ray to run on: the cluster at `address`, or a local one on loopback, without dashboard, gone afterwards.
+
+    Yields the share of a GPU that each job holds.
+    """
+    os.environ |= {
+        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the store holds the results
+        "TUNE_DISABLE_SIGINT_HANDLER": "1",  # signals are ours
+        "RAY_AIR_NEW_OUTPUT": "0",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    }
+    _check_address(resources.address)
+    if resources.address is None:
+        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # the switch that keeps a local Ray on loopback
+    import ray
+
+    old_umask = os.umask(0o077)
+    temporary = Path(tempfile.mkdtemp(prefix="tas-bench-"))
+    try:
+        if resources.address is None:
+            _check_devices(resources)
+            ray.init(
+                num_cpus=resources.total_cpus, num_gpus=resources.total_gpus, include_dashboard=False,
+                _temp_dir=str(temporary), log_to_driver=False, logging_level=logging.ERROR,
+            )  # fmt: skip
+        else:
+            ray.init(address=resources.address, log_to_driver=False, logging_level=logging.ERROR)
+        for name in ("ray", "ray.tune"):
+            _log_to_file(logging.getLogger(name), results)
+        found = ray.cluster_resources().get("GPU", 0)
+        yield (0.25 if found else 0.0) if resources.gpus is None else resources.gpus
+    finally:
+        ray.shutdown()
+        os.umask(old_umask)
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _check_address(address: str | None) -> None:
+    """Refuse an address nobody answers at, within seconds."""
+    if address is None or address == "auto":
+        return
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        raise InputError(f"--address is '{address}'; give HOST:PORT of a Ray cluster, or auto")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
+    except (OSError, OverflowError) as error:
+        raise InputError(f"no Ray cluster answers at {address} ({error}); start one with `ray start --head`") from error
+
+
+def _check_devices(resources: Resources) -> None:
+    """Refuse jobs that ask for more than the machine has: they would wait forever."""
+    import torch
+
+    cpus = resources.total_cpus or os.cpu_count() or 1
+    gpus = torch.cuda.device_count() if resources.total_gpus is None else resources.total_gpus
+    if resources.cpus > cpus:
+        raise InputError(f"a job asks for {resources.cpus:g} CPUs, this machine offers {cpus}")
+    if (resources.gpus or 0) > gpus:
+        raise InputError(f"a job asks for {resources.gpus:g} GPUs, this machine offers {gpus}")
+
+
+def _log_to_file(logger: logging.Logger, results: Path) -> None:
+    logger.handlers = [logging.FileHandler(results / "_log" / "ray.log")]
+    logger.propagate = False
+
+
+def _fit(plans: Plans, sweep: Sweep, context: Context, display: Progress) -> None:
+    """Let Tune pull jobs until every plan has ended."""
+    from ray import tune
+
+    slots = _slots(context)
+    bridge = _Bridge(plans, sweep, context, display)
+    with tempfile.TemporaryDirectory(prefix="tas-bench-tune-") as storage:
+        tuner = tune.Tuner(
+            tune.with_resources(_worker(), {"cpu": context.cpus, "gpu": context.gpus}),
+            tune_config=tune.TuneConfig(
+                search_alg=_searcher(bridge), num_samples=-1, reuse_actors=True, max_concurrent_trials=slots,
+                trial_dirname_creator=lambda trial: trial.trial_id, trial_name_creator=lambda trial: trial.trial_id,
+            ),
+            run_config=tune.RunConfig(
+                storage_path=storage, name="tune", verbose=0, log_to_file=False,
+                failure_config=tune.FailureConfig(max_failures=JOB_RETRIES), callbacks=[],
+            ),
+        )  # fmt: skip
+        tuner.fit()
+    if bridge.fault is not None:
+        raise bridge.fault
+    if not plans.done:
+        raise TasBenchError("Ray Tune stopped before the sweep was done; the same command goes on from here")
+
+
+def _slots(context: Context) -> int:
+    """How many jobs run side by side."""
+    import ray
+
+    total = ray.cluster_resources()
+    limits = [int(total.get(name, 0) / share + 1e-9) for name, share in (("CPU", context.cpus), ("GPU", context.gpus)) if share]
+    if min(limits) < 1:
+        raise InputError(f"a job asks for {context.cpus:g} CPUs and {context.gpus:g} GPUs; the cluster has no room")
+    return min(limits)
+
+
+@dataclass(frozen=True, repr=False)
+class _Task:
+    """What a trial's config carries; its repr names Tune's trial."""
+
+    key: str
+    job: Job
+    labels: Labels
+    context: Context
+
+    def __repr__(self) -> str:
+        return self.key
+
+
+class _Bridge:
+    """From plans to Tune and back, without Ray: what a searcher is asked and told."""
+
+    def __init__(self, plans: Plans, sweep: Sweep, context: Context, display: Progress) -> None:
+        self.plans, self.sweep, self.context, self.display = plans, sweep, context, display
+        self.store = Store(context.results)
+        self.running: dict[str, tuple[Use, float]] = {}
+        self.best: dict[str, float] = {}
+        self.fault: TasBenchError | None = None
+
+    @property
+    def finished(self) -> bool:
+        """Whether there is nothing more to suggest, ever."""
+        return self.fault is not None or self.plans.done
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | None:
+        """The config of the next trial; None while every plan waits."""
+        use = None if self.fault else self.plans.next_job()
+        if use is None:
+            return None
+        self.running[trial_id] = use, time.monotonic()
+        self.display.job_started(use.key, _label(use))
+        self._show()
+        return {"task": _Task(use.key, use.job, _labels(self.sweep, use), self.context)}
+
+    def tick(self, trial_id: str, result: dict[str, Any]) -> None:
+        """A sign of life."""
+        if trial_id in self.running and result.get("epochs"):
+            self.display.job_ticked(self.running[trial_id][0].key, result["epoch"], result["epochs"])
+
+    def complete(self, trial_id: str, result: dict[str, Any] | None, died: bool) -> None:
+        """A trial ended: its plan goes on with what the row says."""
+        use, started = self.running.pop(trial_id)
+        try:
+            outcome = self._outcome(use, (result or {}).get("fault"), died)
+            self.plans.finish(use.key, outcome)
+        except TasBenchError as fault:
+            self.fault = fault
+            return
+        self.display.job_finished(use.key, _label(use), outcome.status, time.monotonic() - started)
+        if outcome.val_accuracy is not None and outcome.val_accuracy > self.best.get(use.method, 0.0):
+            self.best[use.method] = outcome.val_accuracy
+            self.display.best(use.method, f"validation {outcome.val_accuracy:.2%}")
+        self._show()
+
+    def _outcome(self, use: Use, fault: str | None, died: bool) -> Outcome:
+        if fault:
+            raise StoreIOError(fault)
+        row = self.store.row(use.key)
+        if died and (row is None or row["status"] != "ok"):
+            row = self._record_death(use, row)
+        if row is None:
+            raise StoreDamagedError(f"job {use.key} ended without a row in {self.store.path}; run again")
+        return outcome_of(row)
+
+    def _record_death(self, use: Use, earlier: dict[str, Any] | None) -> dict[str, Any]:
+        """Commit the failed row that a killed worker could not write."""
+        dead = Outcome(status="failed", error="the worker process died (killed, crashed or out of memory)")
+        attempts = 1 + JOB_RETRIES + (earlier["attempts"] if earlier else 0)
+        now = datetime.datetime.now(datetime.UTC)
+        row = row_of(use.job, _labels(self.sweep, use), dead, attempts, now)
+        self.store.commit(row, (), None)
+        return row
+
+    def _show(self) -> None:
+        left = sum(not plan.done for plan in self.plans.plans)
+        self.display.update(len(self.plans.outcomes), len(self.running), self.plans.queued, left)
+
+
+def _searcher(bridge: _Bridge) -> Any:
+    """The bridge as a Tune searcher. The class is local because ray is imported when a run needs it."""
+    from ray.tune.search import Searcher
+
+    class PlanSearcher(Searcher):
+        def __init__(self, bridge: _Bridge) -> None:
+            super().__init__(metric="done", mode="max")
+            self.bridge = bridge
+
+        def __getstate__(self) -> dict[str, Any]:
+            return {}  # generators do not pickle, and resume trusts the store
+
+        def save(self, checkpoint_path: str) -> None: ...
+        def restore(self, checkpoint_path: str) -> None: ...
+
+        def suggest(self, trial_id: str) -> Any:
+            config = self.bridge.suggest(trial_id)
+            return Searcher.FINISHED if config is None and self.bridge.finished else config
+
+        def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+            self.bridge.tick(trial_id, result)
+
+        def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+            self.bridge.complete(trial_id, result, died=error)
+
+    return PlanSearcher(bridge)
+
+
+def _label(use: Use) -> str:
+    transfer = use.job.describe().get("transfer")
+    return f"{use.plan} {use.job.kind}" + (f" {transfer}" if use.job.kind == "final" else "")
+
+
+def _labels(sweep: Sweep, use: Use) -> Labels:
+    return Labels(sweep.name, use.method, None if use.job.kind == "teacher" else sweep.problem.budget)
+
+
+def _worker() -> Any:
+    """The Trainable that runs jobs one after another in a warm actor."""
+    from ray import tune
+
+    class Worker(tune.Trainable):
+        def setup(self, config: dict[str, Any]) -> None:
+            os.umask(0o077)
+            self._begin(config["task"])
+
+        def reset_config(self, new_config: dict[str, Any]) -> bool:
+            self._begin(new_config["task"])
+            return True
+
+        def _begin(self, task: _Task) -> None:
+            self.task, self.thread = task, None
+            self.epoch, self.epochs = 0, 0
+            self.fault: str | None = None
+
+        def step(self) -> dict[str, Any]:
+            """Start the job, or look after it: every few seconds a sign of life, at its end `done`."""
+            if self.thread is None:
+                self.thread = threading.Thread(target=self._work, daemon=True)
+                self.thread.start()
+            self.thread.join(HEARTBEAT)
+            done = not self.thread.is_alive()
+            return {"done": done, "epoch": self.epoch, "epochs": self.epochs, "fault": self.fault}
+
+        def _work(self) -> None:
+            try:
+                execute(self.task.job, self.task.labels, replace(self.task.context, tick=self._tick))
+            except TasBenchError as error:
+                self.fault = str(error)
+            except BaseException as error:
+                self.fault = f"{type(error).__name__}: {error}"
+
+        def _tick(self, done: int, total: int) -> None:
+            self.epoch, self.epochs = done, total
+
+    return Worker
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[None]:
+    """Turn SIGINT and SIGTERM into `Interrupted`; a second signal ends the process at once."""
+
+    def stop(signum: int, _frame: FrameType | None) -> None:
+        for s in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(s, lambda n, _f: os._exit(128 + n))
+        raise Interrupted(signum)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    old = {s: signal.signal(s, stop) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for s, handler in old.items():
+            signal.signal(s, handler)
+
+

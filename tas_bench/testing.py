@@ -1,0 +1,219 @@
+"""Contracts every plug-in keeps, as plain functions for a test to call on what discovery finds.
+
+@pytest.mark.parametrize("backbone", all_backbones().values(), ids=lambda b: b.name)
+def test_contract(backbone):
+    check_backbone(backbone)
+
+They hold for the sizes drawn here by a fixed seed, and raise `AssertionError` where one does not.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import pkgutil
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from tas_bench.backbones import all_backbones
+from tas_bench.backbones.backbone import CIFAR, Backbone, ImageShape
+from tas_bench.costs.macs import MACS
+from tas_bench.costs.params import PARAMS
+from tas_bench.errors import InputError
+from tas_bench.network import Network
+from tas_bench.space import RATIOS, IntArray, Size
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Sequence
+
+    from tas_bench.costs.layer import Cost, Layer
+
+CLASSES = 10
+
+
+def check_names(package: str, kind: type) -> None:
+    """No two plug-ins of `package` share a name: discovery would silently keep one of them."""
+    found: dict[str, Any] = {}
+    for module in pkgutil.iter_modules(importlib.import_module(package).__path__):
+        for value in vars(importlib.import_module(f"{package}.{module.name}")).values():
+            if isinstance(value, kind):
+                name: str = value.name  # type: ignore[attr-defined]
+                assert name, f"a {kind.__name__} of {package} has no name"
+                assert found.setdefault(name, value) is value, f"two {kind.__name__}s are called '{name}'"
+
+
+def check_cost(cost: Cost) -> None:
+    """A cost counts, is one formula for every kind of number, and is the same one by one and by the thousand.
+
+    Not claimed: that a wider size costs more. It need not, where it needs fewer 1 x 1 mismatch shortcuts.
+    """
+    for backbone in all_backbones().values():
+        rng = np.random.default_rng(0)
+        layers = backbone.layers(CLASSES)
+        for layer in layers[:: max(1, len(layers) // 20)] + layers[-2:]:
+            _check_formula(cost, layer, rng)
+        _check_sums(cost, backbone, rng)
+        _check_monotone(cost, backbone, rng)
+
+
+def _check_formula(cost: Cost, layer: Layer, rng: np.random.Generator) -> None:
+    """The layer's cost: non-negative integers, no less for more channels, alike for arrays and tensors."""
+    c_in, c_out = rng.integers(1, 257, size=(2, 8))
+    scalars = [cost.of_layer(layer, int(i), int(o)) for i, o in zip(c_in, c_out, strict=True)]
+    assert all(type(v) is int and v >= 0 for v in scalars), f"{cost.name}: not counts: {scalars}"
+
+    arrays = np.broadcast_to(cost.of_layer(layer, c_in, c_out), 8)
+    tensors = cost.of_layer(layer, torch.tensor(c_in).double(), torch.tensor(c_out).double())
+    assert arrays.tolist() == scalars, f"{cost.name}: arrays and integers differ"
+    assert np.broadcast_to(tensors, 8).tolist() == scalars, f"{cost.name}: tensors and integers differ"
+
+    for more in (cost.of_layer(layer, c_in + 1, c_out), cost.of_layer(layer, c_in, c_out + 1)):
+        assert np.all(more >= arrays), f"{cost.name}: a layer costs less with more channels"
+
+
+def _check_sums(cost: Cost, backbone: Backbone, rng: np.random.Generator) -> None:
+    """`many` is `of` one by one; dropped blocks do not matter (rule S reads a stage's last)."""
+    layers, sizes = backbone.layers(CLASSES), some_sizes(backbone, rng)
+    one_by_one = [cost.of(layers, size) for size in sizes]
+    assert all(type(v) is int and v >= 0 for v in one_by_one)
+    assert _many(cost, layers, sizes).tolist() == one_by_one, f"{cost.name}: `many` is not `of` one by one"
+
+    outputs = {backbone.stage_output(s).convs[-1] for s in range(len(backbone.stages))}
+    scrambled = [_scramble(backbone, size, rng, spare=outputs if cost.by_index else set()) for size in sizes]
+    assert _many(cost, layers, scrambled).tolist() == one_by_one, f"{cost.name}: counts dropped blocks"
+    if not cost.by_index:
+        canonical = [backbone.canonical(size) for size in sizes]
+        assert _many(cost, layers, canonical).tolist() == one_by_one, f"{cost.name}: changed by canonical()"
+
+
+def _check_monotone(cost: Cost, backbone: Backbone, rng: np.random.Generator) -> None:
+    """What cannot change a mismatch never costs less: an inner width more, or a block more at full widths."""
+    layers = backbone.layers(CLASSES)
+    inner = [i for i in range(1, len(backbone.convs)) if i % len(backbone.block)]
+    for size in some_sizes(backbone, rng)[:3]:
+        wider = [_set_width(size, i, size.widths[i] + 1) for i in rng.choice(inner, 5)]
+        assert np.all(_many(cost, layers, wider) >= cost.of(layers, size)), f"{cost.name}: wider costs less"
+    for s, stage in enumerate(backbone.stages):
+        full = backbone.full
+        depths = [(*full.depths[:s], d, *full.depths[s + 1 :]) for d in range(1, stage.blocks + 1)]
+        costs = _many(cost, layers, [Size(full.widths, d) for d in depths])
+        assert np.all(np.diff(costs) >= 0), f"{cost.name}: deeper costs less"
+
+
+def check_backbone(backbone: Backbone, image: ImageShape = CIFAR, classes: int = CLASSES) -> None:
+    """A backbone's costs are those of the network it builds, and its space and its errors are as stated."""
+    _check_space(backbone)
+    _check_errors(backbone)
+    rng = np.random.default_rng(0)
+    for size in some_sizes(backbone, rng):
+        _check_built(backbone, size, classes, image)
+        _check_ignored(backbone, size, rng)
+
+
+def _check_space(backbone: Backbone) -> None:
+    space, full = backbone.space(), backbone.full
+    for search in ("W", "D", "WD"):
+        part = backbone.space(search)
+        assert full in part, f"{backbone.name}: the full size is not in its {search} space"
+        assert part.full == full
+        assert part.widths == (space.widths if "W" in search else tuple((w,) for w in full.widths))
+        assert part.depths == (space.depths if "D" in search else tuple((d,) for d in full.depths))
+    for width, row in zip(full.widths, space.widths, strict=True):
+        assert set(row) == {int(width * r) for r in RATIOS}, f"{backbone.name}: {row} is not int({width} r)"
+    for row in space.rows:
+        assert row[0] >= 1, f"{backbone.name}: a candidate below 1 in {row}"
+        assert list(row) == sorted(set(row)), f"{backbone.name}: {row} is not ascending"
+
+
+def _check_errors(backbone: Backbone) -> None:
+    full = backbone.full
+    blocks = backbone.stages[-1].blocks
+    bad = {
+        "a width too few": Size(full.widths[1:], full.depths),
+        "a depth too many": Size(full.widths, (*full.depths, 1)),
+        "width 0": _set_width(full, 0, 0),
+        "a negative width": _set_width(full, len(full.widths) - 1, -4),
+        "depth 0": Size(full.widths, (0, *full.depths[1:])),
+        "too great a depth": Size(full.widths, (*full.depths[:-1], blocks + 1)),
+    }
+    for what, size in bad.items():
+        _must_refuse(what, partial(backbone.check, size))
+        _must_refuse(what, partial(Network, backbone, size, CLASSES))
+    _must_refuse("search 'depth'", partial(backbone.space, "depth"))
+
+
+def _check_built(backbone: Backbone, size: Size, classes: int, image: ImageShape) -> None:
+    """Costs against the built network: torch's counter (which leaves out the bias), and its parameters."""
+    layers, network = backbone.layers(classes, image), _build(backbone, size, classes, image)
+    with FlopCounterMode(display=False) as counter:
+        logits = network(torch.empty(1, image.channels, image.side, image.side, device="meta"))
+    assert logits.shape == (1, classes)
+    counted = counter.get_total_flops() // 2 + classes  # two per multiply-accumulate
+    assert MACS.of(layers, size) == counted, f"{backbone.name}: macs not those of the network, at {size}"
+    params = sum(p.numel() for p in network.parameters())
+    assert PARAMS.of(layers, size) == params, f"{backbone.name}: params not those of the network, at {size}"
+
+
+def _check_ignored(backbone: Backbone, size: Size, rng: np.random.Generator) -> None:
+    """Sizes that differ in dropped blocks only are one network, which `canonical` names once."""
+    scrambled, canonical = _scramble(backbone, size, rng), backbone.canonical(size)
+    assert backbone.canonical(canonical) == canonical == backbone.canonical(scrambled)
+    layers = backbone.layers(CLASSES)
+    for cost in (MACS, PARAMS):
+        assert cost.of(layers, size) == cost.of(layers, scrambled) == cost.of(layers, canonical)
+    if scrambled != size:
+        assert _shapes(backbone, size) == _shapes(backbone, scrambled), (
+            f"{backbone.name}: builds dropped blocks"
+        )
+
+
+def some_sizes(backbone: Backbone, rng: np.random.Generator) -> list[Size]:
+    """Full widths at full and least depth; draws from the space; draws rich in equal widths, of any depth."""
+    space = backbone.space()
+    sizes = [backbone.full, Size(backbone.full.widths, tuple(row[0] for row in space.depths))]
+    sizes += [space.sample(rng) for _ in range(2)]
+    for _ in range(2):
+        widths = (max(1, int(c.width * rng.choice((0.37, 1)))) for c in backbone.convs)
+        sizes.append(Size(tuple(widths), tuple(int(rng.integers(1, s.blocks + 1)) for s in backbone.stages)))
+    return sizes
+
+
+def _scramble(backbone: Backbone, size: Size, rng: np.random.Generator, spare: Collection[int] = ()) -> Size:
+    """The size with other widths in its dropped blocks, those of the convolutions `spare` excepted."""
+    widths = list(size.widths)
+    for i, conv in enumerate(backbone.convs):
+        if conv.stage is not None and conv.block >= size.depths[conv.stage] and i not in spare:
+            widths[i] = int(rng.integers(1, conv.width + 1))
+    return dataclasses.replace(size, widths=tuple(widths))
+
+
+def _set_width(size: Size, i: int, width: int) -> Size:
+    return dataclasses.replace(size, widths=(*size.widths[:i], width, *size.widths[i + 1 :]))
+
+
+def _many(cost: Cost, layers: Sequence[Layer], sizes: Sequence[Size]) -> IntArray:
+    return cost.many(layers, np.array([s.widths for s in sizes]), np.array([s.depths for s in sizes]))
+
+
+def _build(backbone: Backbone, size: Size, classes: int = CLASSES, image: ImageShape = CIFAR) -> Network:
+    """The network without any memory or arithmetic behind it."""
+    with torch.device("meta"):
+        return Network(backbone, size, classes, image).eval()
+
+
+def _shapes(backbone: Backbone, size: Size) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in _build(backbone, size).state_dict().items()}
+
+
+def _must_refuse(what: str, action: Callable[[], object]) -> None:
+    try:
+        action()
+    except InputError as error:
+        words = str(error)
+    else:
+        raise AssertionError(f"{what} was accepted")
+    assert len(words.splitlines()) == 1, f"{what}: the error is not one line: {words!r}"

@@ -1,0 +1,277 @@
+"""The one training function: teacher, candidate and final student all go through `train`.
+
+SGD with Nesterov momentum, cosine learning rate, batched augmentation (paper section 4.1). The three roles
+differ in their data only: a candidate trains on one half of the training set and is judged on the other;
+teachers and finals train on all of it and are tested once, after the last epoch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from tas_bench import measure
+from tas_bench.backbones import find_backbone
+from tas_bench.costs.macs import MACS
+from tas_bench.costs.params import PARAMS
+from tas_bench.data import Batches, DatasetInfo, Images, dataset_info, halves, load_test, load_train
+from tas_bench.errors import DivergedError
+from tas_bench.jobs import Context, DataSpec, Outcome, Problem, Recipe, job_id
+from tas_bench.network import Network
+from tas_bench.space import Size
+from tas_bench.transfer import Transfer
+from tas_bench.transfer.scratch import Scratch
+
+Role = Literal["teacher", "candidate", "final"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train:
+    """Train one size of a backbone.
+
+    Attributes:
+        teacher: the job whose weights `transfer` draws on; None for scratch.
+    """
+
+    version: ClassVar[int] = 1
+
+    data: DataSpec
+    backbone_name: str
+    size: Size
+    recipe: Recipe
+    seed: int
+    role: Role
+    transfer: Transfer = Scratch()
+    teacher: Train | None = None
+
+    @property
+    def kind(self) -> str:
+        """The row's kind is the role."""
+        return self.role
+
+    @property
+    def touches_test(self) -> bool:
+        """Candidates are judged on the validation half."""
+        return self.role != "candidate"
+
+    def describe(self) -> dict[str, Any]:
+        """Columns known before the job runs."""
+        backbone, info = find_backbone(self.backbone_name), dataset_info(self.data.name)
+        layers = backbone.layers(info.classes, info.image)
+        return {
+            "transfer": self.transfer.name,
+            "dataset": self.data.name,
+            "train_subset": self.data.train_subset,
+            "split": "full" if self.touches_test else "search",
+            "backbone": self.backbone_name,
+            "seed": self.seed,
+            "widths": list(self.size.widths),
+            "depths": list(self.size.depths),
+            "macs": MACS.of(layers, self.size),
+            "params": PARAMS.of(layers, self.size),
+        }
+
+    def run(self, context: Context) -> Outcome:
+        """Train it."""
+        return train(self, context)
+
+
+def teacher_job(problem: Problem, seed: int) -> Train:
+    """The unpruned network, trained on the whole training set: once per data set, backbone and seed."""
+    return Train(
+        data=problem.data, backbone_name=problem.backbone_name, size=problem.backbone.full,
+        recipe=problem.recipe, seed=seed, role="teacher",
+    )  # fmt: skip
+
+
+def candidate_job(problem: Problem, size: Size, seed: int, epochs: int | None = None) -> Train:
+    """A size to be judged on the validation half, trained for `epochs` (the recipe's by default)."""
+    recipe = problem.recipe if epochs is None else _with_epochs(problem.recipe, epochs)
+    return Train(
+        data=problem.data, backbone_name=problem.backbone_name, size=problem.backbone.canonical(size),
+        recipe=recipe, seed=seed, role="candidate",
+    )  # fmt: skip
+
+
+def final_job(problem: Problem, size: Size, seed: int, transfer: Transfer) -> Train:
+    """A found size, trained on the whole training set and tested."""
+    return Train(
+        data=problem.data, backbone_name=problem.backbone_name, size=problem.backbone.canonical(size),
+        recipe=problem.recipe, seed=seed, role="final", transfer=transfer,
+        teacher=teacher_job(problem, seed) if transfer.needs_teacher else None,
+    )  # fmt: skip
+
+
+def _with_epochs(recipe: Recipe, epochs: int) -> Recipe:
+    return Recipe(**{**recipe.__dict__, "epochs": epochs})
+
+
+def train(job: Train, context: Context) -> Outcome:
+    """Train a network and measure it.
+
+    Raises:
+        DivergedError: the loss became NaN or infinite.
+    """
+    watch = measure.Stopwatch()
+    device, info = context.device, dataset_info(job.data.name)
+    precision = measure.precision(device, info.image)
+    with watch.on("startup"), torch.random.fork_rng():
+        torch.manual_seed(job.seed)
+        train_images, held_out = _images(job, context)
+        student = _network(job, info, device)
+        teacher = _teacher(job, info, context)
+        job.transfer.prepare(student, teacher)
+        generator = torch.Generator(device).manual_seed(job.seed)
+        batches = Batches(train_images, info, job.recipe.batch, augment=True, generator=generator)
+    loop = _Loop(job, student, teacher if job.transfer.needs_logits else None, precision)
+
+    curve: list[dict[str, float]] = []
+    for epoch in range(job.recipe.epochs):
+        with watch.on("train"):
+            point = loop.epoch(epoch, batches)
+        if job.role == "candidate":
+            with watch.on("eval"):
+                point["val_accuracy"] = accuracy(student, Batches(held_out, info, 1000, augment=False), precision)
+        curve.append({"epoch": epoch + 1} | point)
+        context.tick(epoch + 1, job.recipe.epochs)
+
+    test_accuracy = None
+    if job.touches_test:
+        with watch.on("eval"):
+            test_accuracy = accuracy(student, Batches(held_out, info, 1000, augment=False), precision)
+    best = max(curve, key=lambda p: p.get("val_accuracy", 0.0))
+    images = job.recipe.epochs * len(train_images)
+    return Outcome(
+        size=job.size,
+        train_accuracy=curve[-1]["train_accuracy"],
+        val_accuracy=curve[-1].get("val_accuracy"),
+        best_val_accuracy=best.get("val_accuracy"),
+        best_epoch=int(best["epoch"]) if "val_accuracy" in best else None,
+        test_accuracy=test_accuracy,
+        epochs=job.recipe.epochs,
+        images=images,
+        train_macs=images * loop.macs_per_image(info),
+        curve=curve,
+        weights=student.state_dict() if job.role == "teacher" else None,
+        **booked(watch, context, precision),
+    )
+
+
+def booked(watch: measure.Stopwatch, context: Context, precision: str) -> dict[str, Any]:
+    """The `Outcome` fields that say what a job cost and on what it ran."""
+    return {
+        "seconds_startup": watch.seconds["startup"],
+        "seconds_train": watch.seconds["train"],
+        "seconds_eval": watch.seconds["eval"],
+        "device_seconds": watch.total * (context.gpus or context.cpus),
+        "peak_memory": measure.peak_memory(context.device),
+        "device": measure.device_name(context.device),
+        "precision": precision,
+    }
+
+
+def cosine_lr(recipe: Recipe, epoch: int) -> float:
+    """Learning rate of an epoch, from `lr` down to (almost) zero."""
+    return recipe.lr * (1 + math.cos(math.pi * epoch / recipe.epochs)) / 2
+
+
+def sgd(parameters: Iterable[Tensor], recipe: Recipe) -> torch.optim.SGD:
+    """The optimiser of every network's weights."""
+    return torch.optim.SGD(
+        parameters, lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay, nesterov=True
+    )
+
+
+def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """Set the learning rate of all parameters."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+
+
+@torch.no_grad()
+def accuracy(network: torch.nn.Module, batches: Batches, precision: str) -> float:
+    """Fraction of images classified right, in eval mode."""
+    network.eval()
+    hits, seen = 0, 0
+    for x, y in batches:
+        with measure.autocast(x.device.type, precision):
+            hits += (network(x).argmax(dim=1) == y).sum()
+        seen += len(y)
+    return float(hits) / seen
+
+
+class _Loop:
+    """The state of one training: student, teacher, optimiser."""
+
+    def __init__(self, job: Train, student: Network, teacher: Network | None, precision: str) -> None:
+        self.job, self.student, self.teacher, self.precision = job, student, teacher, precision
+        self.optimizer = sgd(student.parameters(), job.recipe)
+
+    def epoch(self, epoch: int, batches: Batches) -> dict[str, float]:
+        """One pass over the training images."""
+        self.student.train()
+        lr = cosine_lr(self.job.recipe, epoch)
+        set_lr(self.optimizer, lr)
+        losses, hits, seen = 0.0, 0.0, 0
+        for step, (x, y) in enumerate(batches):
+            with measure.autocast(x.device.type, self.precision):
+                logits = self.student(x).float()
+            loss = self.job.transfer.loss(logits, self._teacher_logits(x), y)
+            if not torch.isfinite(loss):
+                raise DivergedError(f"the loss became {loss.item()} in epoch {epoch + 1}, step {step + 1}")
+            self.optimizer.zero_grad()
+            loss.backward()
+            self.optimizer.step()
+            losses += loss.detach() * len(y)
+            hits += (logits.detach().argmax(dim=1) == y).sum()
+            seen += len(y)
+        return {"lr": lr, "train_loss": float(losses) / seen, "train_accuracy": float(hits) / seen}
+
+    @torch.no_grad()
+    def _teacher_logits(self, x: Tensor) -> Tensor | None:
+        if self.teacher is None:
+            return None
+        with measure.autocast(x.device.type, self.precision):
+            return self.teacher(x).float()
+
+    def macs_per_image(self, info: DatasetInfo) -> int:
+        """Multiply-accumulates per training image: three forwards, and the teacher's one."""
+        backbone = find_backbone(self.job.backbone_name)
+        layers = backbone.layers(info.classes, info.image)
+        teacher = MACS.of(layers, backbone.full) if self.teacher else 0
+        return 3 * MACS.of(layers, self.job.size) + teacher
+
+
+def _images(job: Train, context: Context) -> tuple[Images, Images]:
+    """Images to train on, and those held out to judge: the other half for a candidate, else the test set."""
+    train_images = load_train(job.data, context.data_root)
+    if job.role == "candidate":
+        train_images, held_out = halves(train_images, job.data)
+    else:
+        held_out = load_test(job.data, context.data_root)
+    return train_images.to(context.device), held_out.to(context.device)
+
+
+def _network(job: Train, info: DatasetInfo, device: str) -> Network:
+    network = Network(find_backbone(job.backbone_name), job.size, info.classes, info.image)
+    return network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def _teacher(job: Train, info: DatasetInfo, context: Context) -> Network | None:
+    """The trained unpruned network, in eval mode."""
+    if job.teacher is None:
+        return None
+    teacher = _network(job.teacher, info, context.device)
+    teacher.load_state_dict(load_file(weights_path(context, job.teacher), device=context.device))
+    return teacher.eval().requires_grad_(False)
+
+
+def weights_path(context: Context, job: Train) -> str:
+    """Where a job's weights lie beside the rows."""
+    return str(context.results / "_weights" / f"{job_id(job)}.safetensors")

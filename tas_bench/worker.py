@@ -1,0 +1,116 @@
+"""Runs one job where it is told to and commits its row, whatever becomes of it."""
+
+from __future__ import annotations
+
+import datetime
+import functools
+import json
+import platform
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tas_bench.costs.macs import MACS
+from tas_bench.costs.params import PARAMS
+from tas_bench.errors import DivergedError
+from tas_bench.jobs import Context, Job, Outcome, job_id, job_json
+from tas_bench.schema import ROWS
+from tas_bench.store import Row, Store
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What the row says of who asked for the job first."""
+
+    sweep: str
+    method: str
+    budget: float | None
+
+
+def execute(job: Job, labels: Labels, context: Context) -> Row:
+    """Run a job and commit its row.
+
+    A job that raises becomes a row too: its status and a one-line error.
+
+    Raises:
+        StoreIOError: the row could not be written.
+        StoreDamagedError: an earlier row of this job cannot be read.
+    """
+    store = Store(context.results)
+    earlier = store.row(job_id(job))
+    started = _now()
+    torch.set_num_threads(max(1, int(context.cpus)))
+    try:
+        outcome = job.run(context)
+    except DivergedError as error:
+        outcome = Outcome(status="diverged", error=_one_line(error))
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        outcome = Outcome(status="oom", error=_one_line(error))
+    except Exception as error:
+        outcome = Outcome(status="failed", error=f"{type(error).__name__}: {_one_line(error)}")
+    row = row_of(job, labels, outcome, attempts=1 + (earlier["attempts"] if earlier else 0), started=started)
+    store.commit(row, outcome.curve, outcome.weights)
+    return row
+
+
+def row_of(job: Job, labels: Labels, outcome: Outcome, attempts: int, started: datetime.datetime) -> Row:
+    """The row of an ended job."""
+    row: Row = dict.fromkeys(ROWS.names)
+    row |= {k: v for k, v in vars(outcome).items() if k in row} | job.describe()
+    row |= {
+        "job_id": job_id(job), "attempts": attempts, "sweep": labels.sweep, "kind": job.kind,
+        "method": labels.method, "budget": labels.budget,
+        "versions": json.dumps(versions()), "commit": _commit(),
+        "started": started, "ended": _now(), "job": job_json(job),
+    }  # fmt: skip
+    if outcome.size is not None and row["widths"] is None:
+        row |= _found(job, outcome)
+    return row
+
+
+def _found(job: Any, outcome: Outcome) -> Mapping[str, Any]:
+    """Columns of a size that a search found."""
+    size, layers = outcome.size, job.problem.layers
+    assert size is not None
+    costs = {"macs": MACS.of(layers, size), "params": PARAMS.of(layers, size)}
+    return {"widths": list(size.widths), "depths": list(size.depths)} | costs
+
+
+def _one_line(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return (text or type(error).__name__)[:300]
+
+
+def _now() -> datetime.datetime:
+    return datetime.datetime.now(datetime.UTC)
+
+
+@functools.cache
+def versions() -> Mapping[str, str]:
+    """Versions of what decides a result."""
+    found = {"python": platform.python_version()}
+    for name in ("tas-bench", "torch", "ray", "cma", "numpy"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+@functools.cache
+def _commit() -> str | None:
+    """The git commit of the code, where it lies in a clone."""
+    here = Path(__file__).parent
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(here), "rev-parse", "HEAD"],  # noqa: S607
+            capture_output=True, text=True, check=True, timeout=10,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()

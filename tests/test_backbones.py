@@ -1,0 +1,110 @@
+"""Every backbone keeps the contract, and a new file is all a new backbone takes."""
+
+import dataclasses
+
+import pytest
+
+from tas_bench.backbones import all_backbones, find_backbone
+from tas_bench.backbones.backbone import Backbone, Conv, ImageShape
+from tas_bench.backbones.cifar_resnet import RESNET20, RESNET164
+from tas_bench.backbones.tiny import TINY
+from tas_bench.discover import instances
+from tas_bench.errors import InputError
+from tas_bench.space import Size
+from tas_bench.testing import check_backbone, check_names
+
+
+@pytest.mark.parametrize("backbone", all_backbones().values(), ids=lambda b: b.name)
+def test_contract(backbone):
+    check_backbone(backbone)
+
+
+def test_contract_on_digits():
+    check_backbone(TINY, ImageShape(1, 8), classes=3)
+
+
+class NoMismatchShortcuts(Backbone):
+    def layers(self, classes, image=ImageShape()):  # noqa: B008
+        return tuple(la for la in super().layers(classes, image) if not la.repairs_mismatch)
+
+
+class NormedShortcuts(Backbone):
+    def layers(self, classes, image=ImageShape()):  # noqa: B008
+        layers = super().layers(classes, image)
+        return tuple(dataclasses.replace(la, norm=not la.bias) for la in layers)
+
+
+class NoCheck(Backbone):
+    def check(self, size):
+        pass
+
+
+class HalfCandidates(Backbone):
+    def space(self, search="WD", ratios=(0.5, 1.0)):
+        return super().space(search, ratios)
+
+
+class ForgetfulCanonical(Backbone):
+    def canonical(self, size):
+        return Size(size.widths, self.full.depths)
+
+
+@pytest.mark.parametrize(
+    "broken", [NoMismatchShortcuts, NormedShortcuts, NoCheck, HalfCandidates, ForgetfulCanonical]
+)
+def test_contract_refuses_a_broken_backbone(broken):
+    fields = {f.name: getattr(RESNET20, f.name) for f in dataclasses.fields(RESNET20)}
+    with pytest.raises(AssertionError):
+        check_backbone(broken(**fields))
+
+
+def test_no_two_backbones_share_a_name():
+    check_names("tas_bench.backbones", Backbone)
+
+
+def test_a_new_file_is_found_by_itself(tmp_path, monkeypatch):
+    package = tmp_path / "plugins"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "nets.py").write_text(
+        "from dataclasses import replace\n"
+        "from tas_bench.backbones.tiny import TINY\n"
+        "MINE = replace(TINY, name='mine')\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    assert instances("plugins", Backbone).keys() == {"mine", "tiny"}
+    check_names("plugins", Backbone)
+    (package / "more.py").write_text(
+        (package / "nets.py").read_text().replace("name=", "stem_width=4, name=")
+    )
+    with pytest.raises(AssertionError, match="two Backbones are called 'mine'"):
+        check_names("plugins", Backbone)
+
+
+def test_finding_by_name():
+    assert find_backbone("resnet20") is RESNET20
+    with pytest.raises(InputError, match="unknown backbone 'ResNet-20'; did you mean 'resnet20'"):
+        find_backbone("ResNet-20")
+
+
+def test_depth_in_the_name_is_the_number_of_weighted_layers():
+    found = {b.name: len(b.convs) + 1 for b in all_backbones().values() if b.name.startswith("resnet")}
+    assert found == {name: int(name.removeprefix("resnet")) for name in found}
+    assert len(found) == 6
+
+
+def test_convolutions_of_a_bottleneck():
+    """Stem, then 1 x 1, 3 x 3 with the stride, 1 x 1 to four times the width (algorithms.md 1.2)."""
+    first = RESNET164.conv_index(1, 0, 0)
+    assert RESNET164.convs[0] == Conv(16, 3, 1, None, 0)
+    assert RESNET164.convs[first : first + 3] == (
+        Conv(32, 1, 1, 1, 0),
+        Conv(32, 3, 2, 1, 0),
+        Conv(128, 1, 1, 1, 0),
+    )
+    assert RESNET164.conv_index(1, 0) == first + 2
+
+
+def test_canonical_resets_dropped_blocks_only():
+    size = Size((3,) * 9, (1, 2))
+    assert TINY.canonical(size) == Size((3, 3, 3, 8, 8, 3, 3, 3, 3), (1, 2))

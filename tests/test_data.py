@@ -1,0 +1,661 @@
+"""Data sets: reading both layouts, every way they can be wrong, subsets, halves and batches."""
+
+import hashlib
+import io
+import os
+import pickle
+import sys
+import tarfile
+from collections import Counter
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from tas_bench.backbones.backbone import ImageShape
+from tas_bench.data import (
+    Batches,
+    DatasetInfo,
+    Images,
+    all_datasets,
+    check_data,
+    dataset_info,
+    download,
+    halves,
+    load_test,
+    load_train,
+    pickles,
+)
+from tas_bench.data.parquet import ParquetPart
+from tas_bench.data.split import stratified
+from tas_bench.errors import InputError
+from tas_bench.jobs import DataSpec
+
+CIFAR10 = dataset_info("cifar10")
+SPEC = DataSpec(name="cifar10")
+TRAIN, TEST = 40, 20
+REAL = Path(os.environ.get("TAS_BENCH_DATA", Path(__file__).parents[2] / "shared" / "data"))
+needs_real = pytest.mark.skipif(
+    not (REAL / "cifar100").is_dir(), reason=f"no real CIFAR in '{REAL}'; set TAS_BENCH_DATA"
+)
+
+
+def line(call, *args):
+    """The one line of the InputError that a call raises."""
+    with pytest.raises(InputError) as caught:
+        call(*args)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+# ---------------------------------------------------------------- small data sets in both layouts
+
+
+def some_images(n, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (n, 32, 32, 3), dtype=np.uint8)
+
+
+def encoded(pixels, form="PNG"):
+    data = io.BytesIO()
+    Image.fromarray(pixels).save(data, form, lossless=True)
+    return data.getvalue()
+
+
+def write_shard(path, images, labels, column="label", **options):
+    forms = ["PNG", "WEBP"] * len(images)
+    rows = [
+        {"bytes": pixels if isinstance(pixels, bytes) else encoded(pixels, form), "path": None}
+        for pixels, form in zip(images, forms, strict=False)
+    ]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.table({"img": rows, column: labels}), path, row_group_size=7, **options)
+
+
+def labels_of(n, classes=10):
+    return [(3 * i + i // classes) % classes for i in range(n)]
+
+
+@pytest.fixture
+def parquet(tmp_path):
+    """A small CIFAR-10 in `tmp_path`/cifar10: two shards for training, one for testing."""
+    folder, images, labels = tmp_path / "cifar10", some_images(TRAIN), labels_of(TRAIN)
+    write_shard(folder / "train-00000-of-00002.parquet", images[:25], labels[:25])
+    write_shard(folder / "train-00001-of-00002.parquet", images[25:], labels[25:])
+    write_shard(folder / "test-00000-of-00001.parquet", some_images(TEST, 1), labels_of(TEST))
+    return folder
+
+
+def write_pickles(folder, monkeypatch):
+    """The same CIFAR-10 as torchvision's archive holds it, and torchvision told its sums."""
+    base = folder / "cifar-10-batches-py"
+    base.mkdir(parents=True)
+
+    def write(name, content):
+        data = pickle.dumps(content)
+        (base / name).write_bytes(data)
+        return [name, hashlib.md5(data).hexdigest()]
+
+    def batch(images, labels):
+        return {"data": images.transpose(0, 3, 1, 2).reshape(len(images), -1), "labels": labels}
+
+    images, labels = some_images(TRAIN), labels_of(TRAIN)
+    train = [
+        write("data_batch_1", batch(images[:30], labels[:30])),
+        write("data_batch_2", batch(images[30:], labels[30:])),
+    ]
+    test = [write("test_batch", batch(some_images(TEST, 1), labels_of(TEST)))]
+    meta = write("batches.meta", {"label_names": list("abcdefghij")})
+    loader = pickles._loader(CIFAR10)
+    monkeypatch.setattr(loader, "train_list", train)
+    monkeypatch.setattr(loader, "test_list", test)
+    monkeypatch.setattr(loader, "meta", {"filename": meta[0], "key": "label_names", "md5": meta[1]})
+    return base
+
+
+@pytest.fixture
+def pickled(tmp_path, monkeypatch):
+    return write_pickles(tmp_path / "torch", monkeypatch)
+
+
+# ---------------------------------------------------------------- what is known, and reading it
+
+
+def test_known_data_sets():
+    assert set(all_datasets()) == {"digits", "cifar10", "cifar100"}
+    assert dataset_info("cifar100").classes == 100
+    assert dataset_info("digits").image == ImageShape(1, 8)
+    assert line(dataset_info, "cifar-100") == (
+        "unknown dataset 'cifar-100'; did you mean 'cifar100'? (known: cifar10, cifar100, digits)"
+    )
+
+
+def test_parquet_gives_the_pixels_in_file_order(parquet):
+    for root in (parquet, parquet.parent):
+        check_data(SPEC, root)
+        train, test = load_train(SPEC, root), load_test(SPEC, root)
+        assert train.images.dtype == torch.uint8
+        assert train.labels.dtype == torch.int64
+        np.testing.assert_array_equal(train.images.permute(0, 2, 3, 1), some_images(TRAIN))
+        np.testing.assert_array_equal(test.images.permute(0, 2, 3, 1), some_images(TEST, 1))
+        assert train.labels.tolist() == labels_of(TRAIN)
+        assert test.labels.tolist() == labels_of(TEST)
+
+
+def test_both_layouts_give_the_same(parquet, pickled):
+    expected = load_train(SPEC, parquet)
+    for root in (pickled, pickled.parent):
+        check_data(SPEC, root)
+        for load in (load_train, load_test):
+            assert torch.equal(load(SPEC, root).images, load(SPEC, parquet).images)
+            assert torch.equal(load(SPEC, root).labels, load(SPEC, parquet).labels)
+    part = DataSpec(name="cifar10", train_subset=23)
+    assert torch.equal(load_train(part, pickled).images, load_train(part, parquet).images)
+    assert len(expected) == TRAIN
+
+
+def test_subset_is_the_same_rows_of_the_whole(parquet):
+    whole, part = load_train(SPEC, parquet), load_train(DataSpec(name="cifar10", train_subset=24), parquet)
+    rows = stratified(whole.labels.numpy(), 24, 0)
+    assert torch.equal(part.images, whole.images[rows])
+    assert torch.equal(part.labels, whole.labels[rows])
+    assert set(np.bincount(part.labels).tolist()) == {2, 3}
+
+
+def test_a_set_is_loaded_once(parquet):
+    assert load_train(SPEC, parquet) is load_train(DataSpec(name="cifar10", split_seed=5), parquet)
+
+
+def test_digits_is_all_of_scikit_learns():
+    from sklearn.datasets import load_digits
+
+    spec = DataSpec(name="digits")
+    check_data(spec, None)
+    train, test = load_train(spec, None), load_test(spec, None)
+    assert (len(train), len(test)) == (1438, 359)
+    assert train.images.shape[1:] == (1, 8, 8)
+    together = torch.cat([train.images, test.images]).flatten(1).numpy()
+    original = (load_digits().data * 255 // 16).astype(np.uint8)
+    assert sorted(map(bytes, together)) == sorted(map(bytes, original))
+    scaled, info = train.images / 255, dataset_info("digits")
+    assert (scaled.mean().item(), scaled.std().item()) == pytest.approx((*info.mean, *info.std), abs=1e-4)
+
+
+@needs_real
+def test_real_cifar100():
+    spec, info = DataSpec(name="cifar100"), dataset_info("cifar100")
+    check_data(spec, REAL)
+    train, test = load_train(spec, REAL), load_test(spec, REAL)
+    assert np.bincount(train.labels).tolist() == [500] * 100
+    assert np.bincount(test.labels).tolist() == [100] * 100
+    for channel in range(3):
+        times = np.bincount(train.images[:, channel].flatten(), minlength=256)
+        mean = np.average(np.arange(256) / 255, weights=times)
+        std = np.sqrt(np.average((np.arange(256) / 255 - mean) ** 2, weights=times))
+        assert (mean, std) == pytest.approx((info.mean[channel], info.std[channel]), abs=1e-4)
+    part = load_train(DataSpec(name="cifar100", train_subset=2000), REAL)
+    assert np.bincount(part.labels).tolist() == [20] * 100
+    for half in halves(part, spec):
+        assert np.bincount(half.labels).tolist() == [10] * 100
+
+
+@needs_real
+def test_real_cifar10():
+    check_data(SPEC, REAL / "cifar10")
+    part = load_train(DataSpec(name="cifar10", train_subset=500), REAL)
+    assert np.bincount(part.labels).tolist() == [50] * 10
+    assert "holds cifar10, not cifar100" in line(check_data, DataSpec(name="cifar100"), REAL / "cifar10")
+
+
+# ---------------------------------------------------------------- what can be wrong
+
+
+def test_no_root():
+    assert line(check_data, SPEC, None) == (
+        "cifar10 needs its files: name their folder with --data DIR, or use --download"
+    )
+
+
+def test_folder_missing_or_unlike(tmp_path):
+    assert "no folder" in line(check_data, SPEC, tmp_path / "none")
+    assert "is empty; expected cifar10/train-*.parquet" in line(check_data, SPEC, tmp_path)
+    (tmp_path / "file").write_text("hello")
+    assert "is a file" in line(check_data, SPEC, tmp_path / "file")
+    assert "holds no cifar10" in line(check_data, SPEC, tmp_path)
+    assert "cannot look into the data folder" in line(check_data, SPEC, tmp_path / ("x" * 300))
+
+
+def test_another_data_set(parquet, pickled):
+    spec = DataSpec(name="cifar100")
+    for root in (parquet, parquet.parent, pickled, pickled.parent):
+        message = line(check_data, spec, root)
+        assert "holds cifar10, not cifar100" in message
+        assert message == line(load_train, spec, root)
+
+
+def rewrite(images=None, labels=None, **options):
+    """A fault: the second shard of the training part is written anew."""
+
+    def fault(folder):
+        n = len(labels if images is None else images)
+        write_shard(
+            folder / "train-00001-of-00002.parquet",
+            some_images(n) if images is None else images,
+            labels_of(n) if labels is None else labels,
+            **options,
+        )
+
+    return fault
+
+
+def cut(share):
+    def fault(folder):
+        path = folder / "train-00001-of-00002.parquet"
+        path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+
+    return fault
+
+
+def image_as_plain_bytes(folder):
+    table = pa.table({"img": [b"x"] * 15, "label": labels_of(15)})
+    pq.write_table(table, folder / "train-00001-of-00002.parquet")
+
+
+def no_bytes(folder):
+    write_shard(folder / "train-00001-of-00002.parquet", some_images(15), labels_of(15))
+    path = folder / "train-00001-of-00002.parquet"
+    table = pq.read_table(path)
+    rows = [{"bytes": None, "path": None} for _ in range(15)]
+    pq.write_table(table.set_column(0, "img", pa.array(rows, table.schema.field("img").type)), path)
+
+
+def unlink(name):
+    return lambda folder: (folder / name).unlink()
+
+
+def second_set(folder):
+    write_shard(folder / "train-00000-of-00001.parquet", some_images(10), labels_of(10))
+
+
+def text_file(name):
+    return lambda folder: (folder / name).write_text("not found" * 99)
+
+
+SECOND = "train-00001-of-00002.parquet"
+SMALL = encoded(np.zeros((16, 30, 3), np.uint8))
+FAULTS = {
+    "shard missing": (unlink(SECOND), f"lacks {SECOND}; fetch that shard"),
+    "test part missing": (unlink("test-00000-of-00001.parquet"), "no test-*.parquet in"),
+    "two sets": (second_set, "mixes two sets of train-*.parquet"),
+    "name without number": (text_file("train-a.parquet"), "cannot tell which shard"),
+    "0 bytes": (cut(0), f"{SECOND}' (Parquet file size is 0 bytes); fetch it again"),
+    "truncated": (cut(0.9), "cannot read"),
+    "no parquet": (text_file(SECOND), "cannot read"),
+    "wrong column": (
+        rewrite(some_images(15), column="klass"),
+        "has columns img, klass; cifar10 needs img (with bytes) and label (integers)",
+    ),
+    "other set's column": (rewrite(some_images(15), column="fine_label"), "holds cifar100, not cifar10"),
+    "label text": (rewrite(labels=["cat"] * 15), "label (integers)"),
+    "label missing": (rewrite(labels=[None, 1, None] + [2] * 12), "has 2 rows without a label"),
+    "label too large": (rewrite(labels=[3, 10] + [2] * 13), "label 10 in row 26 of all; labels are 0 to 9"),
+    "label negative": (rewrite(labels=[-1] * 15), "label -1 in row 25"),
+    "image no struct": (image_as_plain_bytes, "needs img (with bytes)"),
+    "no image bytes": (no_bytes, "cannot decode image"),
+    "image text": (rewrite([b"hello"] * 15), "cannot decode image"),
+    "image cut": (rewrite([encoded(some_images(1)[0])[:500]] * 15), "cannot decode image"),
+    "image size": (rewrite([SMALL] * 15), "is 30 x 16 pixels; it should be 32 x 32"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_faulty_parquet(parquet, fault):
+    damage, expected = FAULTS[fault]
+    damage(parquet)
+    assert expected in line(check_data, SPEC, parquet)
+    if "test part" not in fault:
+        assert expected in line(load_train, SPEC, parquet.parent)
+
+
+def test_too_few_classes(tmp_path):
+    write_shard(tmp_path / "train-00000-of-00001.parquet", some_images(20), [0] * 11 + list(range(1, 10)))
+    write_shard(tmp_path / "test-00000-of-00001.parquet", some_images(9), list(range(9)))
+    train = line(check_data, SPEC, tmp_path)
+    assert "train files have only 1 of its 10 classes (with 2 or more images)" in train
+    assert "test files have only 9 of its 10 classes" in line(load_test, SPEC, tmp_path)
+
+
+@pytest.mark.parametrize("subset", [-3, 0, 19, 41])
+def test_subset_that_cannot_be(parquet, subset):
+    spec = DataSpec(name="cifar10", train_subset=subset)
+    expected = f"train_subset is {subset}; for cifar10 here it may be 20 to 40"
+    assert line(check_data, spec, parquet) == line(load_train, spec, parquet) == expected
+
+
+def test_negative_split_seed():
+    assert "split_seed is -1" in line(check_data, DataSpec(name="digits", split_seed=-1), None)
+
+
+def test_page_checksums_are_verified(tmp_path):
+    path = tmp_path / "train-00000-of-00001.parquet"
+    grey = [encoded(np.full((32, 32, 3), i, np.uint8), "WEBP") for i in range(20)]
+    write_shard(path, grey, labels_of(20), write_page_checksum=True, compression="none")
+    data = bytearray(path.read_bytes())
+    data[data.index(grey[0]) + 22] ^= 1
+    path.write_bytes(data)
+    part = ParquetPart(CIFAR10, tmp_path, "train")
+    assert "CRC checksum" in line(part.images, np.arange(3))
+
+
+@pytest.fixture(scope="module")
+def fuzz_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("fuzz")
+    write_shard(folder / "train-00000-of-00001.parquet", some_images(6), labels_of(6))
+    return folder, (folder / "train-00000-of-00001.parquet").read_bytes()
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.data())
+def test_any_damage_is_one_line_or_harmless(fuzz_folder, data):
+    folder, good = fuzz_folder
+    damaged = bytearray(good)
+    near_end = st.integers(len(good) - 1500, len(good) - 1)
+    places = data.draw(st.lists(st.one_of(st.integers(0, len(good) - 1), near_end), min_size=1, max_size=9))
+    for place in places:
+        damaged[place] = data.draw(st.integers(0, 255))
+    (folder / "train-00000-of-00001.parquet").write_bytes(damaged)
+    part = ParquetPart(CIFAR10, folder, "train")
+    try:
+        images = part.images(np.arange(len(part.labels())))
+    except InputError:
+        assert line(lambda: part.images(np.arange(len(part.labels()))))
+    else:
+        assert images.dtype == np.uint8
+
+
+# ---------------------------------------------------------------- torchvision's layout and download
+
+
+@pytest.fixture
+def server(tmp_path):
+    """A web server of the files in `tmp_path`."""
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *args):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=tmp_path)) as httpd:
+        thread = Thread(target=httpd.serve_forever, args=(0.01,))
+        thread.start()
+        yield f"http://127.0.0.1:{httpd.server_port}"
+        httpd.shutdown()
+        thread.join()
+
+
+class Bomb:
+    """A pickle that leaves a trace when it is opened."""
+
+    def __init__(self, trace):
+        self.trace = trace
+
+    def __reduce__(self):
+        return Path.touch, (self.trace,)
+
+
+@pytest.mark.parametrize("name", ["data_batch_2", "test_batch", "batches.meta"])
+def test_pickle_with_a_wrong_sum_is_not_opened(pickled, tmp_path, name):
+    (pickled / name).write_bytes(pickle.dumps(Bomb(tmp_path / "trace")))
+    message = line(check_data, SPEC, pickled)
+    assert f"{name}' is damaged (wrong MD5); fetch https://" in message
+    assert message == line(load_test, SPEC, pickled)
+    assert not (tmp_path / "trace").exists()
+
+
+def test_pickle_missing(pickled):
+    (pickled / "data_batch_1").unlink()
+    assert "lacks the file data_batch_1; fetch https://" in line(check_data, SPEC, pickled.parent)
+
+
+def test_without_torchvision(pickled, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torchvision.datasets", None)
+    message = line(check_data, SPEC, pickled)
+    assert message.startswith("torchvision cannot be imported (")
+    assert message.endswith("or use the parquet files")
+
+
+@pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning"
+)  # torchvision's tarfile.extractall, from Python 3.12
+def test_download_fetches_once(tmp_path, monkeypatch, server):
+    source = write_pickles(tmp_path / "source", monkeypatch)
+    archive = tmp_path / "cifar-10-python.tar.gz"
+    with tarfile.open(archive, "w:gz") as tar:
+        tar.add(source, source.name)
+    loader = pickles._loader(CIFAR10)
+    monkeypatch.setattr(loader, "url", f"{server}/{archive.name}")
+    monkeypatch.setattr(loader, "tgz_md5", hashlib.md5(archive.read_bytes()).hexdigest())
+    root = tmp_path / "new" / "data"
+    download("cifar10", root)
+    check_data(SPEC, root)
+    monkeypatch.setattr(loader, "url", "http://127.0.0.1:9/gone")
+    download("cifar10", root)  # all there
+    (root / source.name / "test_batch").write_bytes(b"")
+    (root / "cifar-10-python.tar.gz").unlink()
+    message = line(download, "cifar10", root)
+    assert message.startswith(
+        "cannot download cifar10 (<urlopen error [Errno 111] Connection refused>); fetch http"
+    )
+
+
+def test_download_leaves_what_is_there(parquet, tmp_path, monkeypatch):
+    monkeypatch.setattr(pickles._loader(CIFAR10), "url", "http://127.0.0.1:9/gone")
+    download("digits", tmp_path)
+    download("cifar10", parquet)
+    download("cifar10", parquet.parent)
+    assert "unknown dataset" in line(download, "mnist", tmp_path)
+    (tmp_path / "file").touch()
+    assert "cannot download cifar10 (" in line(download, "cifar10", tmp_path / "file")
+
+
+# ---------------------------------------------------------------- stratified subsets and halves
+
+label_lists = st.lists(st.integers(0, 6), max_size=150)
+
+
+def within_one_of_exact(part, whole):
+    counts, of = np.bincount(part, minlength=7), np.bincount(whole, minlength=7)
+    return bool((np.abs(counts - of * len(part) / max(len(whole), 1)) < 1).all())
+
+
+@given(labels=label_lists, seed=st.integers(0, 2**70), data=st.data())
+def test_stratified(labels, seed, data):
+    labels = np.array(labels, dtype=np.int64)
+    count = data.draw(st.integers(0, len(labels)))
+    rows = stratified(labels, count, seed)
+    assert len(rows) == count
+    assert (np.diff(rows) > 0).all()
+    assert within_one_of_exact(labels[rows], labels)
+    np.testing.assert_array_equal(rows, stratified(labels, count, seed))
+
+
+def test_stratified_never_changes():
+    """Rows of published runs rest on these numbers."""
+    assert stratified(np.arange(30) % 4, 9, seed=111).tolist() == [0, 1, 5, 10, 12, 19, 26, 27, 28]
+
+
+def test_stratified_choice_is_uniform():
+    labels = np.arange(12) % 2
+    times = np.bincount(np.concatenate([stratified(labels, 4, seed) for seed in range(600)]))
+    assert (np.abs(times - 200) < 60).all()  # 5 sigma
+
+
+@given(labels=label_lists, seed=st.integers(0, 2**31))
+def test_halves(labels, seed):
+    labels = torch.tensor(labels, dtype=torch.int64)
+    serial = torch.arange(len(labels)).view(-1, 1, 1, 1)
+    first, second = halves(Images(serial, labels), DataSpec(split_seed=seed))
+    assert len(second) - len(first) in (0, 1)
+    assert (
+        sorted([*first.images.flatten().tolist(), *second.images.flatten().tolist()])
+        == serial.flatten().tolist()
+    )
+    for half in (first, second):
+        assert torch.equal(half.labels, labels[half.images.flatten()])
+        assert within_one_of_exact(half.labels, labels)
+    assert all(k in first.labels and k in second.labels for k in range(7) if (labels == k).sum() > 1)
+
+
+def test_split_seed_decides_the_halves():
+    train = load_train(DataSpec(name="digits"), None)
+    one, same, other = (halves(train, DataSpec(split_seed=s))[0].images for s in (111, 111, 112))
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+
+
+# ---------------------------------------------------------------- batches
+
+
+def numbered(n, info, seed=0):
+    """Random images whose label is their number."""
+    shape = (n, info.image.channels, info.image.side, info.image.side)
+    images = torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
+    return Images(images, torch.arange(n))
+
+
+def tiny(pad=1, flip=True, channels=3):
+    mean, std = (0.5, 0.4, 0.3), (0.2, 0.3, 0.1)
+    return DatasetInfo("tiny", 10, ImageShape(channels, 6), mean[:channels], std[:channels], pad, flip)
+
+
+def pixels_of(x, info):
+    """Undo the normalisation: uint8 (B, C, H, W)."""
+    mean, std = (torch.tensor(v, dtype=torch.float64).view(-1, 1, 1) for v in (info.mean, info.std))
+    exact = (x.double() * std + mean) * 255
+    assert (exact - exact.round()).abs().max() < 1e-3
+    return exact.round().to(torch.uint8)
+
+
+def views(image, info):
+    """Every crop of the padded image, plain and mirrored, by (top, left, mirrored): the naive oracle."""
+    padded = np.pad(image.numpy(), ((0, 0), (info.pad, info.pad), (info.pad, info.pad)))
+    side, offsets = info.image.side, range(2 * info.pad + 1)
+    crops = {(y, x): padded[:, y : y + side, x : x + side] for y in offsets for x in offsets}
+    plain = {(*at, False): crop.tobytes() for at, crop in crops.items()}
+    mirrored = {(*at, True): crop[:, :, ::-1].tobytes() for at, crop in crops.items()}
+    return plain | mirrored if info.flip else plain
+
+
+@pytest.mark.parametrize("info", [CIFAR10, tiny(), tiny(pad=0), tiny(flip=False, channels=1)])
+def test_augmented_images_are_views_of_their_source(info):
+    data, seen = numbered(12, info), []
+    batches = Batches(data, info, 5, augment=True, generator=torch.Generator().manual_seed(3))
+    for _ in range(4):
+        for x, y in batches:
+            assert x.dtype == torch.float32
+            assert x.is_contiguous(memory_format=torch.channels_last)
+            for image, label in zip(pixels_of(x, info), y, strict=True):
+                which = {v: k for k, v in views(data.images[label], info).items()}
+                seen.append(which[image.numpy().tobytes()])
+    assert len(seen) == 48
+    assert len(set(seen)) > 1 or info.pad == 0
+
+
+def test_offsets_and_mirrors_are_uniform_and_per_image():
+    info = tiny()
+    one = numbered(1, info)
+    data = Images(one.images.expand(900, -1, -1, -1), torch.arange(900))
+    which = {v: k for k, v in views(one.images[0], info).items()}
+    batches = Batches(data, info, 100, augment=True, generator=torch.Generator().manual_seed(0))
+    seen = Counter(
+        which[i.numpy().tobytes()] for _ in range(2) for x, _ in batches for i in pixels_of(x, info)
+    )
+    assert len(seen) == 18
+    assert all(abs(n - 100) < 50 for n in seen.values())  # 5 sigma
+
+
+def test_plain_batches_are_torchvisions_formula():
+    data = numbered(23, CIFAR10)
+    x, y = (torch.cat(part) for part in zip(*Batches(data, CIFAR10, 10, augment=False), strict=True))
+    mean, std = (torch.tensor(v).view(-1, 1, 1) for v in (CIFAR10.mean, CIFAR10.std))
+    torch.testing.assert_close(x, (data.images / 255 - mean) / std, atol=1e-6, rtol=1e-6)
+    assert torch.equal(y, torch.arange(23))
+    first, _ = next(iter(Batches(data, CIFAR10, 10, augment=False)))
+    assert first.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_plain_batches_draw_nothing_and_leave_the_data_alone():
+    data, generator = numbered(9, tiny()), torch.Generator().manual_seed(1)
+    images, state, everyone = data.images.clone(), generator.get_state(), torch.get_rng_state()
+    batches = Batches(data, tiny(), 4, augment=False, generator=generator)
+    once, again = ([x for x, _ in batches] for _ in range(2))
+    assert all(map(torch.equal, once, again))
+    for _ in Batches(data, tiny(), 4, augment=True, generator=torch.Generator().manual_seed(1)):
+        pass
+    assert torch.equal(data.images, images)
+    assert torch.equal(generator.get_state(), state)
+    assert torch.equal(torch.get_rng_state(), everyone)
+
+
+def test_the_generator_decides():
+    def passes(seed):
+        generator = torch.Generator().manual_seed(seed)
+        batches = Batches(numbered(20, CIFAR10), CIFAR10, 6, augment=True, generator=generator)
+        return [torch.cat([x for x, _ in batches]) for _ in range(2)]
+
+    one, same, other = passes(1), passes(1), passes(2)
+    assert torch.equal(one[0], same[0])
+    assert torch.equal(one[1], same[1])
+    assert not torch.equal(one[0], other[0])
+    assert not torch.equal(one[0], one[1])
+
+
+@settings(deadline=None)
+@given(n=st.integers(0, 30), batch=st.integers(1, 12), augment=st.booleans(), seed=st.integers(0, 99))
+def test_every_image_once(n, batch, augment, seed):
+    info = tiny()
+    generator = torch.Generator().manual_seed(seed)
+    batches = Batches(numbered(n, info), info, batch, augment=augment, generator=generator)
+    labels = [y.tolist() for _, y in batches]
+    assert len(labels) == len(batches)
+    assert all(len(y) == batch for y in labels[:-1])
+    flat = [label for y in labels for label in y]
+    assert sorted(flat) == list(range(n))
+    assert augment or flat == list(range(n))
+
+
+def test_batches_refuse_nonsense():
+    with pytest.raises(ValueError, match="at least 1"):
+        Batches(numbered(3, tiny()), tiny(), 0, augment=False)
+    with pytest.raises(ValueError, match="need a generator"):
+        Batches(numbered(3, tiny()), tiny(), 2, augment=True)
+
+
+def test_images_take_and_to():
+    data = numbered(5, tiny())
+    taken = data.take(torch.tensor([3, 1])).to("cpu")
+    assert taken.labels.tolist() == [3, 1]
+    assert torch.equal(taken.images, data.images[[3, 1]])
+    assert data.take(np.array([0, 0, 4])).labels.tolist() == [0, 0, 4]
+    assert len(data) == 5
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_batches_on_a_gpu():
+    data = numbered(50, CIFAR10).to("cuda")
+    batches = Batches(data, CIFAR10, 16, augment=True, generator=torch.Generator("cuda").manual_seed(0))
+    for x, y in batches:
+        assert x.is_contiguous(memory_format=torch.channels_last)
+        for image, label in zip(pixels_of(x.cpu(), CIFAR10), y.cpu(), strict=True):
+            assert image.numpy().tobytes() in views(data.images[label].cpu(), CIFAR10).values()
+    plain = torch.cat([x.cpu() for x, _ in Batches(data, CIFAR10, 16, augment=False)])
+    on_cpu = torch.cat([x for x, _ in Batches(data.to("cpu"), CIFAR10, 16, augment=False)])
+    torch.testing.assert_close(plain, on_cpu, atol=1e-6, rtol=1e-6)
+    assert len(halves(data, SPEC)[0]) == 25
