@@ -191,7 +191,8 @@ def _fit(plans: Plans, sweep: Sweep, context: Context, display: Progress) -> Non
             ),
             run_config=tune.RunConfig(
                 storage_path=storage, name="tune", verbose=0, log_to_file=False,
-                failure_config=tune.FailureConfig(max_failures=JOB_RETRIES), callbacks=[],
+                failure_config=tune.FailureConfig(max_failures=JOB_RETRIES),
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             ),
         )  # fmt: skip
         tuner.fit()

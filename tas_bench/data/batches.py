@@ -62,16 +62,15 @@ class Batches:
         return -(-len(self._labels) // self._batch)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        if self._augment:
-            for rows_B in self._shuffled().split(self._batch):
-                yield self._normalised(self._crops(rows_B)), self._labels[rows_B]
-        else:
-            for start in range(0, len(self._labels), self._batch):
-                part = slice(start, start + self._batch)
+        N, device = len(self._labels), self._labels.device
+        order_N = torch.randperm(N, generator=self._generator, device=device) if self._augment else None
+        for start in range(0, N, self._batch):
+            part = slice(start, start + self._batch)
+            if order_N is None:
                 yield self._normalised(self._images_NHWC[part]), self._labels[part]
-
-    def _shuffled(self) -> Tensor:
-        return torch.randperm(len(self._labels), generator=self._generator, device=self._labels.device)
+            else:
+                rows_B = order_N[part]
+                yield self._normalised(self._crops(rows_B)), self._labels[rows_B]
 
     def _draw(self, end: int, *shape: int) -> Tensor:
         """Uniform integers below `end`."""

@@ -80,6 +80,8 @@ class ParquetPart:
                         )
                         done += 1
                     start = stop
+        if done < len(rows):
+            raise InputError(f"'{self.folder}' has fewer images than labels; fetch {self.info.name} again")
         return np.ascontiguousarray(images_NHWC.transpose(0, 3, 1, 2))
 
 
@@ -92,10 +94,10 @@ def _check_whole(shards: list[Path]) -> None:
             )
     numbers = [int(match[1]) for match in found if match]
     total = max(int(match[2]) for match in found if match)
-    missing = sorted(set(range(total)) - set(numbers))
+    missing = next((i for i in range(total) if i not in numbers), None)
     folder, part = shards[0].parent, shards[0].name.split("-")[0]
-    if missing:
-        raise InputError(f"'{folder}' lacks {part}-{missing[0]:05}-of-{total:05}.parquet; fetch that shard")
+    if missing is not None:
+        raise InputError(f"'{folder}' lacks {part}-{missing:05}-of-{total:05}.parquet; fetch that shard")
     if len(numbers) != total:
         raise InputError(f"'{folder}' mixes two sets of {part}-*.parquet shards; keep one of them")
 
