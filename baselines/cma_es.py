@@ -84,8 +84,8 @@ class CmaEs:
 def decode(point: NDArray[np.float64], band: Band) -> Size:
     """A point (all candidates of all rows in one vector) to the in-band size of the highest sum of logits."""
     counts = band.space.counts
-    logits = np.zeros(band.space.padded.shape)
-    logits[np.arange(logits.shape[1]) < counts[:, None]] = point
+    logits = np.zeros((len(counts), counts.max()))
+    logits[np.arange(counts.max()) < counts[:, None]] = point
     return band.space.size(most_probable(logits, band))
 
 

@@ -25,5 +25,12 @@ SWEEP = Sweep(
     transfers=(Scratch(), Init(), KD()),
     seeds=(0, 1),
     recipe=Recipe(epochs=12, batch=64),
-    shortened={"seeds": "0", "epochs": "2", "trials": "2", "generations": "1", "population": "2", "search_epochs": "3"},
+    shortened={
+        "seeds": "0",
+        "epochs": "2",
+        "trials": "2",
+        "generations": "1",
+        "population": "2",
+        "search_epochs": "3",
+    },
 )

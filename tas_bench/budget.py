@@ -55,7 +55,9 @@ class Band:
         least, most = (int(m) for m in self.macs(ends))
         wanted = f"no size has {self.low / 1e6:.3f} M to {self.high / 1e6:.3f} M macs"
         if self.low > most or self.high < least:
-            raise InputError(f"{wanted}; this space reaches {least / 1e6:.3f} M to {most / 1e6:.3f} M: change keep")
+            raise InputError(
+                f"{wanted}; this space reaches {least / 1e6:.3f} M to {most / 1e6:.3f} M: change keep"
+            )
         try:
             most_probable(np.zeros(self.space.padded.shape), self)
         except InputError as error:

@@ -145,7 +145,11 @@ def cost(args: argparse.Namespace) -> int:
         "ratio": "macs / unpruned_macs",
     }
     for key, value in found.items():
-        sys.stdout.write(f"{key:14}{value:>16,.4f}  {notes[key]}\n" if key == "ratio" else f"{key:14}{value:>16,}  {notes[key]}\n")
+        sys.stdout.write(
+            f"{key:14}{value:>16,.4f}  {notes[key]}\n"
+            if key == "ratio"
+            else f"{key:14}{value:>16,}  {notes[key]}\n"
+        )
     return OK
 
 
@@ -177,7 +181,8 @@ def _find_sweep(name: str) -> Sweep:
     sweeps = _catalogue()["sweeps"]
     if name not in sweeps:
         raise unknown("sweep", name, sweeps)
-    return sweeps[name]  # type: ignore[no-any-return]
+    found: Sweep = sweeps[name]
+    return found
 
 
 def _catalogue() -> dict[str, dict[str, Any]]:
@@ -264,7 +269,9 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
 
-    def command(name: str, function: Callable[[argparse.Namespace], int], about: str, more: str = "") -> argparse.ArgumentParser:
+    def command(
+        name: str, function: Callable[[argparse.Namespace], int], about: str, more: str = ""
+    ) -> argparse.ArgumentParser:
         sub = commands.add_parser(
             name, help=about, description=about[0].upper() + about[1:] + ".", epilog=textwrap.dedent(more),
             formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
@@ -305,15 +312,25 @@ COST_EXAMPLES = """
 
 def _add_run(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("sweep", metavar="SWEEP", help="its name, as `tas-bench list` shows it")
-    sub.add_argument("--results", type=Path, metavar="DIR", help=f"where rows go (default {DEFAULT_RESULTS}/SWEEP)")
+    sub.add_argument(
+        "--results", type=Path, metavar="DIR", help=f"where rows go (default {DEFAULT_RESULTS}/SWEEP)"
+    )
     sub.add_argument("--smoke", action="store_true", help="the sweep's own minutes-long version")
-    sub.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting; repeatable")
-    sub.add_argument("--data", type=Path, metavar="DIR", help="CIFAR: torchvision's or Hugging Face's parquet layout")
+    sub.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting; repeatable"
+    )
+    sub.add_argument(
+        "--data", type=Path, metavar="DIR", help="CIFAR: torchvision's or Hugging Face's parquet layout"
+    )
     sub.add_argument("--download", action="store_true", help="let torchvision download the data set into --data")
     sub.add_argument("--train-subset", metavar="N", help="train on a fixed stratified part of N images")
     sub.add_argument("--address", metavar="HOST:PORT", help="join a running Ray cluster, or `auto`")
-    sub.add_argument("--cpus-per-job", type=float, default=1, metavar="X", help="CPU cores a job holds (default 1)")
-    sub.add_argument("--gpus-per-job", type=float, metavar="X", help="share of a GPU (default 0.25 where there is one)")
+    sub.add_argument(
+        "--cpus-per-job", type=float, default=1, metavar="X", help="CPU cores a job holds (default 1)"
+    )
+    sub.add_argument(
+        "--gpus-per-job", type=float, metavar="X", help="share of a GPU (default 0.25 where there is one)"
+    )
     sub.add_argument("--quiet", action="store_true", help="no progress display")
 
 

@@ -1,4 +1,4 @@
-"""The expected cost E_cost(A) of Equation 8: the probability-weighted sum over all candidate networks.
+"""The cost loss of Equation 8 and its E_cost(A), the probability-weighted sum over all candidate networks.
 
 A cost is a sum over layers, and a layer's cost depends on two widths that are drawn independently, so the
 expectation is exact without enumeration: p_in^T F p_out per layer, where F holds the layer's cost (the same
@@ -82,3 +82,12 @@ class ExpectedCost(nn.Module):
             return np.ones(most)
         depths = self.space.padded[len(self.space.widths) + layer.stage]
         return (depths > layer.block).astype(np.float64)
+
+
+def cost_loss(expected: Tensor, actual: float, low: float, high: float) -> Tensor:
+    """Equation 8. The argmax network's cost `actual` sets the sign, log E_cost carries the gradient."""
+    if actual > high:
+        return torch.log(expected)
+    if actual < low:
+        return -torch.log(expected)
+    return torch.zeros_like(expected)

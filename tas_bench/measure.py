@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 
 import torch
+from torch import Tensor
 
 from tas_bench.backbones.backbone import ImageShape
 
@@ -33,6 +34,31 @@ class Stopwatch:
     def total(self) -> float:
         """Seconds of all parts."""
         return sum(self.seconds.values())
+
+
+class Meter:
+    """Running loss and accuracy over the batches of an epoch; sums stay on the device until they are read."""
+
+    def __init__(self) -> None:
+        self.losses: Tensor | float = 0.0
+        self.hits: Tensor | int = 0
+        self.seen = 0
+
+    def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
+        """Add a batch: its mean loss, logits (B, K), labels (B,)."""
+        self.losses = self.losses + loss.detach() * len(labels)
+        self.hits = self.hits + (logits.detach().argmax(dim=1) == labels).sum()
+        self.seen += len(labels)
+
+    @property
+    def loss(self) -> float:
+        """Loss per image."""
+        return float(self.losses) / self.seen
+
+    @property
+    def accuracy(self) -> float:
+        """Fraction of images classified right."""
+        return float(self.hits) / self.seen
 
 
 def precision(device: str, image: ImageShape) -> str:

@@ -6,7 +6,7 @@ No Ray in here: a runner asks `next_job`, runs it wherever it likes, and reports
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -130,7 +130,7 @@ class Plans:
                 self._waiting[key].append(plan)
 
 
-def uses_rows(plan: NamedPlan, sweep: str) -> list[Mapping[str, Any]]:
+def uses_rows(plan: NamedPlan, sweep: str) -> list[dict[str, Any]]:
     """A plan's uses as rows of the table `uses`."""
     return [
         {

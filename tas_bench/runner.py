@@ -7,7 +7,6 @@ back from the store, and exit codes and resume come from the store, never from `
 from __future__ import annotations
 
 import contextlib
-import datetime
 import logging
 import os
 import shutil
@@ -15,28 +14,25 @@ import signal
 import socket
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from tas_bench.errors import InputError, StoreDamagedError, StoreIOError, TasBenchError
+from tas_bench.dispatch import JOB_RETRIES, Dispatch, Task
+from tas_bench.errors import InputError, TasBenchError
 from tas_bench.jobs import Context, Job, Outcome
-from tas_bench.plans import NamedPlan, Plans, Use, uses_rows
+from tas_bench.plans import NamedPlan, Plans, uses_rows
 from tas_bench.progress import Progress
-from tas_bench.store import Store, outcome_of
+from tas_bench.store import Store
 from tas_bench.sweep import Sweep
-from tas_bench.worker import Labels, execute, row_of
+from tas_bench.worker import execute
 
 log = logging.getLogger("tas_bench")
 
 HEARTBEAT = 2.0
 """Seconds between two signs of life of a running job."""
-
-JOB_RETRIES = 1
-"""How often a job is started again after its worker process died."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +70,11 @@ class Interrupted(BaseException):
 
 
 def run_sweep(
-    sweep: Sweep, results: Path, data_root: Path | None, resources: Resources, progress: Callable[[], Progress]
+    sweep: Sweep,
+    results: Path,
+    data_root: Path | None,
+    resources: Resources,
+    progress: Callable[[], Progress],
 ) -> Plans:
     """Run what is missing of a sweep; every finished job's row is in `results` when this returns or raises.
 
@@ -156,7 +156,9 @@ def _check_address(address: str | None) -> None:
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
     except (OSError, OverflowError) as error:
-        raise InputError(f"no Ray cluster answers at {address} ({error}); start one with `ray start --head`") from error
+        raise InputError(
+            f"no Ray cluster answers at {address} ({error}); start one with `ray start --head`"
+        ) from error
 
 
 def _check_devices(resources: Resources) -> None:
@@ -181,12 +183,12 @@ def _fit(plans: Plans, sweep: Sweep, context: Context, display: Progress) -> Non
     from ray import tune
 
     slots = _slots(context)
-    bridge = _Bridge(plans, sweep, context, display)
+    dispatch = Dispatch(plans, sweep, context, display)
     with tempfile.TemporaryDirectory(prefix="tas-bench-tune-") as storage:
         tuner = tune.Tuner(
             tune.with_resources(_worker(), {"cpu": context.cpus, "gpu": context.gpus}),
             tune_config=tune.TuneConfig(
-                search_alg=_searcher(bridge), num_samples=-1, reuse_actors=True, max_concurrent_trials=slots,
+                search_alg=_searcher(dispatch), num_samples=-1, reuse_actors=True, max_concurrent_trials=slots,
                 trial_dirname_creator=lambda trial: trial.trial_id, trial_name_creator=lambda trial: trial.trial_id,
             ),
             run_config=tune.RunConfig(
@@ -196,8 +198,8 @@ def _fit(plans: Plans, sweep: Sweep, context: Context, display: Progress) -> Non
             ),
         )  # fmt: skip
         tuner.fit()
-    if bridge.fault is not None:
-        raise bridge.fault
+    if dispatch.fault is not None:
+        raise dispatch.fault
     if not plans.done:
         raise TasBenchError("Ray Tune stopped before the sweep was done; the same command goes on from here")
 
@@ -207,102 +209,26 @@ def _slots(context: Context) -> int:
     import ray
 
     total = ray.cluster_resources()
-    limits = [int(total.get(name, 0) / share + 1e-9) for name, share in (("CPU", context.cpus), ("GPU", context.gpus)) if share]
+    limits = [
+        int(total.get(name, 0) / share + 1e-9)
+        for name, share in (("CPU", context.cpus), ("GPU", context.gpus))
+        if share
+    ]
     if min(limits) < 1:
-        raise InputError(f"a job asks for {context.cpus:g} CPUs and {context.gpus:g} GPUs; the cluster has no room")
+        raise InputError(
+            f"a job asks for {context.cpus:g} CPUs and {context.gpus:g} GPUs; the cluster has no room"
+        )
     return min(limits)
 
 
-@dataclass(frozen=True, repr=False)
-class _Task:
-    """What a trial's config carries; its repr names Tune's trial."""
-
-    key: str
-    job: Job
-    labels: Labels
-    context: Context
-
-    def __repr__(self) -> str:
-        return self.key
-
-
-class _Bridge:
-    """From plans to Tune and back, without Ray: what a searcher is asked and told."""
-
-    def __init__(self, plans: Plans, sweep: Sweep, context: Context, display: Progress) -> None:
-        self.plans, self.sweep, self.context, self.display = plans, sweep, context, display
-        self.store = Store(context.results)
-        self.running: dict[str, tuple[Use, float]] = {}
-        self.best: dict[str, float] = {}
-        self.fault: TasBenchError | None = None
-
-    @property
-    def finished(self) -> bool:
-        """Whether there is nothing more to suggest, ever."""
-        return self.fault is not None or self.plans.done
-
-    def suggest(self, trial_id: str) -> dict[str, Any] | None:
-        """The config of the next trial; None while every plan waits."""
-        use = None if self.fault else self.plans.next_job()
-        if use is None:
-            return None
-        self.running[trial_id] = use, time.monotonic()
-        self.display.job_started(use.key, _label(use))
-        self._show()
-        return {"task": _Task(use.key, use.job, _labels(self.sweep, use), self.context)}
-
-    def tick(self, trial_id: str, result: dict[str, Any]) -> None:
-        """A sign of life."""
-        if trial_id in self.running and result.get("epochs"):
-            self.display.job_ticked(self.running[trial_id][0].key, result["epoch"], result["epochs"])
-
-    def complete(self, trial_id: str, result: dict[str, Any] | None, died: bool) -> None:
-        """A trial ended: its plan goes on with what the row says."""
-        use, started = self.running.pop(trial_id)
-        try:
-            outcome = self._outcome(use, (result or {}).get("fault"), died)
-            self.plans.finish(use.key, outcome)
-        except TasBenchError as fault:
-            self.fault = fault
-            return
-        self.display.job_finished(use.key, _label(use), outcome.status, time.monotonic() - started)
-        if outcome.val_accuracy is not None and outcome.val_accuracy > self.best.get(use.method, 0.0):
-            self.best[use.method] = outcome.val_accuracy
-            self.display.best(use.method, f"validation {outcome.val_accuracy:.2%}")
-        self._show()
-
-    def _outcome(self, use: Use, fault: str | None, died: bool) -> Outcome:
-        if fault:
-            raise StoreIOError(fault)
-        row = self.store.row(use.key)
-        if died and (row is None or row["status"] != "ok"):
-            row = self._record_death(use, row)
-        if row is None:
-            raise StoreDamagedError(f"job {use.key} ended without a row in {self.store.path}; run again")
-        return outcome_of(row)
-
-    def _record_death(self, use: Use, earlier: dict[str, Any] | None) -> dict[str, Any]:
-        """Commit the failed row that a killed worker could not write."""
-        dead = Outcome(status="failed", error="the worker process died (killed, crashed or out of memory)")
-        attempts = 1 + JOB_RETRIES + (earlier["attempts"] if earlier else 0)
-        now = datetime.datetime.now(datetime.UTC)
-        row = row_of(use.job, _labels(self.sweep, use), dead, attempts, now)
-        self.store.commit(row, (), None)
-        return row
-
-    def _show(self) -> None:
-        left = sum(not plan.done for plan in self.plans.plans)
-        self.display.update(len(self.plans.outcomes), len(self.running), self.plans.queued, left)
-
-
-def _searcher(bridge: _Bridge) -> Any:
-    """The bridge as a Tune searcher. The class is local because ray is imported when a run needs it."""
+def _searcher(dispatch: Dispatch) -> Any:
+    """The dispatch as a Tune searcher. The class is local because ray is imported when a run needs it."""
     from ray.tune.search import Searcher
 
     class PlanSearcher(Searcher):
-        def __init__(self, bridge: _Bridge) -> None:
+        def __init__(self, dispatch: Dispatch) -> None:
             super().__init__(metric="done", mode="max")
-            self.bridge = bridge
+            self.dispatch = dispatch
 
         def __getstate__(self) -> dict[str, Any]:
             return {}  # generators do not pickle, and resume trusts the store
@@ -311,25 +237,18 @@ def _searcher(bridge: _Bridge) -> Any:
         def restore(self, checkpoint_path: str) -> None: ...
 
         def suggest(self, trial_id: str) -> Any:
-            config = self.bridge.suggest(trial_id)
-            return Searcher.FINISHED if config is None and self.bridge.finished else config
+            config = self.dispatch.suggest(trial_id)
+            return Searcher.FINISHED if config is None and self.dispatch.finished else config
 
         def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-            self.bridge.tick(trial_id, result)
+            self.dispatch.tick(trial_id, result)
 
-        def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-            self.bridge.complete(trial_id, result, died=error)
+        def on_trial_complete(
+            self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+        ) -> None:
+            self.dispatch.complete(trial_id, result, died=error)
 
-    return PlanSearcher(bridge)
-
-
-def _label(use: Use) -> str:
-    transfer = use.job.describe().get("transfer")
-    return f"{use.plan} {use.job.kind}" + (f" {transfer}" if use.job.kind == "final" else "")
-
-
-def _labels(sweep: Sweep, use: Use) -> Labels:
-    return Labels(sweep.name, use.method, None if use.job.kind == "teacher" else sweep.problem.budget)
+    return PlanSearcher(dispatch)
 
 
 def _worker() -> Any:
@@ -345,8 +264,9 @@ def _worker() -> Any:
             self._begin(new_config["task"])
             return True
 
-        def _begin(self, task: _Task) -> None:
-            self.task, self.thread = task, None
+        def _begin(self, task: Task) -> None:
+            self.task = task
+            self.thread: threading.Thread | None = None
             self.epoch, self.epochs = 0, 0
             self.fault: str | None = None
 
@@ -391,5 +311,3 @@ def _signals() -> Iterator[None]:
     finally:
         for s, handler in old.items():
             signal.signal(s, handler)
-
-

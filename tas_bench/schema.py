@@ -32,7 +32,11 @@ _ROW_COLUMNS: list[tuple[str, pa.DataType, str]] = [
     ("test_accuracy", pa.float64(), "last epoch; finals and teachers only"),
     ("epochs", pa.int32(), "epochs trained"),
     ("images", pa.int64(), "training images seen, forward"),
-    ("train_macs", pa.int64(), "multiply-accumulates of all training steps, a backward counted as two forwards"),
+    (
+        "train_macs",
+        pa.int64(),
+        "multiply-accumulates of all training steps, a backward counted as two forwards",
+    ),
     ("seconds_startup", pa.float64(), "loading data, building networks"),
     ("seconds_train", pa.float64(), "training steps"),
     ("seconds_eval", pa.float64(), "evaluation"),

@@ -79,7 +79,9 @@ class Store:
         try:
             return json.loads(path.read_text()) if path.exists() else None
         except (OSError, ValueError) as error:
-            raise StoreDamagedError(f"{path} cannot be read ({error}); restore it or use another --results") from error
+            raise StoreDamagedError(
+                f"{path} cannot be read ({error}); restore it or use another --results"
+            ) from error
 
     def _weights(self, job_id: str) -> Path:
         return self.path / "_weights" / f"{job_id}.safetensors"
@@ -248,7 +250,9 @@ def _sync(path: Path) -> None:
 def _compare(found: Mapping[str, Any], wanted: Mapping[str, Any], path: Path) -> None:
     """Refuse to mix what must not be compared; more seeds, methods or transfers are welcome."""
     if found.get("name") != wanted["name"]:
-        raise InputError(f"{path} holds sweep '{found.get('name')}', not '{wanted['name']}'; use another --results")
+        raise InputError(
+            f"{path} holds sweep '{found.get('name')}', not '{wanted['name']}'; use another --results"
+        )
     for key, value in wanted["fixed"].items():
         there = found.get("fixed", {}).get(key)
         if there != value:

@@ -53,9 +53,15 @@ class Sweep:
             raise InputError(f"keep is {self.keep}; it must be a positive fraction of the unpruned macs")
         if not 0 <= self.t <= 1:
             raise InputError(f"t is {self.t}; it must be in [0, 1]")
-        for what, names in (("seeds", self.seeds), ("methods", _names(self.methods)), ("transfers", _names(self.transfers))):
+        for what, names in (
+            ("seeds", self.seeds),
+            ("methods", _names(self.methods)),
+            ("transfers", _names(self.transfers)),
+        ):
             if not names or len(set(names)) < len(names):
-                raise InputError(f"{what} are {', '.join(map(str, names)) or 'empty'}; give at least one, each once")
+                raise InputError(
+                    f"{what} are {', '.join(map(str, names)) or 'empty'}; give at least one, each once"
+                )
         if min(self.seeds) < 0:
             raise InputError(f"seeds are {self.seeds}; they must not be negative")
 
@@ -98,8 +104,8 @@ class Sweep:
 
     def manifest(self) -> dict[str, Any]:
         """What the results directory says of the sweep; `fixed` must not change between runs in it."""
-        methods = {f"{m.name}.{f.name}": to_plain(getattr(m, f.name)) for m in self.methods for f in fields(m)}  # type: ignore[arg-type]
-        transfers = {f"{t.name}.{f.name}": to_plain(getattr(t, f.name)) for t in self.transfers for f in fields(t)}  # type: ignore[arg-type]
+        plugins: tuple[Any, ...] = (*self.methods, *self.transfers)
+        settings = {f"{p.name}.{f.name}": to_plain(getattr(p, f.name)) for p in plugins for f in fields(p)}
         recipe = {f"recipe.{f.name}": getattr(self.recipe, f.name) for f in fields(self.recipe)}
         basics = {key: getattr(self, key) for key in ("dataset", "backbone", "keep", "t", "train_subset")}
         return {
@@ -107,7 +113,7 @@ class Sweep:
             "seeds": list(self.seeds),
             "methods": [{"name": m.name, "label": m.label} for m in self.methods],
             "transfers": list(_names(self.transfers)),
-            "fixed": basics | recipe | methods | transfers,
+            "fixed": basics | recipe | settings,
         }  # fmt: skip
 
 
@@ -150,7 +156,9 @@ def without_test(plan: Plan) -> Generator[Sequence[Job], Sequence[Outcome], Size
 # ---- settings by name
 
 
-def with_settings(sweep: Sweep, settings: Mapping[str, str], known: Mapping[str, Mapping[str, Any]] | None = None) -> Sweep:
+def with_settings(
+    sweep: Sweep, settings: Mapping[str, str], known: Mapping[str, Mapping[str, Any]] | None = None
+) -> Sweep:
     """The sweep with settings changed, each given as text.
 
     A key is a field of the sweep ("t"), of the recipe, or of a method or transfer ("tas.lambda_cost"); the last
@@ -231,12 +239,12 @@ def _preset(part: Any, key: str, text: str) -> Any:
 def _choose(sweep: Sweep, key: str, text: str, known: Mapping[str, Any]) -> Sweep:
     """Pick methods or transfers by name: the sweep's own with their settings, others with their defaults."""
     own = {x.name: x for x in getattr(sweep, key)}
-    chosen = []
+    chosen: list[Any] = []
     for name in (n.strip() for n in text.split(",")):
         if name not in own and name not in known:
             raise unknown(key.rstrip("s"), name, {*own, *known})
         chosen.append(own[name] if name in own else known[name]())
-    return replace(sweep, **{key: tuple(chosen)})
+    return replace(sweep, **typing.cast("dict[str, Any]", {key: tuple(chosen)}))
 
 
 def _parse(key: str, kind: Any, text: str) -> Any:

@@ -20,7 +20,7 @@ from tas_bench.budget import Band, most_probable
 from tas_bench.costs import all_costs
 from tas_bench.data import Batches, dataset_info, halves, load_train
 from tas_bench.errors import DivergedError, InputError, PlanFailedError
-from tas_bench.expected import ExpectedCost
+from tas_bench.expected import ExpectedCost, cost_loss
 from tas_bench.jobs import Context, Outcome, Plan, Problem
 from tas_bench.space import Size, SizeSpace
 from tas_bench.supernet import Architecture, Supernet
@@ -86,7 +86,9 @@ class Tas:
             raise InputError("tas.tau_start and tas.tau_end must be positive")
         if self.tau_shape not in ("linear", "cosine"):
             raise InputError(f"tas.tau_shape is '{self.tau_shape}'; it must be linear or cosine")
-        if not (0 < self.arch_lr < math.inf and 0 <= self.arch_weight_decay < math.inf and 0 <= self.arch_beta1 < 1):
+        if not (
+            0 < self.arch_lr < math.inf and 0 <= self.arch_weight_decay < math.inf and 0 <= self.arch_beta1 < 1
+        ):
             raise InputError("tas.arch_lr must be positive, arch_weight_decay not negative, arch_beta1 in [0, 1)")
         if self.cost not in ("macs", "macs_search"):
             raise InputError(f"tas.cost is '{self.cost}'; it must be macs or macs_search")
@@ -194,15 +196,6 @@ def scaled_arch_lr(settings: Tas, steps: int) -> float:
     return max(settings.arch_lr, min(settings.arch_lr * PAPER_STEPS / steps, MAX_ARCH_LR))
 
 
-def cost_loss(expected: Tensor, actual: float, low: float, high: float) -> Tensor:
-    """Equation 8. The argmax network's cost `actual` sets the sign, log E_cost carries the gradient."""
-    if actual > high:
-        return torch.log(expected)
-    if actual < low:
-        return -torch.log(expected)
-    return torch.zeros_like(expected)
-
-
 def discrepancy(p: Tensor, space: SizeSpace) -> float:
     """Mean gap between the two most probable candidates of every searched row (Figure 3, b and d)."""
     searched = torch.from_numpy(space.counts > 1).to(p.device)
@@ -231,7 +224,9 @@ class _Searcher:
         self.supernet.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.architecture = Architecture(self.space).to(device)
         self.generator = torch.Generator(device).manual_seed(job.seed)
-        train_half, val_half = (h.to(device) for h in halves(load_train(problem.data, context.data_root), problem.data))
+        train_half, val_half = (
+            h.to(device) for h in halves(load_train(problem.data, context.data_root), problem.data)
+        )
         batch = problem.recipe.batch
         self.train_batches = Batches(train_half, info, batch, augment=True, generator=self.generator)
         self.val_batches = Batches(val_half, info, batch, augment=True, generator=self.generator)
@@ -255,18 +250,18 @@ class _Searcher:
         settings, recipe = self.job.settings, self.job.problem.recipe
         set_lr(self.weight_optimizer, cosine_lr(recipe, epoch))
         tau = tau_at(settings, epoch / max(1, settings.search_epochs - 1))
-        train_meter, val_meter = _Meter(), _Meter()
+        train_meter, val_meter = measure.Meter(), measure.Meter()
         for (x, y), (x_val, y_val) in zip(self.train_batches, _endless(self.val_batches), strict=False):
             train_meter.add(*self._update_weights(x, y, tau), y)
             val_meter.add(*self._update_architecture(x_val, y_val, tau), y_val)
-            if not (math.isfinite(train_meter.loss) and math.isfinite(val_meter.loss)):
+            if not math.isfinite(train_meter.loss + val_meter.loss):
                 raise DivergedError(f"the search's loss became NaN or infinite in epoch {epoch + 1}")
         with torch.no_grad():
             p = self.architecture.log_p().exp()
             return {
                 "tau": tau,
-                "train_loss": train_meter.mean_loss, "train_accuracy": train_meter.accuracy,
-                "val_loss": val_meter.mean_loss, "val_accuracy": val_meter.accuracy,
+                "train_loss": train_meter.loss, "train_accuracy": train_meter.accuracy,
+                "val_loss": val_meter.loss, "val_accuracy": val_meter.accuracy,
                 "f_cost": self._argmax_cost(), "e_cost": float(self.expected(p)),
                 "discrepancy": discrepancy(p, self.space),
             }  # fmt: skip
@@ -325,31 +320,6 @@ class _Searcher:
         return self.space.size(indices), "in-band", problem.macs(argmax)
 
 
-class _Meter:
-    """Running loss and accuracy of an epoch."""
-
-    def __init__(self) -> None:
-        self.loss, self.hits, self.seen = 0.0, 0, 0
-
-    def add(self, loss: Tensor, logits: Tensor, y: Tensor) -> None:
-        """Add a batch."""
-        self.loss += loss.item() * len(y)
-        self.hits += int((logits.detach().argmax(dim=1) == y).sum())
-        self.seen += len(y)
-
-    @property
-    def mean_loss(self) -> float:
-        """Loss per image."""
-        return self.loss / self.seen
-
-    @property
-    def accuracy(self) -> float:
-        """Fraction right."""
-        return self.hits / self.seen
-
-
 def _endless(batches: Batches) -> Iterator[tuple[Tensor, Tensor]]:
     while True:
         yield from batches
-
-

@@ -166,9 +166,7 @@ def _check_ignored(backbone: Backbone, size: Size, rng: np.random.Generator) -> 
     for cost in (MACS, PARAMS):
         assert cost.of(layers, size) == cost.of(layers, scrambled) == cost.of(layers, canonical)
     if scrambled != size:
-        assert _shapes(backbone, size) == _shapes(backbone, scrambled), (
-            f"{backbone.name}: builds dropped blocks"
-        )
+        assert _shapes(backbone, size) == _shapes(backbone, scrambled), f"{backbone.name}: builds dropped blocks"
 
 
 def some_sizes(backbone: Backbone, rng: np.random.Generator) -> list[Size]:

@@ -218,7 +218,7 @@ class _Loop:
         self.student.train()
         lr = cosine_lr(self.job.recipe, epoch)
         set_lr(self.optimizer, lr)
-        losses, hits, seen = 0.0, 0.0, 0
+        meter = measure.Meter()
         for step, (x, y) in enumerate(batches):
             with measure.autocast(x.device.type, self.precision):
                 logits = self.student(x).float()
@@ -228,10 +228,8 @@ class _Loop:
             self.optimizer.zero_grad()
             loss.backward()
             self.optimizer.step()
-            losses += loss.detach() * len(y)
-            hits += (logits.detach().argmax(dim=1) == y).sum()
-            seen += len(y)
-        return {"lr": lr, "train_loss": float(losses) / seen, "train_accuracy": float(hits) / seen}
+            meter.add(loss, logits, y)
+        return {"lr": lr, "train_loss": meter.loss, "train_accuracy": meter.accuracy}
 
     @torch.no_grad()
     def _teacher_logits(self, x: Tensor) -> Tensor | None:

@@ -107,7 +107,7 @@ def _commit() -> str | None:
     """The git commit of the code, where it lies in a clone."""
     here = Path(__file__).parent
     try:
-        done = subprocess.run(
+        done = subprocess.run(  # noqa: S603
             ["git", "-C", str(here), "rev-parse", "HEAD"],  # noqa: S607
             capture_output=True, text=True, check=True, timeout=10,
         )  # fmt: skip

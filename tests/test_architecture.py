@@ -52,9 +52,7 @@ def module_name(path):
 
 
 FILES = {
-    module_name(p): p
-    for root in ("tas_bench", "baselines", "sweeps")
-    for p in sorted((ROOT / root).rglob("*.py"))
+    module_name(p): p for root in ("tas_bench", "baselines", "sweeps") for p in sorted((ROOT / root).rglob("*.py"))
 }
 
 
@@ -123,10 +121,7 @@ def test_upward_imports_are_seen(source):
 
 
 def test_downward_imports_are_allowed_and_names_match_whole():
-    assert (
-        upward("tas_bench.network", "import torch\nfrom tas_bench import space\nimport tas_bench.network")
-        == []
-    )
+    assert upward("tas_bench.network", "import torch\nfrom tas_bench import space\nimport tas_bench.network") == []
     for stranger in ("tas_bench.spaces", "tas_bench.new", "sweeps2"):
         with pytest.raises(AssertionError, match="belongs to 0 entries"):
             rank(stranger)

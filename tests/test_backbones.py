@@ -74,9 +74,7 @@ def test_a_new_file_is_found_by_itself(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     assert instances("plugins", Backbone).keys() == {"mine", "tiny"}
     check_names("plugins", Backbone)
-    (package / "more.py").write_text(
-        (package / "nets.py").read_text().replace("name=", "stem_width=4, name=")
-    )
+    (package / "more.py").write_text((package / "nets.py").read_text().replace("name=", "stem_width=4, name="))
     with pytest.raises(AssertionError, match="two Backbones are called 'mine'"):
         check_names("plugins", Backbone)
 

@@ -431,9 +431,7 @@ def test_without_torchvision(pickled, monkeypatch):
     assert message.endswith("or use the parquet files")
 
 
-@pytest.mark.filterwarnings(
-    "ignore::DeprecationWarning"
-)  # torchvision's tarfile.extractall, from Python 3.12
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torchvision's tarfile.extractall, from Python 3.12
 def test_download_fetches_once(tmp_path, monkeypatch, server):
     source = write_pickles(tmp_path / "source", monkeypatch)
     archive = tmp_path / "cifar-10-python.tar.gz"
@@ -504,8 +502,7 @@ def test_halves(labels, seed):
     first, second = halves(Images(serial, labels), DataSpec(split_seed=seed))
     assert len(second) - len(first) in (0, 1)
     assert (
-        sorted([*first.images.flatten().tolist(), *second.images.flatten().tolist()])
-        == serial.flatten().tolist()
+        sorted([*first.images.flatten().tolist(), *second.images.flatten().tolist()]) == serial.flatten().tolist()
     )
     for half in (first, second):
         assert torch.equal(half.labels, labels[half.images.flatten()])
@@ -574,9 +571,7 @@ def test_offsets_and_mirrors_are_uniform_and_per_image():
     data = Images(one.images.expand(900, -1, -1, -1), torch.arange(900))
     which = {v: k for k, v in views(one.images[0], info).items()}
     batches = Batches(data, info, 100, augment=True, generator=torch.Generator().manual_seed(0))
-    seen = Counter(
-        which[i.numpy().tobytes()] for _ in range(2) for x, _ in batches for i in pixels_of(x, info)
-    )
+    seen = Counter(which[i.numpy().tobytes()] for _ in range(2) for x, _ in batches for i in pixels_of(x, info))
     assert len(seen) == 18
     assert all(abs(n - 100) < 50 for n in seen.values())  # 5 sigma
 

@@ -254,9 +254,7 @@ def test_failed_candidate_counts_with_what_it_cost():
 
 
 def test_search_is_over_once_the_teacher_is_asked_for():
-    sweep = (
-        Sweep().add("tas", 0, "search", device_seconds=5.0, train_macs=1).add("tas", 0, "teacher", row=False)
-    )
+    sweep = Sweep().add("tas", 0, "search", device_seconds=5.0, train_macs=1).add("tas", 0, "teacher", row=False)
     assert lines_of(sweep).loc["TAS", ["search_n", "search_device_seconds_mean"]].tolist() == [1, 5.0]
 
 
@@ -333,9 +331,7 @@ def test_terminal_fits_100_columns():
 
 
 def test_one_seed():
-    sweep = (
-        Sweep().final("tas", 0, "scratch", 0.6895).add("tas", 0, "search", device_seconds=1.0, train_macs=5)
-    )
+    sweep = Sweep().final("tas", 0, "scratch", 0.6895).add("tas", 0, "search", device_seconds=1.0, train_macs=5)
     assert "68.95 (n=1)" in shown(sweep, SWEEP | {"seeds": [0]})
 
 
@@ -484,6 +480,4 @@ def test_failed_replace_leaves_the_old_file(tmp_path, monkeypatch):
 def test_readme_shows_the_schema(name, schema):
     text = (ROOT / "results" / "README.md").read_text()
     section = text.split(f"<!-- {name}: ", 1)[1].split("-->\n", 1)[1].split("<!-- end -->", 1)[0]
-    assert section.strip() == render.columns_table(schema), (
-        "paste what columns_table gives into results/README.md"
-    )
+    assert section.strip() == render.columns_table(schema), "paste what columns_table gives into results/README.md"

@@ -179,9 +179,7 @@ def _readable(root: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise InputError(
-            f"cannot look into the data folder '{root}' ({error.strerror}); check --data"
-        ) from error
+        raise InputError(f"cannot look into the data folder '{root}' ({error.strerror}); check --data") from error
 
 
 @dataclass(frozen=True)

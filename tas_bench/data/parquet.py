@@ -75,9 +75,7 @@ class ParquetPart:
                     stop = start + file.metadata.row_group(group).num_rows
                     wanted = rows[done : np.searchsorted(rows, stop)] - start
                     for row, data in zip(wanted, _image_bytes(file, group, wanted), strict=True):
-                        images_NHWC[done] = _decode(
-                            data, side, f"image {row} of row group {group} of '{path}'"
-                        )
+                        images_NHWC[done] = _decode(data, side, f"image {row} of row group {group} of '{path}'")
                         done += 1
                     start = stop
         if done < len(rows):
@@ -89,9 +87,7 @@ def _check_whole(shards: list[Path]) -> None:
     found = [_SHARD.search(path.name) for path in shards]
     for path, match in zip(shards, found, strict=True):
         if match is None:
-            raise InputError(
-                f"cannot tell which shard '{path}' is; name it like train-00000-of-00001.parquet"
-            )
+            raise InputError(f"cannot tell which shard '{path}' is; name it like train-00000-of-00001.parquet")
     numbers = [int(match[1]) for match in found if match]
     total = max(int(match[2]) for match in found if match)
     missing = next((i for i in range(total) if i not in numbers), None)
@@ -112,9 +108,7 @@ def _check_columns(path: Path, schema: Any, info: DatasetInfo) -> None:
     if info.files.label not in schema.names:
         for other in all_datasets().values():
             if other.files and other.files.label in schema.names:
-                raise InputError(
-                    f"'{path}' holds {other.name}, not {info.name}; name another folder with --data"
-                )
+                raise InputError(f"'{path}' holds {other.name}, not {info.name}; name another folder with --data")
     types = {field.name: field.type for field in schema}
     image = types.get("img", pa.null())
     fields = {field.name: field.type for field in image} if pa.types.is_struct(image) else {}

@@ -21,9 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["report"]
 
 
-def report(
-    rows: pd.DataFrame, uses: pd.DataFrame, sweep: Sweep, out_dir: Path | None, console: Console
-) -> None:
+def report(rows: pd.DataFrame, uses: pd.DataFrame, sweep: Sweep, out_dir: Path | None, console: Console) -> None:
     """Print Table 1 of a results directory and write it to files.
 
     Args:
