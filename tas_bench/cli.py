@@ -86,6 +86,9 @@ def run(args: argparse.Namespace) -> int:
     resources = Resources(address=args.address, cpus=args.cpus_per_job, gpus=args.gpus_per_job)
     console = Console(stderr=True)
     console.print(f"{sweep.title}\nresults: {results}", highlight=False, soft_wrap=True)
+    for method in sweep.methods:
+        if warning := getattr(method, "warning", None):
+            console.print(f"warning: {method.name}: {warning}", highlight=False, soft_wrap=True)
     try:
         plans = run_sweep(sweep, results, args.data, resources, lambda: Progress(console, None, args.quiet))
     except Interrupted as stop:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import logging
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,8 @@ from tas_bench.progress import Progress
 from tas_bench.store import Store, outcome_of
 from tas_bench.sweep import Sweep
 from tas_bench.worker import Labels, row_of
+
+log = logging.getLogger("tas_bench")
 
 JOB_RETRIES = 1
 """How often a job is started again after its worker process died."""
@@ -71,7 +74,9 @@ class Dispatch:
         except TasBenchError as fault:
             self.fault = fault
             return
-        self.display.job_finished(use.key, _label(use), outcome.status, time.monotonic() - started)
+        seconds = time.monotonic() - started
+        log.info("%s %s %s in %.1f s", use.key, _label(use), outcome.status, seconds)
+        self.display.job_finished(use.key, _label(use), outcome.status, seconds)
         if outcome.val_accuracy is not None and outcome.val_accuracy > self.best.get(use.method, 0.0):
             self.best[use.method] = outcome.val_accuracy
             self.display.best(use.method, f"validation {outcome.val_accuracy:.2%}")

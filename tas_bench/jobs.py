@@ -247,6 +247,9 @@ class Method(Protocol):
     Attributes:
         name: its name in rows, on the command line and in reports.
         label: its name in the tables, as the paper writes it where it has one.
+
+    A method may have a property `warning`, one line to be told before a run starts, and a class method
+    `presets`, its named settings.
     """
 
     name: ClassVar[str]

@@ -86,6 +86,7 @@ def run_sweep(
     sweep.check_budget()
     with store.lock():
         store.claim(sweep.manifest())
+        _log_to_file(log, results, "run.log", logging.INFO)
 
         def lookup(job: Job, key: str) -> Outcome | None:
             return store.outcome(key, needs_weights=job.kind == "teacher")
@@ -137,7 +138,7 @@ def _ray(resources: Resources, results: Path) -> Iterator[float]:
         else:
             ray.init(address=resources.address, log_to_driver=False, logging_level=logging.ERROR)
         for name in ("ray", "ray.tune"):
-            _log_to_file(logging.getLogger(name), results)
+            _log_to_file(logging.getLogger(name), results, "ray.log", logging.WARNING)
         found = ray.cluster_resources().get("GPU", 0)
         yield (0.25 if found else 0.0) if resources.gpus is None else resources.gpus
     finally:
@@ -173,9 +174,12 @@ def _check_devices(resources: Resources) -> None:
         raise InputError(f"a job asks for {resources.gpus:g} GPUs, this machine offers {gpus}")
 
 
-def _log_to_file(logger: logging.Logger, results: Path) -> None:
-    logger.handlers = [logging.FileHandler(results / "_log" / "ray.log")]
-    logger.propagate = False
+def _log_to_file(logger: logging.Logger, results: Path, name: str, level: int) -> None:
+    """Keep the terminal quiet: the details go to a file beside the rows."""
+    handler = logging.FileHandler(results / "_log" / name, delay=True)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logger.handlers, logger.propagate = [handler], False
+    logger.setLevel(level)
 
 
 def _fit(plans: Plans, sweep: Sweep, context: Context, display: Progress) -> None:

@@ -102,11 +102,20 @@ class Tas:
         )  # fmt: skip
         return {"paper": cls(), "released": released}
 
+    @property
+    def warning(self) -> str | None:
+        """What a user should know before the search starts."""
+        if self.samples == 1 and "W" in self.search:
+            return "with |I| = 1 alpha gets no gradient from the task (the paper's own finding)"
+        return None
+
     def plan(self, problem: Problem, seed: int) -> Plan:
         """One supernet search."""
-        most = max(len(row) for row in problem.backbone.space(self.search).widths)
+        space = problem.backbone.space(self.search)
+        most = max(len(row) for row in space.widths)
         if self.samples > most and "W" in self.search:
             raise InputError(f"tas.samples (|I|) is {self.samples}; {problem.backbone_name} has {most} candidates")
+        Band(problem.layers, space, *problem.band).check()
         recipe = replace(problem.recipe, epochs=self.search_epochs)
         job = TasSearch(problem=replace(problem, recipe=recipe), settings=self, seed=seed)
         [outcome] = yield [job]
@@ -204,8 +213,8 @@ def discrepancy(p: Tensor, space: SizeSpace) -> float:
 
 
 def _warning(settings: Tas, gap: float) -> str | None:
-    if settings.samples == 1 and "W" in settings.search:
-        return "with |I| = 1 alpha gets no gradient from the task (the paper's own finding)"
+    if settings.warning:
+        return settings.warning
     if gap < UNDECIDED:
         return f"the search decided little (mean discrepancy {gap:.3f}): its size is near a random one"
     return None

@@ -7,6 +7,7 @@ import functools
 import json
 import platform
 import subprocess
+import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -53,6 +54,7 @@ def execute(job: Job, labels: Labels, context: Context) -> Row:
         outcome = Outcome(status="oom", error=_one_line(error))
     except Exception as error:
         outcome = Outcome(status="failed", error=f"{type(error).__name__}: {_one_line(error)}")
+        (context.results / "_log" / f"{job_id(job)}.txt").write_text(traceback.format_exc())
     row = row_of(job, labels, outcome, attempts=1 + (earlier["attempts"] if earlier else 0), started=started)
     store.commit(row, outcome.curve, outcome.weights)
     return row
