@@ -51,16 +51,15 @@ class Plans:
 
     Args:
         lookup: the outcome of a job that ended well before, or None.
-        on_progress: called with a plan after each of its steps.
     """
 
     def __init__(
         self,
         plans: Sequence[NamedPlan],
         lookup: Callable[[Job, str], Outcome | None],
-        on_progress: Callable[[NamedPlan], None] = lambda _plan: None,
     ) -> None:
-        self.plans, self._lookup, self._on_progress = list(plans), lookup, on_progress
+        self.plans, self._lookup = list(plans), lookup
+        self._on_progress: Callable[[NamedPlan], None] = lambda _plan: None
         self.outcomes: dict[str, Outcome] = {}
         self.replayed = 0
         self.first_use: dict[str, Use] = {}
@@ -68,6 +67,12 @@ class Plans:
         self._waiting: dict[str, list[NamedPlan]] = {}
         for plan in self.plans:
             self._advance(plan, None)
+
+    def watch(self, on_progress: Callable[[NamedPlan], None]) -> None:
+        """Call `on_progress` with every plan as it stands, and after each of its steps from now on."""
+        self._on_progress = on_progress
+        for plan in self.plans:
+            on_progress(plan)
 
     @property
     def done(self) -> bool:

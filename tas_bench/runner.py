@@ -85,7 +85,6 @@ def run_sweep(
     store = Store(results)
     sweep.check_budget()
     with store.lock():
-        store.claim(sweep.manifest())
         _log_to_file(log, results, "run.log", logging.INFO)
 
         def lookup(job: Job, key: str) -> Outcome | None:
@@ -96,7 +95,9 @@ def run_sweep(
             if plan.error:
                 log.warning("plan %s ended early: %s", plan.name, plan.error)
 
-        plans = Plans(sweep.plans(), lookup, on_progress)
+        plans = Plans(sweep.plans(), lookup)  # bad input shows here, before the directory is claimed
+        store.claim(sweep.manifest())
+        plans.watch(on_progress)
         if not plans.done:
             with _signals(), _ray(resources, results) as gpus, progress() as display:
                 root = data_root.absolute() if data_root else None
@@ -193,7 +194,7 @@ def _fit(plans: Plans, sweep: Sweep, context: Context, display: Progress) -> Non
             tune.with_resources(_worker(), {"cpu": context.cpus, "gpu": context.gpus}),
             tune_config=tune.TuneConfig(
                 search_alg=_searcher(dispatch), num_samples=-1, reuse_actors=True, max_concurrent_trials=slots,
-                trial_dirname_creator=lambda trial: trial.trial_id, trial_name_creator=lambda trial: trial.trial_id,
+                trial_dirname_creator=lambda trial: trial.trial_id,
             ),
             run_config=tune.RunConfig(
                 storage_path=storage, name="tune", verbose=0, log_to_file=False,

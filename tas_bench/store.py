@@ -119,10 +119,11 @@ class Store:
             InputError: it holds another sweep's rows, or this sweep's with settings that change what it compares.
         """
         found = self.manifest()
-        if found is None and next((self.path / "rows").glob("*.parquet"), None):
-            raise InputError(f"{self.path} holds rows but no _sweep.json; use another --results")
-        if found is not None:
+        if next((self.path / "rows").glob("*.parquet"), None):
+            if found is None:
+                raise InputError(f"{self.path} holds rows but no _sweep.json; use another --results")
             _compare(found, manifest, self.path)
+            manifest = _union(found, manifest)
         with _io(self.path):
             _replace(self.path / "_sweep.json", lambda p: p.write_text(json.dumps(manifest, indent=1) + "\n"))
 
@@ -257,3 +258,12 @@ def _compare(found: Mapping[str, Any], wanted: Mapping[str, Any], path: Path) ->
         there = found.get("fixed", {}).get(key)
         if there != value:
             raise InputError(f"{path} was made with {key} = {there}, now it is {value}; use another --results")
+
+
+def _union(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """The wanted manifest with the seeds, methods and transfers that earlier runs added."""
+    both = {
+        key: [*found[key], *(x for x in wanted[key] if x not in found[key])]
+        for key in ("seeds", "methods", "transfers")
+    }
+    return {**wanted, **both, "fixed": {**found["fixed"], **wanted["fixed"]}}

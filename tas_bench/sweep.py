@@ -181,7 +181,8 @@ def with_settings(
 
 def _parts(sweep: Sweep) -> dict[str, Any]:
     """The settable values of a sweep by prefix."""
-    return {"": sweep, "recipe": sweep.recipe} | {x.name: x for x in (*sweep.methods, *sweep.transfers)}
+    plugins: tuple[Any, ...] = (*sweep.methods, *sweep.transfers)
+    return {"": sweep, "recipe": sweep.recipe} | {plugin.name: plugin for plugin in plugins}
 
 
 def _keys(sweep: Sweep) -> dict[str, tuple[str, str]]:
