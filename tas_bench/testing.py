@@ -21,6 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tas_bench.backbones import all_backbones
 from tas_bench.backbones.backbone import CIFAR, Backbone, ImageShape
+from tas_bench.backbones.tiny import TINY
 from tas_bench.costs.macs import MACS
 from tas_bench.costs.params import PARAMS
 from tas_bench.errors import InputError
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
     from tas_bench.costs.layer import Cost, Layer
+    from tas_bench.transfer import Transfer
 
 CLASSES = 10
 
@@ -215,3 +217,28 @@ def _must_refuse(what: str, action: Callable[[], object]) -> None:
     else:
         raise AssertionError(f"{what} was accepted")
     assert len(words.splitlines()) == 1, f"{what}: the error is not one line: {words!r}"
+
+
+def check_transfer(transfer: type[Transfer]) -> None:
+    """What every transfer mode must do, at its default settings.
+
+    Its name, a finite loss with a gradient to the student's logits, none to the teacher's, a mean over the
+    batch, preparation that leaves the teacher alone, and the right to do without a teacher if it says so.
+    """
+    mode = transfer()
+    assert mode.needs_teacher or not mode.needs_logits
+    student, teacher = (Network(TINY, TINY.full, 10, ImageShape(1, 8)) for _ in range(2))
+    before = {name: value.clone() for name, value in teacher.state_dict().items()}
+    mode.prepare(student, teacher if mode.needs_teacher else None)
+    assert all(torch.equal(before[name], value) for name, value in teacher.state_dict().items())
+
+    logits = torch.randn(6, 10, requires_grad=True)
+    taught = torch.randn(6, 10, requires_grad=True) if mode.needs_logits else None
+    labels = torch.arange(6)
+    loss = mode.loss(logits, taught, labels)
+    assert loss.shape == ()
+    assert torch.isfinite(loss)
+    (gradient,) = torch.autograd.grad(loss, logits)
+    assert gradient.abs().sum() > 0
+    twice = mode.loss(logits.repeat(2, 1), taught.repeat(2, 1) if taught is not None else None, labels.repeat(2))
+    torch.testing.assert_close(twice, loss)

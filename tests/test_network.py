@@ -111,7 +111,7 @@ def test_depths_are_the_numbers_of_blocks():
 def test_initialisation():
     torch.manual_seed(0)
     network = Network(RESNET20, RESNET20.full, 100)
-    conv = network.stages[2][2].convs[0][0]
+    conv = network.stages[2][0].convs[0][0]  # from 32 channels to 64: by fan-out
     assert conv.weight.std().item() == pytest.approx(math.sqrt(2 / (9 * 64)), rel=0.03)
     assert network.classifier.weight.std().item() == pytest.approx(0.01, rel=0.05)
     assert not network.classifier.bias.any()

@@ -1,0 +1,165 @@
+"""The one training function: same recipe for all, exact by seed, against torch's own parts."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from tas_bench import train as train_module
+from tas_bench.backbones.tiny import TINY
+from tas_bench.data import dataset_info, load_test
+from tas_bench.errors import DivergedError, InputError
+from tas_bench.jobs import Context, DataSpec, Problem, Recipe, job_id
+from tas_bench.space import Size
+from tas_bench.train import candidate_job, cosine_lr, final_job, teacher_job, train
+from tas_bench.transfer.init import Init
+from tas_bench.transfer.kd import KD
+from tas_bench.transfer.scratch import Scratch
+
+INFO = dataset_info("digits")
+PROBLEM = Problem(
+    data=DataSpec(name="digits", train_subset=300),
+    backbone_name="tiny", classes=INFO.classes, image=INFO.image,
+    keep=0.6, t=0.1, recipe=Recipe(epochs=2, batch=64),
+)  # fmt: skip
+SIZE = Size((6, 6, 6, 6, 6, 12, 12, 12, 12), (2, 2))
+
+
+@pytest.fixture
+def context(tmp_path):
+    """A results directory that holds the teacher of seed 0."""
+    (tmp_path / "_weights").mkdir()
+    context = Context(results=tmp_path)
+    teacher = teacher_job(PROBLEM, 0)
+    weights = train(teacher, context).weights
+    save_file(
+        {k: v.contiguous() for k, v in weights.items()}, tmp_path / "_weights" / f"{job_id(teacher)}.safetensors"
+    )
+    return context
+
+
+def final_weights(job, context, monkeypatch):
+    """The trained student's weights and outcome."""
+    kept = []
+    original = train_module._network
+    monkeypatch.setattr(train_module, "_network", lambda *a: kept.append(original(*a)) or kept[-1])
+    outcome = train(job, context)
+    return kept[0].state_dict(), outcome
+
+
+def test_same_seed_same_weights_bitwise(context, monkeypatch):
+    job = final_job(PROBLEM, SIZE, 0, KD())
+    first, a = final_weights(job, context, monkeypatch)
+    second, b = final_weights(job, context, monkeypatch)
+    assert all(torch.equal(first[k], second[k]) for k in first)
+    assert a.curve == b.curve
+    other, _ = final_weights(replace(job, seed=1), context, monkeypatch)
+    assert not torch.equal(first["classifier.weight"], other["classifier.weight"])
+
+
+def test_kd_without_soft_weight_trains_scratch_bitwise(context, monkeypatch):
+    scratch, _ = final_weights(final_job(PROBLEM, SIZE, 0, Scratch()), context, monkeypatch)
+    kd, _ = final_weights(final_job(PROBLEM, SIZE, 0, KD(soft_weight=0.0)), context, monkeypatch)
+    assert all(torch.equal(scratch[k], kd[k]) for k in scratch)
+
+
+def test_init_starts_from_the_teacher(context, monkeypatch):
+    still = replace(PROBLEM, recipe=Recipe(epochs=1, batch=300, lr=1e-12))
+    job = replace(final_job(still, TINY.full, 0, Init()), teacher=teacher_job(PROBLEM, 0))
+    teacher = load_file(context.results / "_weights" / f"{job_id(job.teacher)}.safetensors")
+    weights, _ = final_weights(job, context, monkeypatch)
+    scratch, _ = final_weights(replace(job, transfer=Scratch(), teacher=None), context, monkeypatch)
+    torch.testing.assert_close(weights["stages.1.1.convs.0.0.weight"], teacher["stages.1.1.convs.0.0.weight"])
+    assert not torch.equal(scratch["stages.1.1.convs.0.0.weight"], teacher["stages.1.1.convs.0.0.weight"])
+
+
+def test_roles_see_the_images_they_should(context):
+    candidate = train(candidate_job(PROBLEM, SIZE, 0), context)
+    assert candidate.test_accuracy is None
+    assert candidate.images == 2 * 150
+    assert candidate.val_accuracy == candidate.curve[-1]["val_accuracy"]
+    assert candidate.best_val_accuracy == max(p["val_accuracy"] for p in candidate.curve)
+    final = train(final_job(PROBLEM, SIZE, 0, Scratch()), context)
+    assert (final.val_accuracy, final.best_val_accuracy, final.best_epoch) == (None, None, None)
+    assert final.images == 2 * 300
+    assert 0 <= final.test_accuracy <= 1
+    assert final.weights is None
+
+
+def test_candidates_never_open_the_test_set(context, monkeypatch):
+    monkeypatch.setattr(train_module, "load_test", lambda *_: pytest.fail("the test set was read"))
+    assert train(candidate_job(PROBLEM, SIZE, 0), context).ok
+
+
+def test_test_accuracy_is_that_of_the_deployed_network(context, monkeypatch):
+    """By an independent evaluation, one image at a time."""
+    kept = []
+    original = train_module._network
+    monkeypatch.setattr(train_module, "_network", lambda *a: kept.append(original(*a)) or kept[-1])
+    outcome = train(final_job(PROBLEM, SIZE, 0, Scratch()), context)
+    network = kept[0].eval()
+    test = load_test(PROBLEM.data, None)
+    mean, std = INFO.mean[0], INFO.std[0]
+    with torch.no_grad():
+        hits = [
+            network((image[None].float() / 255 - mean) / std).argmax().item() == label.item()
+            for image, label in zip(test.images, test.labels, strict=True)
+        ]
+    assert outcome.test_accuracy == pytest.approx(sum(hits) / len(hits), abs=1.5 / len(hits))
+
+
+def test_cosine_is_torchs():
+    recipe = Recipe(epochs=7, lr=0.3)
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.3)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=7)
+    for epoch in range(7):
+        assert cosine_lr(recipe, epoch) == pytest.approx(schedule.get_last_lr()[0])
+        optimizer.step()
+        schedule.step()
+
+
+def test_training_macs_count_three_forwards_and_the_teachers_one(context):
+    layers = TINY.layers(10, INFO.image)
+    from tas_bench.costs.macs import MACS
+
+    student, teacher = MACS.of(layers, SIZE), MACS.of(layers, TINY.full)
+    scratch = train(final_job(PROBLEM, SIZE, 0, Scratch()), context)
+    kd = train(final_job(PROBLEM, SIZE, 0, KD()), context)
+    assert scratch.train_macs == 600 * 3 * student
+    assert kd.train_macs == 600 * (3 * student + teacher)
+
+
+def test_a_loss_that_explodes_is_told_with_epoch_and_step(context):
+    problem = replace(PROBLEM, recipe=Recipe(epochs=50, batch=64, lr=1e30))
+    with pytest.raises(DivergedError, match=r"epoch \d+, step \d+"):
+        train(final_job(problem, SIZE, 0, Scratch()), context)
+
+
+def test_ignored_entries_do_not_make_another_job():
+    cut = Size((6, 6, 6, 6, 6, 12, 12, 12, 12), (1, 2))
+    same = Size((6, 6, 6, 1, 3, 12, 12, 12, 12), (1, 2))
+    assert job_id(candidate_job(PROBLEM, cut, 0)) == job_id(candidate_job(PROBLEM, same, 0))
+
+
+def test_job_id_depends_on_all_that_decides_the_outcome():
+    base = final_job(PROBLEM, SIZE, 0, KD())
+    others = [
+        replace(base, seed=1),
+        replace(base, transfer=KD(temperature=2.0)),
+        replace(base, transfer=Scratch()),
+        replace(base, recipe=Recipe(epochs=3, batch=64)),
+        replace(base, data=DataSpec(name="digits")),
+        replace(base, size=TINY.full),
+        replace(base, role="candidate"),
+        replace(base, backbone_name="resnet20"),
+        replace(base, teacher=teacher_job(PROBLEM, 5)),
+    ]
+    assert len({job_id(job) for job in [base, *others]}) == 10
+
+
+@pytest.mark.parametrize("bad", [{"epochs": 0}, {"batch": 1}, {"lr": 0.0}, {"lr": math.inf}, {"momentum": 1.0}])
+def test_recipe_refuses(bad):
+    with pytest.raises(InputError):
+        Recipe(**bad)
