@@ -98,12 +98,18 @@ def run_sweep(
         plans = Plans(sweep.plans(), lookup)  # bad input shows here, before the directory is claimed
         store.claim(sweep.manifest())
         plans.watch(on_progress)
-        if not plans.done:
-            with _signals(), _ray(resources, results) as gpus, progress() as display:
-                root = data_root.absolute() if data_root else None
-                context = Context(results=results.absolute(), data_root=root, cpus=resources.cpus, gpus=gpus)
-                _fit(plans, sweep, context, display)
+        root = data_root.absolute() if data_root else None
+        run_plans(plans, sweep, Context(results=results.absolute(), data_root=root), resources, progress)
     return plans
+
+
+def run_plans(
+    plans: Plans, sweep: Sweep, context: Context, resources: Resources, progress: Callable[[], Progress]
+) -> None:
+    """Run all that the plans ask for; Ray starts only if there is something to run."""
+    if not plans.done:
+        with _signals(), _ray(resources, context.results) as gpus, progress() as display:
+            _fit(plans, sweep, replace(context, cpus=resources.cpus, gpus=gpus), display)
 
 
 # ---- Ray

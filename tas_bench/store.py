@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 
+MANIFEST_KEYS = {"name", "title", "dataset", "backbone", "keep", "t", "seeds", "methods", "transfers", "fixed"}
+"""What `_sweep.json` must hold to be compared and reported."""
+
 
 @contextlib.contextmanager
 def _io(path: Path) -> Iterator[None]:
@@ -74,11 +77,20 @@ class Store:
         return outcome_of(row)
 
     def manifest(self) -> dict[str, Any] | None:
-        """The sweep this directory belongs to, as written by `open`."""
+        """The sweep this directory belongs to, as written by `claim`.
+
+        Raises:
+            StoreDamagedError: it cannot be read back.
+        """
         path = self.path / "_sweep.json"
         try:
-            return json.loads(path.read_text()) if path.exists() else None
-        except (OSError, ValueError) as error:
+            if not path.exists():
+                return None
+            found: dict[str, Any] = json.loads(path.read_text())
+            if missing := MANIFEST_KEYS - set(found):
+                raise ValueError(f"it has no {' and no '.join(sorted(missing))}")
+            return found
+        except (OSError, ValueError, TypeError) as error:
             raise StoreDamagedError(
                 f"{path} cannot be read ({error}); restore it or use another --results"
             ) from error
@@ -250,12 +262,10 @@ def _sync(path: Path) -> None:
 
 def _compare(found: Mapping[str, Any], wanted: Mapping[str, Any], path: Path) -> None:
     """Refuse to mix what must not be compared; more seeds, methods or transfers are welcome."""
-    if found.get("name") != wanted["name"]:
-        raise InputError(
-            f"{path} holds sweep '{found.get('name')}', not '{wanted['name']}'; use another --results"
-        )
+    if found["name"] != wanted["name"]:
+        raise InputError(f"{path} holds sweep '{found['name']}', not '{wanted['name']}'; use another --results")
     for key, value in wanted["fixed"].items():
-        there = found.get("fixed", {}).get(key)
+        there = found["fixed"].get(key, value)  # absent: of a method or transfer that is new here
         if there != value:
             raise InputError(f"{path} was made with {key} = {there}, now it is {value}; use another --results")
 
