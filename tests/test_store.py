@@ -1,0 +1,438 @@
+"""The results directory: what is committed reads back, whoever writes, is killed or reads."""
+
+import datetime
+import json
+import multiprocessing
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file
+
+import tas_bench
+from tas_bench.errors import InputError, StoreDamagedError, StoreIOError
+from tas_bench.jobs import Outcome
+from tas_bench.schema import ROWS, SCHEMA_VERSION, USES
+from tas_bench.space import Size
+from tas_bench.store import Store, load, outcome_of
+
+CURVE = [{"epoch": e, "lr": 0.1 / e, "train_loss": 2.0 - 0.1 * e} for e in (1, 2, 3)]
+
+
+def value_of(field, n):
+    """A value of the column's type, told apart by n."""
+    kind = field.type
+    if pa.types.is_string(kind):
+        return f"{field.name} {n} ü 日本 \"'\\"
+    if pa.types.is_list(kind):
+        return [n + 1, 2, 2**31 - 1]
+    if pa.types.is_timestamp(kind):
+        return datetime.datetime(2026, 1, 2, 3, 4, 5, n, tzinfo=datetime.UTC)
+    return n + 0.1 if pa.types.is_floating(kind) else n + (2**31 if kind == pa.int64() else 0)
+
+
+def full_row(job_id, n=0, **changed):
+    return {f.name: value_of(f, n) for f in ROWS} | {"job_id": job_id, "status": "ok", "attempts": 1} | changed
+
+
+def bare_row(job_id, **changed):
+    return dict.fromkeys(ROWS.names) | {"job_id": job_id, "status": "ok", "attempts": 1} | changed
+
+
+@pytest.fixture
+def store(tmp_path):
+    found = Store(tmp_path / "results")
+    with found.lock():
+        pass
+    return found
+
+
+def same(frame, other):
+    """Two frames hold the same rows; columns without any value may differ in type."""
+    order = [f.sort_values("job_id").reset_index(drop=True) for f in (frame, other)]
+    pd.testing.assert_frame_equal(*order)
+
+
+# ---------------------------------------------------------------- reading back
+
+
+def test_every_column_reads_back(store):
+    rows = [full_row("a", 1), bare_row("b"), full_row("c", 2, status="failed")]
+    assert all(store.commit(row, (), None) for row in rows)
+    assert [store.row(row["job_id"]) for row in rows] == rows
+    assert store.row("never") is None
+    table = pq.read_table(store.row_path("b"))
+    assert table.schema.equals(ROWS, check_metadata=False)
+    assert table.schema.metadata[b"schema_version"] == str(SCHEMA_VERSION).encode()
+
+
+def test_load_has_typed_columns(store):
+    for i, job in enumerate("ab"):
+        store.commit(full_row(job, i), (), None)
+    frame = tas_bench.load(store.path)
+    assert list(frame.columns) == ROWS.names
+    assert frame["macs"].tolist() == [2**31, 2**31 + 1]
+    assert frame["test_accuracy"].dtype == np.float64
+    assert str(frame["started"].dtype) == "datetime64[us, UTC]"
+    assert frame["widths"][1].tolist() == [2, 2, 2**31 - 1]
+
+
+def test_outcomes_read_back(store):
+    size = Size((8, 8), (1, 2))
+    row = bare_row("a", widths=list(size.widths), depths=list(size.depths), val_accuracy=0.25, epochs=3)
+    store.commit(row, CURVE, None)
+    assert store.outcome("a") == outcome_of(store.row("a")) == Outcome(size=size, val_accuracy=0.25, epochs=3)
+    store.commit(bare_row("b", status="failed"), (), None)
+    assert store.outcome("b") is None, "a failed job is to be run again"
+    assert outcome_of(store.row("b")).size is None
+
+
+def test_weights_read_back_and_are_part_of_the_outcome(store):
+    weights = {"conv": torch.randn(4, 3, 3, 3).to(memory_format=torch.channels_last), "steps": torch.tensor(7)}
+    store.commit(bare_row("a"), (), weights)
+    found = load_file(store.path / "_weights" / "a.safetensors")
+    assert all(torch.equal(found[k], weights[k]) for k in weights)
+    assert store.outcome("a", needs_weights=True) is not None
+    (store.path / "_weights" / "a.safetensors").unlink()
+    assert store.outcome("a", needs_weights=True) is None, "a teacher without weights is to be run again"
+
+
+def test_curves_of_different_measures_read_back(store):
+    store.commit(bare_row("a"), CURVE, None)
+    store.commit(bare_row("b"), [{"epoch": 1, "tau": 10.0}], None)
+    store.commit(bare_row("c"), (), None)
+    curves = load(store.path, table="curves")
+    assert curves["job_id"].tolist() == ["a"] * 3 + ["b"]
+    assert curves["epoch"].tolist() == [1, 2, 3, 1]
+    assert curves["train_loss"].dropna().tolist() == [p["train_loss"] for p in CURVE]
+    assert curves["tau"].dropna().tolist() == [10.0]
+
+
+def test_uses_are_written_anew(store):
+    use = dict.fromkeys(USES.names, "x") | {"seed": 3, "transfer": None}
+    store.write_uses("p", [use])
+    store.write_uses("p", [use, use | {"job_id": "y"}])
+    store.write_uses("q", [])
+    assert load(store.path, table="uses")["job_id"].tolist() == ["x", "y"]
+
+
+def test_an_empty_directory_has_typed_empty_tables(store):
+    assert list(load(store.path).columns) == ROWS.names
+    assert list(load(store.path, table="uses").columns) == USES.names
+    assert load(store.path, table="curves").empty
+
+
+def test_no_results_is_one_line(tmp_path):
+    for path in (tmp_path, tmp_path / "none"):
+        with pytest.raises(InputError, match="holds no results"):
+            load(path)
+
+
+def test_every_reader_finds_the_same_rows_among_leftovers(tmp_path):
+    store = Store(tmp_path / ".hidden" / "_runs")  # a reader of the directory must not mind where it lies
+    with store.lock():
+        pass
+    for i in range(3):
+        store.commit(full_row(f"full{i}", i), CURVE, {"w": torch.zeros(2)})
+        store.commit(bare_row(f"bare{i}", status="failed"), (), None)
+    store.write_uses("p", [dict.fromkeys(USES.names, "x") | {"seed": 3}])
+    (store.path / "rows" / ".full9.host.7.tmp").write_bytes(b"PAR1 torn")
+    (store.path / "_curves" / ".full9.parquet.7.tmp").write_bytes(b"torn")
+    (store.path / "_sweep.json").write_text("{}")
+    for name in ("_report/table1.md", "_report/table1.csv", "_log/ray.log"):
+        (store.path / name).parent.mkdir(exist_ok=True)
+        (store.path / name).write_text("no row\n")
+
+    frame = tas_bench.load(store.path)
+    assert len(frame) == 6
+    same(frame, pd.read_parquet(store.path))
+    same(frame, pd.read_parquet(store.path / "rows"))
+    same(frame, pq.read_table(store.path).to_pandas())
+    with duckdb.connect() as connection:
+        found = connection.sql(f"select * from '{store.path}/rows/*.parquet'").to_arrow_table()
+    assert found.column_names == ROWS.names
+    assert found.cast(ROWS).sort_by("job_id").to_pylist() == [store.row(j) for j in sorted(frame["job_id"])]
+
+
+# ---------------------------------------------------------------- who wins
+
+
+def race(path, me, gate, wins):
+    store = Store(path)
+    gate.wait()
+    wins.put((me, [i for i in range(200) if store.commit(bare_row(f"job{i}", sweep=me), CURVE[:1], None)]))
+
+
+def test_two_writers_and_one_winner_each(store):
+    context = multiprocessing.get_context("spawn")
+    gate, wins = context.Barrier(2), context.Queue()
+    writers = [context.Process(target=race, args=(store.path, me, gate, wins)) for me in ("left", "right")]
+    for writer in writers:
+        writer.start()
+    won = dict(wins.get(timeout=120) for _ in writers)
+    for writer in writers:
+        writer.join()
+    assert sorted(won["left"] + won["right"]) == list(range(200))
+    for me, jobs in won.items():
+        assert all(store.row(f"job{i}")["sweep"] == me for i in jobs)
+    assert sorted(f.suffix for f in (store.path / "rows").iterdir()) == [".parquet"] * 200
+
+
+def test_a_failed_row_gives_way_and_an_ok_row_stays(store):
+    def commit(status, seed):
+        return store.commit(bare_row("a", status=status, seed=seed), (), None)
+
+    assert commit("failed", 1)
+    assert commit("oom", 2)
+    assert store.row("a")["seed"] == 2
+    assert commit("ok", 3)
+    for status in ("ok", "failed"):
+        assert not commit(status, 4)
+    assert store.row("a")["seed"] == 3
+    assert [f.name for f in (store.path / "rows").iterdir()] == ["a.parquet"]
+
+
+# ---------------------------------------------------------------- kills and damage
+
+WRITER = """
+import sys
+from pathlib import Path
+from tests.test_store import CURVE, bare_row
+from tas_bench.store import Store
+store = Store(Path(sys.argv[1]))
+for i in range(int(sys.argv[2]), 1_000_000):
+    store.commit(bare_row(f"job{i:06}", seed=i), CURVE, None)
+    print(i, flush=True)
+"""
+
+
+def test_a_killed_writer_leaves_whole_rows_and_loses_none(store):
+    rng, acknowledged = random.Random(0), 0
+    for _ in range(5):
+        writer = subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(store.path), str(acknowledged)],
+            stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1],
+        )  # fmt: skip
+        first = writer.stdout.readline()
+        time.sleep(rng.uniform(0, 0.15))
+        writer.kill()
+        lines = (first + writer.stdout.read()).split("\n")[:-1]  # the last is cut off, if there is one
+        writer.wait()
+        writer.stdout.close()
+        acknowledged = int(lines[-1]) + 1
+        seeds = load(store.path)["seed"].tolist()
+        assert seeds[:acknowledged] == list(range(acknowledged))
+        assert len(seeds) <= acknowledged + 1, "one row at most may be there unacknowledged"
+        assert set(load(store.path, table="curves").groupby("job_id").size()) == {3}
+    assert acknowledged > 5
+
+
+def damaged_line(store, job="a"):
+    with pytest.raises(StoreDamagedError) as caught:
+        store.row(job)
+    with pytest.raises(StoreDamagedError) as also:
+        load(store.path)
+    text = str(caught.value)
+    assert text == str(also.value)
+    assert str(store.row_path(job)) in text
+    assert "\n" not in text
+    return text
+
+
+@pytest.mark.parametrize("keep", [0, 1, 4, 500, -9, -1])
+def test_a_truncated_row_is_named(store, keep):
+    store.commit(full_row("a"), (), None)
+    store.commit(full_row("b"), (), None)
+    path = store.row_path("a")
+    path.write_bytes(path.read_bytes()[:keep])
+    assert "delete it and its job runs again" in damaged_line(store)
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
+def test_a_flipped_bit_never_changes_a_value(store, place, bit):
+    row, path = full_row("a"), store.row_path("a")
+    path.unlink(missing_ok=True)
+    store.commit(row, (), None)
+    whole = bytearray(path.read_bytes())
+    whole[int(place * len(whole))] ^= 1 << bit
+    path.write_bytes(whole)
+    try:
+        assert store.row("a") == row  # it hit something that is not read, such as a column's description
+    except StoreDamagedError as error:
+        assert str(path) in str(error)
+
+
+def test_a_flipped_value_is_named(store):
+    store.commit(bare_row("a", error="needle" * 9), (), None)
+    path = store.row_path("a")
+    data = path.read_bytes()
+    assert b"needle" in data
+    path.write_bytes(data.replace(b"needle", b"beetle", 1))
+    assert "damaged" in damaged_line(store)
+
+
+def test_zeroes_foreign_tables_and_empty_tables_are_named(store):
+    for content in (b"\0" * 4096, None, ROWS.empty_table()):
+        if isinstance(content, bytes):
+            store.row_path("a").write_bytes(content)
+        else:
+            pq.write_table(pa.table({"x": [1]}) if content is None else content, store.row_path("a"))
+        with pytest.raises(StoreDamagedError, match=r"rows/a\.parquet"):
+            store.row("a")
+
+
+def test_a_damaged_row_is_not_replaced_in_silence(store):
+    store.row_path("a").write_bytes(b"torn")
+    with pytest.raises(StoreDamagedError):
+        store.commit(bare_row("a"), (), None)
+    assert store.row_path("a").read_bytes() == b"torn"
+    assert not list((store.path / "rows").glob(".*.tmp"))
+
+
+def test_a_newer_schema_asks_for_an_upgrade(store):
+    newer = {**ROWS.metadata, b"schema_version": str(SCHEMA_VERSION + 1).encode()}
+    table = pa.Table.from_pylist([bare_row("a")], schema=ROWS.with_metadata(newer))
+    pq.write_table(table, store.row_path("a"))
+    assert "upgrade tas_bench" in damaged_line(store)
+
+
+def test_a_full_disk_is_one_line_and_leaves_no_row(store, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise OSError(28, "No space left on device", "/somewhere")
+
+    monkeypatch.setattr(pq, "write_table", refuse)
+    with pytest.raises(StoreIOError, match="cannot write /somewhere: No space left on device"):
+        store.commit(bare_row("a"), CURVE, None)
+    assert not list(store.path.rglob("*.parquet"))
+    assert not list(store.path.rglob(".*.tmp"))
+
+
+# ---------------------------------------------------------------- the lock
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from tas_bench.store import Store
+with Store(Path(sys.argv[1])).lock():
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_a_lock_is_refused_while_held_and_goes_with_its_holder(store):
+    holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(store.path)], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout.readline() == "held\n"
+    with pytest.raises(InputError) as caught, store.lock():
+        pass
+    assert "\n" not in str(caught.value)
+    assert str(store.path) in str(caught.value)
+    assert str(caught.value).endswith(f":{holder.pid}")
+    os.kill(holder.pid, signal.SIGKILL)
+    holder.wait()
+    holder.stdout.close()
+    with store.lock():
+        assert (store.path / "_lock").read_text().strip().endswith(f":{os.getpid()}")
+
+
+def test_a_file_in_the_way_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(InputError, match="is not writable"), Store(path).lock():
+            pass
+
+
+# ---------------------------------------------------------------- whose directory it is
+
+
+def manifest(name="mine", seeds=(0, 1), methods=("tas",), transfers=("scratch",), **fixed):
+    basics = {"dataset": "digits", "backbone": "tiny", "keep": 0.6, "t": 0.05, "train_subset": None}
+    return {
+        "name": name, "title": "A title", **basics,
+        "seeds": list(seeds),
+        "methods": [{"name": m, "label": m.upper()} for m in methods],
+        "transfers": list(transfers),
+        "fixed": basics | {f"{m}.setting": 1 for m in methods} | fixed,
+    }  # fmt: skip
+
+
+@pytest.fixture
+def claimed(store):
+    """A directory with a row in it, of a sweep of one method."""
+    store.claim(manifest())
+    store.commit(bare_row("a"), (), None)
+    return store
+
+
+def test_a_claim_is_remembered(claimed):
+    assert claimed.manifest() == manifest()
+    claimed.claim(manifest())
+    assert claimed.manifest() == manifest()
+
+
+@pytest.mark.parametrize(
+    ("wanted", "said"),
+    [
+        (manifest(name="other"), "holds sweep 'mine', not 'other'"),
+        (manifest(**{"tas.setting": 2}), "was made with tas.setting = 1, now it is 2"),
+        (manifest(keep=0.5), "was made with keep = 0.6, now it is 0.5"),
+        (manifest(train_subset=100), "was made with train_subset = None, now it is 100"),
+    ],
+)
+def test_another_sweep_or_setting_is_refused(claimed, wanted, said):
+    with pytest.raises(InputError) as caught:
+        claimed.claim(wanted)
+    assert said in str(caught.value)
+    assert str(claimed.path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert claimed.manifest() == manifest(), "a refused claim changes nothing"
+
+
+def test_a_claim_without_rows_binds_nobody(store):
+    store.claim(manifest(name="mistyped"))
+    store.claim(manifest())
+    assert store.manifest() == manifest()
+
+
+def test_more_is_welcome_and_stays(claimed):
+    claimed.claim(manifest(seeds=(2, 0), methods=("ratio", "tas"), transfers=("kd", "scratch")))
+    claimed.claim(manifest(seeds=(1,), methods=("ratio",), transfers=("init",)))
+    found = claimed.manifest()
+    assert found["seeds"] == [0, 1, 2]
+    assert [m["name"] for m in found["methods"]] == ["tas", "ratio"]
+    assert found["transfers"] == ["scratch", "kd", "init"]
+    assert found["fixed"] == manifest(methods=("tas", "ratio"))["fixed"]
+    with pytest.raises(InputError, match=r"tas\.setting = 1"):
+        claimed.claim(manifest(**{"tas.setting": 2}))
+
+
+def test_rows_without_a_manifest_are_refused(claimed):
+    (claimed.path / "_sweep.json").unlink()
+    with pytest.raises(InputError, match=r"no _sweep\.json"):
+        claimed.claim(manifest())
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "3", '{"name": "mine"}', "\x00", "null"])
+def test_a_damaged_manifest_is_named(claimed, text):
+    (claimed.path / "_sweep.json").write_text(text)
+    for action in (claimed.manifest, lambda: claimed.claim(manifest())):
+        with pytest.raises(StoreDamagedError, match=r"_sweep\.json cannot be read") as caught:
+            action()
+        assert "\n" not in str(caught.value)
+
+
+def test_a_manifest_is_json(claimed):
+    assert json.loads((claimed.path / "_sweep.json").read_text()) == manifest()
