@@ -66,7 +66,7 @@ def _complain(message: str) -> None:
 
 
 def _flat(message: object) -> str:
-    return " ".join(str(message).split())
+    return " ".join(str(message).split())[:1000]
 
 
 # ---- commands

@@ -25,7 +25,7 @@ class Shortcut(nn.Sequential):
     """1 x 1 convolution, behind an average pooling where the stride is 2."""
 
     def __init__(self, c_in: int, c_out: int, stride: int, norm: bool) -> None:
-        pool = nn.AvgPool2d(stride, stride) if stride > 1 else nn.Identity()
+        pool = nn.AvgPool2d(stride, stride, ceil_mode=True) if stride > 1 else nn.Identity()
         super().__init__(pool, ConvNorm(c_in, c_out, kernel=1, stride=1, norm=norm))
 
 

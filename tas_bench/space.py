@@ -101,8 +101,9 @@ class SizeSpace:
         return math.prod(len(row) for row in self.rows)
 
     def __contains__(self, size: Size) -> bool:
-        values = size.widths + size.depths
-        return len(values) == len(self.rows) and all(v in row for v, row in zip(values, self.rows, strict=True))
+        if (len(size.widths), len(size.depths)) != (len(self.widths), len(self.depths)):
+            return False
+        return all(v in row for v, row in zip(size.widths + size.depths, self.rows, strict=True))
 
     @property
     def full(self) -> Size:

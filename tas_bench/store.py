@@ -218,6 +218,8 @@ def _read(path: Path, schema: pa.Schema | None) -> pa.Table:
             if version > SCHEMA_VERSION:
                 raise StoreDamagedError(f"{path} has schema version {version}; upgrade tas_bench to read it")
             table = file.read()
+            if schema is ROWS and len(table) != 1:
+                raise ValueError(f"{len(table)} rows in it, not one")
             return table if schema is None else table.select(schema.names).cast(schema)
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
         reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__

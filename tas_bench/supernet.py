@@ -126,5 +126,5 @@ class Supernet(nn.Module):
         if f"{stage}-{block}" not in self.shortcuts:
             return x
         stride = self.backbone.stages[stage].stride
-        pooled = F.avg_pool2d(x, stride) if stride > 1 else x
+        pooled = F.avg_pool2d(x, stride, ceil_mode=True) if stride > 1 else x
         return self.shortcuts[f"{stage}-{block}"](pooled, sample.picks[last], sample.weights[last])

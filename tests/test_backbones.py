@@ -106,3 +106,9 @@ def test_convolutions_of_a_bottleneck():
 def test_canonical_resets_dropped_blocks_only():
     size = Size((3,) * 9, (1, 2))
     assert TINY.canonical(size) == Size((3, 3, 3, 8, 8, 3, 3, 3, 3), (1, 2))
+
+
+def test_absurd_widths_are_refused():
+    widths = (10**20, *TINY.full.widths[1:])
+    with pytest.raises(InputError, match="width 0"):
+        TINY.check(Size(widths, TINY.full.depths))

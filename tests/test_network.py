@@ -120,3 +120,9 @@ def test_initialisation():
 def test_misfit_is_refused():
     with pytest.raises(InputError, match="tiny has 9 widths, the size has 8"):
         Network(TINY, Size(TINY.full.widths[1:], TINY.full.depths), 10)
+
+
+def test_odd_image_sides_round_up_as_the_costs_do():
+    image = ImageShape(3, 7)
+    network = Network(TINY, TINY.full, 10, image)
+    assert network(torch.zeros(2, 3, 7, 7)).shape == (2, 10)

@@ -10,6 +10,7 @@ from scipy import stats
 
 from tas_bench.backbones import find_backbone
 from tas_bench.backbones.cifar_resnet import RESNET32, RESNET164
+from tas_bench.backbones.tiny import TINY
 from tas_bench.errors import InputError
 from tas_bench.space import Size, SizeSpace, read_size
 
@@ -165,3 +166,10 @@ def test_any_json_is_a_size_or_one_line(tmp_path_factory, found):
     else:
         assert all(type(n) is int and n > 0 for n in size.widths + size.depths)
         assert size.to_json() == {key: found[key] for key in ("widths", "depths")}
+
+
+def test_a_size_with_its_parts_mixed_up_is_not_in_the_space():
+    space = TINY.space()
+    full = space.full
+    assert full in space
+    assert Size((*full.widths, full.depths[0]), full.depths[1:]) not in space

@@ -25,6 +25,9 @@ class ImageShape:
 
 CIFAR = ImageShape()
 
+WIDEST = 65_536
+"""Widths beyond this are taken for a mistake: costs are counted in 64-bit integers."""
+
 
 @dataclass(frozen=True)
 class BlockConv:
@@ -134,8 +137,8 @@ class Backbone:
         if len(size.depths) != len(self.stages):
             raise InputError(f"{self.name} has {len(self.stages)} depths, the size has {len(size.depths)}")
         for i, width in enumerate(size.widths):
-            if width < 1:
-                raise InputError(f"width {i} is {width}; widths are positive integers")
+            if not 1 <= width <= WIDEST:
+                raise InputError(f"width {i} is {width}; widths are integers from 1 to {WIDEST:,}")
         for i, (depth, stage) in enumerate(zip(size.depths, self.stages, strict=True)):
             if not 1 <= depth <= stage.blocks:
                 raise InputError(f"depth {i} is {depth}; {self.name} keeps 1 to {stage.blocks} blocks there")

@@ -1,0 +1,298 @@
+"""The supernet against a second writing of it, and at one candidate per row against the deployed network."""
+
+import itertools
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+from tas_bench.backbones.backbone import Backbone, ImageShape, Stage
+from tas_bench.backbones.cifar_resnet import BASIC, BOTTLENECK, RESNET20
+from tas_bench.backbones.tiny import TINY
+from tas_bench.layers import interpolation_matrix
+from tas_bench.network import Network, Shortcut
+from tas_bench.space import Size, SizeSpace
+from tas_bench.supernet import Architecture, Supernet
+
+torch.set_num_threads(1)  # ten times faster where cores are shared
+
+WIDE = Backbone("wide", 6, BOTTLENECK, (Stage(4, 1, (1, 3)), Stage(8, 2, (1, 2))), mismatch_norm=False)
+FLAT = Backbone("flat", 6, BASIC, (Stage(6, 1, (1, 2)), Stage(6, 1, (2,))), mismatch_norm=True)
+IMAGE, TAU = ImageShape(2, 8), 0.8
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _float64():
+    """Matrices are cached in the default type: forget those of the other one, before and after."""
+    interpolation_matrix.cache_clear()
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+    interpolation_matrix.cache_clear()
+
+
+def seeded(seed):
+    return torch.Generator().manual_seed(seed)
+
+
+def build(backbone, space, classes=5, seed=0):
+    """A supernet whose norms and classifier are not as they start, an architecture, images."""
+    torch.manual_seed(seed)
+    supernet, architecture = Supernet(backbone, space, classes, IMAGE), Architecture(space)
+    for name, parameter in supernet.named_parameters():
+        if not name.endswith("weight") or "classifier" in name:
+            nn.init.normal_(parameter)
+    nn.init.normal_(architecture.logits)
+    return supernet, architecture, torch.randn(3, IMAGE.channels, IMAGE.side, IMAGE.side)
+
+
+class Again:
+    """Equations 2 to 5 written a second time: row by row, candidate by candidate, in their own order."""
+
+    def __init__(self, supernet, backbone, space, logits, seed):
+        self.net, self.backbone, self.space, self.logits = supernet, backbone, space, logits
+        convs, generator = len(space.widths), seeded(seed)
+        shape = (len(space.rows), max(map(len, space.rows)))
+        noise = [torch.rand(n, shape[1], generator=generator) for n in (convs, convs, shape[0] - convs)]
+        self.noise = -(-torch.cat([noise[0], noise[2]]).log()).log()
+        self.draw_noise = -(-noise[1].log()).log()
+
+    def hat(self, row):
+        """Logits of p^ (Equation 3) of a row's own candidates."""
+        n = len(self.space.rows[row])
+        p = self.logits[row, :n].exp() / self.logits[row, :n].exp().sum()
+        return (p.log() + self.noise[row, :n]) / TAU
+
+    def picks(self, row, samples):
+        """The candidates drawn from p^ without replacement: largest log p^ + fresh noise."""
+        keys = self.hat(row).detach().log_softmax(0) + self.draw_noise[row, : len(self.space.rows[row])]
+        return keys.argsort(descending=True)[:samples].tolist()
+
+    def conv(self, module, row, x, samples):
+        """Equation 4."""
+        picks, logits = self.picks(row, samples), self.hat(row)
+        stride, kernel = module.stride, module.weight.shape[-1]
+        full = F.conv2d(x, module.weight[:, : x.shape[1]], stride=stride, padding=(kernel - 1) // 2)
+        widest = max(self.space.rows[row][j] for j in picks)
+        total = 0
+        for j in picks:
+            c, weight = self.space.rows[row][j], logits[j].exp() / logits[picks].exp().sum()
+            mean = full[:, :c].mean((0, 2, 3), keepdim=True)
+            var = full[:, :c].var((0, 2, 3), correction=0, keepdim=True)
+            gamma, beta = (t[j, :c, None, None] for t in (module.gamma, module.beta))
+            normed = gamma * (full[:, :c] - mean) / (var + 1e-5).sqrt() + beta
+            total = total + weight * F.adaptive_avg_pool3d(normed, (widest, *full.shape[2:]))
+        return total
+
+    def __call__(self, x, samples):
+        place = itertools.count()
+        x = self.conv(self.net.convs[0], next(place), x, samples).relu()
+        unpruned = self.backbone.stem_width
+        for s, stage in enumerate(self.backbone.stages):
+            outputs = []
+            for b in range(stage.blocks):
+                branch = x
+                for part in self.backbone.block:
+                    branch = branch.relu() if part is not self.backbone.block[0] else branch
+                    row = next(place)
+                    branch = self.conv(self.net.convs[row], row, branch, samples)
+                stride = stage.stride if b == 0 else 1
+                if stride == 2 or unpruned != stage.width * part.expansion:
+                    pooled = F.avg_pool2d(x, 2) if stride == 2 else x
+                    x = self.conv(self.net.shortcuts[f"{s}-{b}"], row, pooled, samples)
+                unpruned = stage.width * part.expansion
+                x = sum_of(x, branch).relu()
+                outputs += [x] if b + 1 in self.space.depths[s] else []
+            x = self.mix(len(self.space.widths) + s, outputs)
+        features = x.mean((2, 3))
+        classifier = self.net.classifier
+        return features @ classifier.weight[:, : features.shape[1]].T + classifier.bias
+
+    def mix(self, row, outputs):
+        """Equation 5."""
+        widest, q_hat = max(x.shape[1] for x in outputs), self.hat(row).exp()
+        return sum(
+            q * F.adaptive_avg_pool3d(x, (widest, *x.shape[2:]))
+            for q, x in zip(q_hat / q_hat.sum(), outputs, strict=True)
+        )
+
+
+def sum_of(a, b):
+    """Channel by channel; what one of them has not is zero."""
+    channels = [[t[:, c] for t in (a, b) if c < t.shape[1]] for c in range(max(a.shape[1], b.shape[1]))]
+    return torch.stack([sum(parts) for parts in channels], dim=1)
+
+
+CASES = [  # as many samples as some row has candidates, at most
+    pytest.param(backbone, search, samples, id=f"{backbone.name} {search} {samples}")
+    for backbone in (TINY, WIDE, FLAT)
+    for search in ("W", "D", "WD")
+    for samples in (1, 2, 3, 8)
+    if samples <= max(len(row) for row in backbone.space(search).rows)
+]
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize(("backbone", "search", "samples"), CASES)
+def test_forward_and_gradients_are_those_of_the_second_writing(backbone, search, samples, seed):
+    space = backbone.space(search)
+    supernet, architecture, x = build(backbone, space, seed=seed)
+    found = supernet(x, architecture.sample(TAU, samples, seeded(seed)))
+    expected = Again(supernet, backbone, space, architecture.logits, seed)(x, samples)
+    assert torch.allclose(found, expected, rtol=1e-8, atol=1e-8)
+
+    inputs = [architecture.logits, *supernet.parameters()]
+    cotangent = torch.randn_like(found)
+    ours, theirs = (torch.autograd.grad(y, inputs, cotangent, allow_unused=True) for y in (found, expected))
+    for a, b in zip(ours, theirs, strict=True):
+        assert torch.allclose(a, torch.zeros_like(a) if b is None else b, rtol=1e-6, atol=1e-8)
+    assert ours[0].abs().max() > 1e-3 or (samples, search) == (1, "W")
+
+
+def only(size):
+    """The space of that size alone."""
+    return SizeSpace(tuple((w,) for w in size.widths), tuple((d,) for d in size.depths))
+
+
+def deployed(backbone, size, supernet):
+    """The deployed network with the supernet's weights, and a norm on its every shortcut as the supernet has."""
+    network = Network(backbone, size, 5, IMAGE).train()
+    for module in network.modules():
+        if isinstance(module, Shortcut):
+            module[1][1] = nn.BatchNorm2d(module[1][0].out_channels)
+    pairs = [(network.stem, supernet.convs[0])]
+    for s, b in ((s, b) for s, depth in enumerate(size.depths) for b in range(depth)):
+        block, first = network.stages[s][b], backbone.conv_index(s, b, 0)
+        pairs += [(conv, supernet.convs[first + i]) for i, conv in enumerate(block.convs)]
+        if isinstance(block.shortcut, Shortcut):
+            pairs.append((block.shortcut[1], supernet.shortcuts[f"{s}-{b}"]))
+    with torch.no_grad():
+        for (conv, norm), elastic in pairs:
+            conv.weight.copy_(elastic.weight[: conv.out_channels, : conv.in_channels])
+            norm.weight.copy_(elastic.gamma[0])
+            norm.bias.copy_(elastic.beta[0])
+        network.classifier.weight.copy_(supernet.classifier.weight[:, : network.classifier.in_features])
+        network.classifier.bias.copy_(supernet.classifier.bias)
+    return network
+
+
+SINGLE = {  # each stage's outputs equally wide, so that no identity is mismatched
+    "unpruned": (TINY, TINY.full),
+    "pruned": (TINY, Size((5, 3, 5, 8, 5, 9, 11, 4, 11), (2, 2))),
+    "cut": (TINY, Size((5, 3, 5, 8, 5, 9, 11, 4, 11), (1, 1))),
+    "no shortcut": (FLAT, Size((4, 2, 4, 6, 4, 5, 4, 3, 4), (2, 2))),
+    "bottleneck": (WIDE, Size((5, 4, 2, 13, 1, 2, 13, 3, 3, 13, 6, 7, 20, 8, 2, 20), (3, 2))),
+    "bottleneck cut": (WIDE, Size((5, 4, 2, 13, 1, 2, 13, 3, 3, 13, 6, 7, 20, 8, 2, 20), (1, 2))),
+}
+
+
+@pytest.mark.parametrize(("backbone", "size"), SINGLE.values(), ids=SINGLE)
+def test_of_one_candidate_each_it_is_the_deployed_network(backbone, size):
+    supernet, architecture, x = build(backbone, only(size))
+    network = deployed(backbone, size, supernet)
+    found, expected = supernet(x, architecture.sample(TAU, 1)), network(x)
+    assert torch.allclose(found, expected, rtol=1e-8, atol=1e-9)
+
+    found.square().sum().backward()
+    expected.square().sum().backward()
+    stem = supernet.convs[0].weight.grad
+    assert torch.allclose(stem, network.stem[0].weight.grad, rtol=1e-6, atol=1e-8)
+    weights = [m.weight.grad for m in network.modules() if isinstance(m, nn.Conv2d)]
+    elastic = [m.weight.grad for m in (*supernet.convs, *supernet.shortcuts.values()) if m.weight.grad is not None]
+    assert sum(g.square().sum() for g in elastic).item() == pytest.approx(
+        sum(g.square().sum() for g in weights).item()
+    )
+
+
+def test_a_narrower_output_is_padded_with_zeros_where_the_deployed_network_has_a_convolution():
+    """algorithms.md 1.3, row 11: channels 3 to 5 of the second block are the first block's, through ReLU."""
+    size = Size((6, 4, 6, 4, 3), (2,))
+    flat = Backbone("one stage", 6, BASIC, (Stage(6, 1, (2,)),), mismatch_norm=True)
+    supernet, architecture, x = build(flat, only(size))
+    sample = architecture.sample(TAU, 1)
+    with torch.no_grad():
+        supernet.classifier.weight.copy_(torch.eye(6)[:5])
+        supernet.classifier.bias.zero_()
+        padded = supernet(x, sample)
+        for module in supernet.convs[3:]:
+            module.gamma.zero_()
+            module.beta.zero_()
+        without_second_block = supernet(x, sample)
+    assert torch.allclose(padded[:, 3:], without_second_block[:, 3:])
+    assert not torch.allclose(padded[:, :3], without_second_block[:, :3], atol=1e-3)
+
+
+def test_it_starts_with_a_small_classifier_and_a_norm_on_every_shortcut():
+    supernet = Supernet(RESNET20, RESNET20.space(), 100, ImageShape())
+    assert supernet.classifier.weight.std().item() == pytest.approx(0.01, rel=0.05)
+    assert not supernet.classifier.bias.any()
+    assert supernet.shortcuts.keys() == {"1-0", "2-0"}
+    assert supernet.shortcuts["1-0"].gamma.shape == (8, 32)
+
+
+# ---- what it costs
+
+
+def counted(supernet, sample):
+    """Multiply-accumulates of one image by torch's counter: (all, convolutions)."""
+    with FlopCounterMode(display=False) as counter:
+        supernet(torch.randn(2, IMAGE.channels, IMAGE.side, IMAGE.side), sample)
+    convs = counter.get_flop_counts()["Global"][torch.ops.aten.convolution]
+    return counter.get_total_flops() // 4, convs // 4
+
+
+@pytest.mark.parametrize("backbone", [TINY, WIDE], ids=lambda b: b.name)
+@pytest.mark.parametrize("search", ["W", "D"])
+def test_convolutions_macs_are_those_of_torchs_counter(backbone, search):
+    supernet, architecture, _ = build(backbone, backbone.space(search))
+    _, convs = counted(supernet, architecture.sample(TAU, 2))
+    assert supernet.macs - supernet.classifier.weight.numel() == convs
+
+
+@pytest.mark.parametrize("search", ["D", "W", "WD"])
+def test_macs_are_torchs_but_for_a_few_percent(search):
+    """The interpolation at the end of a stage is left out, and the classifier taken at full width."""
+    supernet, architecture, _ = build(TINY, TINY.space(search))
+    for seed in range(5):
+        total, _ = counted(supernet, architecture.sample(TAU, 2, seeded(seed)))
+        assert supernet.macs == pytest.approx(total, rel=0 if search == "D" else 0.05)
+
+
+# ---- architecture parameters
+
+
+def test_architecture_starts_undecided_and_knows_what_is_missing():
+    space = RESNET20.space()
+    torch.manual_seed(0)
+    architecture = Architecture(space)
+    assert architecture.logits.shape == (19 + 3, 8)
+    assert architecture.logits.std().item() == pytest.approx(0.01, rel=0.15)
+    log_p = architecture.log_p()
+    for row, logits, found in zip(space.rows, architecture.logits, log_p, strict=True):
+        p = logits[: len(row)].exp()
+        assert torch.allclose(found[: len(row)].exp(), p / p.sum())
+        assert (found[len(row) :] == -torch.inf).all()
+
+
+def test_samples_of_short_rows_stay_inside_them_and_depths_take_all_candidates():
+    space = SizeSpace(((2, 4, 8), (6,), (3, 5)), ((1, 2), (1,)))
+    sample = Architecture(space).sample(TAU, 3, seeded(0))
+    assert [set(picks) for picks in sample.picks] == [{0, 1, 2}, {0}, {0, 1}]
+    for row, (picks, weights) in enumerate(zip(sample.picks, sample.weights, strict=True)):
+        assert weights.sum().item() == pytest.approx(1)
+        assert (weights > 0).sum() == len(set(picks)) == len(space.widths[row])
+    assert torch.allclose(sample.depth_weights.sum(1), torch.ones(2))
+    assert (sample.depth_weights > 0).tolist() == [[True, True, False], [True, False, False]]
+
+
+def test_what_is_missing_gets_no_gradient():
+    space = TINY.space()
+    architecture = Architecture(space)
+    sample = architecture.sample(TAU, 8, seeded(0))
+    (sample.weights.square().sum() + sample.depth_weights.square().sum()).backward()
+    missing = architecture.missing
+    assert missing.sum() == 5 + 2 * 6
+    assert not architecture.logits.grad[missing].any()
+    assert architecture.logits.grad[~missing].all()
