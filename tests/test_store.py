@@ -183,7 +183,7 @@ for i in range(int(first), int(last)):
     if store.commit(row, [{"epoch": 1, "loss": 0.5}, {"epoch": 2, "loss": 0.25}], None):
         print(i, flush=True)
 """
-"""Commits jobs first..last once told to, and says which it won: a plain process starts faster than a spawned one."""
+"""Commits jobs first to last once told to, and says which it won; a plain process starts faster than a spawned."""
 
 
 def writer(store, me, first, last):

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tas_bench.progress import duration, one_line
-from tas_bench.report.table1 import SEARCH_KINDS, Sweep, published, used_jobs, why_no_difference
+from tas_bench.report.table1 import SEARCH_KINDS, Sweep, published, unlike_the_paper, used_jobs, why_no_difference
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -24,8 +24,6 @@ ENOUGH = 5
 
 LISTED = 20
 """Warnings and failures listed, at most of each."""
-
-PAPER_EPOCHS = 300
 
 
 @dataclass(frozen=True)
@@ -105,19 +103,15 @@ def notes(rows: pd.DataFrame, uses: pd.DataFrame, sweep: Sweep, table: pd.DataFr
     used = used_jobs(rows, uses, sweep)
     found = [
         _budget(used, sweep),
-        "accuracy: test images, last epoch, mean ± 95 % interval over seeds; bold: best of its transfer mode "
-        "among methods whose sizes all meet the budget",
+        "accuracy: test images, last epoch, mean ± 95 % interval over seeds; bold: best of its transfer mode, "
+        f"from n = {ENOUGH} on, sizes all in band",
         "search cost: teacher and final trainings apart; a backward pass counts as two forwards",
         "quoted: TAS (NeurIPS 2019), Table 1; search costs from its Table 2 (CIFAR-10, one V100) and the "
         "author response",
     ]
-    reason = why_no_difference(used, sweep)
-    finals = used[used["kind"] == "final"]
-    epochs = sorted({int(value) for value in finals["epochs"].dropna()})
-    if reason:
-        found.append(reason)
-    elif epochs and epochs != [PAPER_EPOCHS]:
-        found.append(f"trained for {', '.join(map(str, epochs))} epochs; the paper's for {PAPER_EPOCHS}")
+    remark = why_no_difference(sweep) or unlike_the_paper(used, sweep)
+    if remark:
+        found.append(remark)
     if (table.loc[table["method"] != "teacher", "n"] < ENOUGH).any():
         found.append(f"n < {ENOUGH}: intervals are wide; do not rank by these alone")
     devices = sorted(used.loc[used["kind"].isin(SEARCH_KINDS), "device"].dropna().unique())
@@ -179,8 +173,8 @@ def columns_table(schema: pa.Schema) -> str:
 
 
 def _best_lines(table: pd.DataFrame) -> list[int]:
-    """Lines with the best accuracy of their transfer mode, among methods whose sizes all meet the budget."""
-    ranked = table[(table["in_band"] == 1).fillna(False)]
+    """Lines with the best accuracy of their transfer mode, among methods in the band with enough seeds."""
+    ranked = table[(table["in_band"] == 1).fillna(False) & (table["n"] >= ENOUGH)]
     best = ranked.groupby("transfer")["accuracy_mean"].transform("max")
     return [int(line) for line in ranked.index[ranked["accuracy_mean"] == best]]
 
