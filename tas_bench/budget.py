@@ -6,7 +6,6 @@ result and to repair an optimiser's proposal), and a check that the band can be 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +21,12 @@ ENUMERABLE = 50_000
 
 REJECTION_DRAWS = 200_000
 """Uniform draws tried before in-band sizes are sampled by a random walk."""
+
+DEPTH_STARTS = 100
+"""Combinations of depths from which a descent into the band is tried."""
+
+DOUBLES = 5_000
+"""Pairs of changes tried where no single change leads closer to the band."""
 
 WALK_SWEEPS = 60
 """Gibbs sweeps between the start of the walk and its sample."""
@@ -124,7 +129,7 @@ def _best_of_all(scores: NDArray[np.float64], band: Band) -> IntArray:
     return np.asarray(sizes[_score(scores, sizes).argmax()])
 
 
-def _single_changes(indices: IntArray, counts: Sequence[int] | IntArray) -> IntArray:
+def _single_changes(indices: IntArray, counts: IntArray) -> IntArray:
     """Every size that differs from `indices` in one row."""
     changes = [(row, k) for row, n in enumerate(counts) for k in range(n) if k != indices[row]]
     sizes = np.repeat(indices[None], len(changes), axis=0)
@@ -134,7 +139,27 @@ def _single_changes(indices: IntArray, counts: Sequence[int] | IntArray) -> IntA
 
 
 def _enter_band(indices: IntArray, scores: NDArray[np.float64], band: Band) -> IntArray:
-    """Move towards the band by the change that costs the least score per mac, until inside."""
+    """Move towards the band by the changes that cost the least score per mac, until inside.
+
+    A depth is a big step, and a descent may end where none of them leads closer: it then starts again from
+    the other combinations of depths, the most probable first.
+
+    Raises:
+        InputError: none of them leads into the band.
+    """
+    convs = len(band.space.widths)
+    grids = np.meshgrid(*(np.arange(n) for n in band.space.counts[convs:]), indexing="ij")
+    depths = np.stack([g.ravel() for g in grids], axis=1)
+    order = np.argsort(-_score(scores[convs:], depths), kind="stable")[:DEPTH_STARTS]
+    for start in (indices[convs:], *depths[order]):
+        found = _descend(np.concatenate([indices[:convs], start]), scores, band)
+        if found is not None:
+            return found
+    raise InputError(f"no size found with {band.low:.0f} to {band.high:.0f} macs")
+
+
+def _descend(indices: IntArray, scores: NDArray[np.float64], band: Band) -> IntArray | None:
+    """Change one row after another, two at once where no single change leads closer; None where that ends."""
 
     def distance(sizes: IntArray) -> NDArray[np.float64]:
         macs = band.macs(sizes)
@@ -142,16 +167,30 @@ def _enter_band(indices: IntArray, scores: NDArray[np.float64], band: Band) -> I
 
     away = float(distance(indices[None])[0])
     while away > 0:
-        near = _single_changes(indices, band.space.counts)
-        distances = distance(near)
-        closer = distances < away
-        if not closer.any():
-            raise InputError(f"no size found with {band.low:.0f} to {band.high:.0f} macs")
+        for neighbours in (_single_changes, _double_changes):
+            near = neighbours(indices, band.space.counts)
+            distances = distance(near)
+            closer = distances < away
+            if closer.any():
+                break
+        else:
+            return None
         near, distances = near[closer], distances[closer]
         price = (_score(scores, indices[None]) - _score(scores, near)) / (away - distances)
         best = int(price.argmin())
         indices, away = near[best], float(distances[best])
     return indices
+
+
+def _double_changes(indices: IntArray, counts: IntArray) -> IntArray:
+    """Sizes that differ from `indices` in two rows: `DOUBLES` of them, the same ones every time."""
+    rng = np.random.default_rng(0)
+    sizes = np.repeat(indices[None], DOUBLES, axis=0)
+    searched = np.flatnonzero(counts > 1)
+    for _ in range(2):
+        rows = rng.choice(searched, DOUBLES)
+        sizes[np.arange(DOUBLES), rows] = rng.integers(0, counts[rows])
+    return sizes
 
 
 def _polish(indices: IntArray, scores: NDArray[np.float64], band: Band) -> IntArray:

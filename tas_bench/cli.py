@@ -6,6 +6,7 @@ import argparse
 import json
 import logging
 import os
+import signal
 import sys
 import textwrap
 import traceback
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from rich.console import Console
+from rich.text import Text
 
 from tas_bench.errors import FAILED_JOBS, INTERNAL, IO_FAULT, OK, InputError, TasBenchError, unknown
 
@@ -47,6 +49,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except TasBenchError as error:
         _complain(str(error))
         return error.exit_code
+    except KeyboardInterrupt:
+        _complain("interrupted")
+        return 128 + signal.SIGINT
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return IO_FAULT
@@ -76,21 +81,29 @@ def run(args: argparse.Namespace) -> int:
     """`tas-bench run`: run what is missing of a sweep, then print its report."""
     from tas_bench.data import check_data, download
     from tas_bench.progress import Progress
-    from tas_bench.runner import Interrupted, Resources, run_sweep
+    from tas_bench.resources import Resources
+    from tas_bench.runner import run_sweep
+    from tas_bench.signals import Interrupted
 
     sweep = _settle(args)
     if args.download:
-        download(sweep.dataset, _needed(args.data, "--download needs --data DIR to put the files in"))
+        if args.data is None:
+            raise InputError("--download needs --data DIR to put the files in")
+        download(sweep.dataset, args.data)
     check_data(sweep.problem.data, args.data)
-    results = _results_dir(args.results or DEFAULT_RESULTS / sweep.name)
+    results = args.results or DEFAULT_RESULTS / sweep.name
     resources = Resources(address=args.address, cpus=args.cpus_per_job, gpus=args.gpus_per_job)
     console = Console(stderr=True)
-    console.print(f"{sweep.title}\nresults: {results}", highlight=False, soft_wrap=True)
-    for method in sweep.methods:
-        if warning := getattr(method, "warning", None):
-            console.print(f"warning: {method.name}: {warning}", highlight=False, soft_wrap=True)
+
+    def progress() -> Progress:  # called when nothing stands against the run: a refusal is one line
+        console.print(Text(f"{sweep.title}\nresults: {results}"), soft_wrap=True)
+        for method in sweep.methods:
+            if warning := getattr(method, "warning", None):
+                console.print(Text(f"warning: {method.name}: {warning}"), soft_wrap=True)
+        return Progress(console, None, args.quiet)
+
     try:
-        plans = run_sweep(sweep, results, args.data, resources, lambda: Progress(console, None, args.quiet))
+        plans = run_sweep(sweep, results, args.data, resources, progress)
     except Interrupted as stop:
         console.print("stopped; finished jobs are kept. Go on with the same command.", highlight=False)
         return 128 + stop.signum
@@ -102,7 +115,7 @@ def run(args: argparse.Namespace) -> int:
 
 def report(args: argparse.Namespace) -> int:
     """`tas-bench report`: print the tables of a results directory and write them beside the rows."""
-    _print_report(_results_dir(args.results))
+    _print_report(args.results)
     return OK
 
 
@@ -220,18 +233,6 @@ def _about(thing: Any) -> str:
     return text.strip().splitlines()[0]
 
 
-def _results_dir(path: Path) -> Path:
-    if any(not c.isprintable() for c in str(path)):
-        raise InputError(f"results directory {str(path)!r} has unprintable characters in its name")
-    return path
-
-
-def _needed(path: Path | None, complaint: str) -> Path:
-    if path is None:
-        raise InputError(complaint)
-    return path
-
-
 def _print_report(results: Path) -> None:
     from tas_bench.report import report as write_report
     from tas_bench.store import Store, load
@@ -264,6 +265,12 @@ class _Parser(argparse.ArgumentParser):
         raise InputError(f"{message} (see {self.prog} --help)")
 
 
+def _path(text: str) -> Path:
+    if not text or not text.isprintable():
+        raise argparse.ArgumentTypeError(f"{text!r} is no path")
+    return Path(text)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="tas-bench",
@@ -284,13 +291,13 @@ def _parser() -> argparse.ArgumentParser:
 
     _add_run(command("run", run, "run what is missing of a sweep, and print its report", RUN_EXAMPLES))
     sub = command("report", report, "print the tables of a results directory, finished or not")
-    sub.add_argument("results", metavar="DIR", type=Path, help="results directory")
+    sub.add_argument("results", metavar="DIR", type=_path, help="results directory")
     sub = command("list", show, "what there is: sweeps, methods, transfers, backbones, data sets, costs")
     sub.add_argument("sweep", metavar="SWEEP", nargs="?", help="show what --set can change in this sweep")
     sub = command("cost", cost, "macs and parameters of a backbone, unpruned or at a size", COST_EXAMPLES)
     sub.add_argument("backbone", metavar="BACKBONE", help="such as resnet32")
     sub.add_argument("--classes", type=int, required=True, metavar="N", help="number of classes")
-    sub.add_argument("--size", type=Path, metavar="FILE", help='JSON: {"widths": [...], "depths": [...]}')
+    sub.add_argument("--size", type=_path, metavar="FILE", help='JSON: {"widths": [...], "depths": [...]}')
     sub.add_argument("--json", action="store_true", help="print one line of JSON")
     return parser
 
@@ -316,14 +323,14 @@ COST_EXAMPLES = """
 def _add_run(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("sweep", metavar="SWEEP", help="its name, as `tas-bench list` shows it")
     sub.add_argument(
-        "--results", type=Path, metavar="DIR", help=f"where rows go (default {DEFAULT_RESULTS}/SWEEP)"
+        "--results", type=_path, metavar="DIR", help=f"where rows go (default {DEFAULT_RESULTS}/SWEEP)"
     )
     sub.add_argument("--smoke", action="store_true", help="the sweep's own minutes-long version")
     sub.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting; repeatable"
     )
     sub.add_argument(
-        "--data", type=Path, metavar="DIR", help="CIFAR: torchvision's or Hugging Face's parquet layout"
+        "--data", type=_path, metavar="DIR", help="CIFAR: torchvision's or Hugging Face's parquet layout"
     )
     sub.add_argument("--download", action="store_true", help="let torchvision download the data set into --data")
     sub.add_argument("--train-subset", metavar="N", help="train on a fixed stratified part of N images")

@@ -10,14 +10,11 @@ import contextlib
 import logging
 import os
 import shutil
-import signal
-import socket
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from tas_bench.dispatch import JOB_RETRIES, Dispatch, Task
@@ -25,6 +22,8 @@ from tas_bench.errors import InputError, TasBenchError
 from tas_bench.jobs import Context, Job, Outcome
 from tas_bench.plans import NamedPlan, Plans, uses_rows
 from tas_bench.progress import Progress
+from tas_bench.resources import Resources
+from tas_bench.signals import Signals
 from tas_bench.store import Store
 from tas_bench.sweep import Sweep
 from tas_bench.worker import execute
@@ -33,40 +32,6 @@ log = logging.getLogger("tas_bench")
 
 HEARTBEAT = 2.0
 """Seconds between two signs of life of a running job."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Resources:
-    """Where jobs run and what each holds.
-
-    Attributes:
-        address: a running Ray cluster; None starts a local one that is gone afterwards.
-        cpus, gpus: what one job holds; fractions share a core or a GPU. `gpus` None takes a quarter of a GPU
-            where there is one.
-        total_cpus, total_gpus: what a local Ray offers; None takes what the machine has.
-    """
-
-    address: str | None = None
-    cpus: float = 1
-    gpus: float | None = None
-    total_cpus: int | None = None
-    total_gpus: int | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("cpus", "gpus"):
-            value = getattr(self, name) or 0
-            if not 0 <= value < 10_000 or (value > 1 and value != int(value)):
-                raise InputError(f"{name} per job is {value}; give a fraction below 1 or a whole number")
-        if self.cpus == 0 and self.gpus == 0:
-            raise InputError("a job needs a share of a CPU or of a GPU")
-
-
-class Interrupted(BaseException):
-    """A signal asked the run to stop."""
-
-    def __init__(self, signum: int) -> None:
-        super().__init__(signum)
-        self.signum = signum
 
 
 def run_sweep(
@@ -84,6 +49,9 @@ def run_sweep(
     """
     store = Store(results)
     sweep.check_budget()
+    resources.check()
+    one_seed = replace(sweep, seeds=sweep.seeds[:1])
+    Plans(one_seed.plans(), lambda _job, _key: None)  # a method may refuse the problem at its first step
     with store.lock():
         _log_to_file(log, results, "run.log", logging.INFO)
 
@@ -95,7 +63,7 @@ def run_sweep(
             if plan.error:
                 log.warning("plan %s ended early: %s", plan.name, plan.error)
 
-        plans = Plans(sweep.plans(), lookup)  # bad input shows here, before the directory is claimed
+        plans = Plans(sweep.plans(), lookup)
         store.claim(sweep.manifest())
         plans.watch(on_progress)
         root = data_root.absolute() if data_root else None
@@ -108,8 +76,9 @@ def run_plans(
 ) -> None:
     """Run all that the plans ask for; Ray starts only if there is something to run."""
     if not plans.done:
-        with _signals(), _ray(resources, context.results) as gpus, progress() as display:
-            _fit(plans, sweep, replace(context, cpus=resources.cpus, gpus=gpus), display)
+        with progress() as display, Signals() as signals, _ray(resources, context.results) as gpus:
+            signals.take()  # again, since ray.init took SIGTERM for itself
+            _fit(plans, sweep, replace(context, cpus=resources.cpus, gpus=gpus), display, signals)
 
 
 # ---- Ray
@@ -128,22 +97,21 @@ def _ray(resources: Resources, results: Path) -> Iterator[float]:
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     }
-    _check_address(resources.address)
     if resources.address is None:
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # the switch that keeps a local Ray on loopback
     import ray
 
     old_umask = os.umask(0o077)
-    temporary = Path(tempfile.mkdtemp(prefix="tas-bench-"))
+    temporary = _short_folder()
     try:
         if resources.address is None:
-            _check_devices(resources)
             ray.init(
                 num_cpus=resources.total_cpus, num_gpus=resources.total_gpus, include_dashboard=False,
                 _temp_dir=str(temporary), log_to_driver=False, logging_level=logging.ERROR,
             )  # fmt: skip
         else:
             ray.init(address=resources.address, log_to_driver=False, logging_level=logging.ERROR)
+        ray._private.worker.print_to_stdstream = _to_log  # it tells of every worker that dies
         for name in ("ray", "ray.tune"):
             _log_to_file(logging.getLogger(name), results, "ray.log", logging.WARNING)
         found = ray.cluster_resources().get("GPU", 0)
@@ -154,56 +122,42 @@ def _ray(resources: Resources, results: Path) -> Iterator[float]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _check_address(address: str | None) -> None:
-    """Refuse an address nobody answers at, within seconds."""
-    if address is None or address == "auto":
-        return
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if not host or not port.isdigit():
-        raise InputError(f"--address is '{address}'; give HOST:PORT of a Ray cluster, or auto")
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
-    except (OSError, OverflowError) as error:
-        raise InputError(
-            f"no Ray cluster answers at {address} ({error}); start one with `ray start --head`"
-        ) from error
-
-
-def _check_devices(resources: Resources) -> None:
-    """Refuse jobs that ask for more than the machine has: they would wait forever."""
-    import torch
-
-    cpus = resources.total_cpus or os.cpu_count() or 1
-    gpus = torch.cuda.device_count() if resources.total_gpus is None else resources.total_gpus
-    if resources.cpus > cpus:
-        raise InputError(f"a job asks for {resources.cpus:g} CPUs, this machine offers {cpus}")
-    if (resources.gpus or 0) > gpus:
-        raise InputError(f"a job asks for {resources.gpus:g} GPUs, this machine offers {gpus}")
+def _short_folder() -> Path:
+    """A private folder for a local Ray, whose sockets lie 65 characters below and may have 107 in all."""
+    parent = tempfile.gettempdir()
+    return Path(tempfile.mkdtemp(prefix="tas-bench-", dir=parent if len(parent) <= 20 else "/tmp"))  # noqa: S108
 
 
 def _log_to_file(logger: logging.Logger, results: Path, name: str, level: int) -> None:
     """Keep the terminal quiet: the details go to a file beside the rows."""
+    for old in logger.handlers:
+        old.close()
     handler = logging.FileHandler(results / "_log" / name, delay=True)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logger.handlers, logger.propagate = [handler], False
     logger.setLevel(level)
 
 
-def _fit(plans: Plans, sweep: Sweep, context: Context, display: Progress) -> None:
+def _to_log(message: dict[str, Any], **_options: Any) -> None:
+    logging.getLogger("ray").warning("%s", " ".join(message["lines"]))
+
+
+def _fit(plans: Plans, sweep: Sweep, context: Context, display: Progress, signals: Signals) -> None:
     """Let Tune pull jobs until every plan has ended."""
     from ray import tune
 
     slots = _slots(context)
     dispatch = Dispatch(plans, sweep, context, display)
-    with tempfile.TemporaryDirectory(prefix="tas-bench-tune-") as storage:
+    with tempfile.TemporaryDirectory(prefix="tas-bench-tune-", ignore_cleanup_errors=True) as storage:
         tuner = tune.Tuner(
             tune.with_resources(_worker(), {"cpu": context.cpus, "gpu": context.gpus}),
             tune_config=tune.TuneConfig(
-                search_alg=_searcher(dispatch), num_samples=-1, reuse_actors=True, max_concurrent_trials=slots,
+                search_alg=_searcher(dispatch), scheduler=_scheduler(slots), num_samples=-1, reuse_actors=True,
+                max_concurrent_trials=slots,
                 trial_dirname_creator=lambda trial: trial.trial_id,
             ),
             run_config=tune.RunConfig(
-                storage_path=storage, name="tune", verbose=0, log_to_file=False,
+                storage_path=storage, name="tune", verbose=0, log_to_file=False, callbacks=[_watch(signals)],
                 failure_config=tune.FailureConfig(max_failures=JOB_RETRIES),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             ),
@@ -262,6 +216,42 @@ def _searcher(dispatch: Dispatch) -> Any:
     return PlanSearcher(dispatch)
 
 
+def _scheduler(slots: int) -> Any:
+    """First come, first served, with all workers kept warm.
+
+    Where plans wait for their batches Tune would keep one worker and start the others anew, for seconds each.
+    """
+    from ray.tune.schedulers import FIFOScheduler
+
+    class Warm(FIFOScheduler):
+        warm = False
+
+        def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+            if not self.warm:
+                self.warm = True
+                cache = tune_controller._tune_controller._actor_cache  # no public way
+                cache.increase_max(trial.placement_group_factory, slots)
+
+    return Warm()
+
+
+def _watch(signals: Signals) -> Any:
+    """A Tune callback that ends the run between two of Tune's steps once a signal came."""
+    from ray import tune
+
+    class Watch(tune.Callback):
+        def __init__(self, signals: Signals) -> None:
+            self.signals = signals
+
+        def __getstate__(self) -> dict[str, Any]:
+            return {}
+
+        def on_step_begin(self, **_info: Any) -> None:
+            self.signals.check()
+
+    return Watch(signals)
+
+
 def _worker() -> Any:
     """The Trainable that runs jobs one after another in a warm actor."""
     from ray import tune
@@ -302,23 +292,3 @@ def _worker() -> Any:
             self.epoch, self.epochs = done, total
 
     return Worker
-
-
-@contextlib.contextmanager
-def _signals() -> Iterator[None]:
-    """Turn SIGINT and SIGTERM into `Interrupted`; a second signal ends the process at once."""
-
-    def stop(signum: int, _frame: FrameType | None) -> None:
-        for s in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(s, lambda n, _f: os._exit(128 + n))
-        raise Interrupted(signum)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    old = {s: signal.signal(s, stop) for s in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for s, handler in old.items():
-            signal.signal(s, handler)

@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 from tas_bench.errors import DivergedError
@@ -18,6 +19,7 @@ class Stub:
     """Sleeps, then answers with a validation accuracy made from its seed, or misbehaves.
 
     Attributes:
+        meet: wait until that many stubs of this results directory are under way side by side.
         fault: "" (none), "raise", "diverge", "kill" (SIGKILL to itself) or "kill once".
     """
 
@@ -25,6 +27,7 @@ class Stub:
 
     seed: int
     seconds: float = 0.0
+    meet: int = 0
     fault: str = ""
 
     @property
@@ -43,6 +46,8 @@ class Stub:
 
     def run(self, context: Context) -> Outcome:
         """Sleep and answer, or misbehave."""
+        if self.meet:
+            self._meet(context.results / "_log")
         time.sleep(self.seconds)
         if self.fault == "raise":
             raise ValueError("told to fail\nin two lines")
@@ -53,6 +58,14 @@ class Stub:
             marker.touch()
             os.kill(os.getpid(), signal.SIGKILL)
         return Outcome(val_accuracy=(self.seed * 7919 % 1000) / 1000, device_seconds=self.seconds)
+
+    def _meet(self, folder: Path) -> None:
+        (folder / f"met-{self.seed}").touch()
+        for _ in range(2 * 60):
+            if len(list(folder.glob("met-*"))) >= self.meet:
+                return
+            time.sleep(0.5)
+        raise TimeoutError(f"waited a minute for {self.meet} stubs side by side")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +82,7 @@ class StubMethod:
     batches: int = 1
     jobs: int = 4
     seconds: float = 0.0
+    meet: int = 0
     fault: str = ""
 
     def plan(self, problem: Problem, seed: int) -> Plan:
@@ -76,6 +90,7 @@ class StubMethod:
         for batch in range(self.batches):
             first = 1_000_000 * seed + 1000 * batch
             yield [
-                Stub(seed=first + i, seconds=self.seconds, fault="" if i else self.fault) for i in range(self.jobs)
+                Stub(seed=first + i, seconds=self.seconds, meet=self.meet, fault="" if i else self.fault)
+                for i in range(self.jobs)
             ]
         return Size(problem.backbone.full.widths, problem.backbone.full.depths)

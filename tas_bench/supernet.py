@@ -48,7 +48,7 @@ class Architecture(nn.Module):
         """Draw widths (Equations 3 and 4) and depth weights (Equation 5)."""
         convs = len(self.space.widths)
         log_p = self.log_p()
-        picks, weights = sample_candidates(log_p[:convs], tau, samples, generator)
+        picks, weights = sample_candidates(log_p[:convs], tau, min(samples, log_p.shape[1]), generator)
         # a row with fewer candidates than samples: what is drawn past its end has weight zero
         picks = torch.minimum(picks, torch.from_numpy(self.space.counts[:convs])[:, None].to(picks.device) - 1)
         beta = log_p[convs:]

@@ -112,8 +112,8 @@ class Tas:
     def plan(self, problem: Problem, seed: int) -> Plan:
         """One supernet search."""
         space = problem.backbone.space(self.search)
-        most = max(len(row) for row in space.widths)
-        if self.samples > most and "W" in self.search:
+        most = max(len(row) for row in space.widths) if "W" in self.search else self.samples
+        if self.samples > most:
             raise InputError(f"tas.samples (|I|) is {self.samples}; {problem.backbone_name} has {most} candidates")
         Band(problem.layers, space, *problem.band).check()
         recipe = replace(problem.recipe, epochs=self.search_epochs)

@@ -10,8 +10,11 @@ They hold for the sizes drawn here by a fixed seed, and raise `AssertionError` w
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import importlib
+import pickle
 import pkgutil
+import random
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -22,19 +25,31 @@ from torch.utils.flop_counter import FlopCounterMode
 from tas_bench.backbones import all_backbones
 from tas_bench.backbones.backbone import CIFAR, Backbone, ImageShape
 from tas_bench.backbones.tiny import TINY
+from tas_bench.budget import Band
 from tas_bench.costs.macs import MACS
 from tas_bench.costs.params import PARAMS
-from tas_bench.errors import InputError
+from tas_bench.errors import InputError, PlanFailedError
+from tas_bench.jobs import DataSpec, Outcome, Problem, Recipe, job_id
 from tas_bench.network import Network
 from tas_bench.space import RATIOS, IntArray, Size
+from tas_bench.store import outcome_of
+from tas_bench.sweep import without_test
+from tas_bench.worker import Labels, row_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
     from tas_bench.costs.layer import Cost, Layer
+    from tas_bench.jobs import Job, Method
     from tas_bench.transfer import Transfer
 
 CLASSES = 10
+
+PROBLEM = Problem(
+    data=DataSpec(name="digits"), backbone_name="tiny", classes=10, image=ImageShape(1, 8),
+    keep=0.6, t=0.05, recipe=Recipe(epochs=2, batch=64),
+)  # fmt: skip
+"""A small problem for methods to solve."""
 
 
 def check_names(package: str, kind: type) -> None:
@@ -242,3 +257,90 @@ def check_transfer(transfer: type[Transfer]) -> None:
     assert gradient.abs().sum() > 0
     twice = mode.loss(logits.repeat(2, 1), taught.repeat(2, 1) if taught is not None else None, labels.repeat(2))
     torch.testing.assert_close(twice, loss)
+
+
+def check_method(method_class: type[Method], problem: Problem = PROBLEM) -> None:
+    """What every method must do, at its default settings. Nothing is trained: outcomes are made up.
+
+    Its seed alone decides the jobs it asks for and the size it returns, which meets the budget; no global
+    random state is touched, nor the test set. It goes on when some of its jobs fail, and says so when all do.
+    """
+    method = method_class()
+    assert method.name
+    assert method.label
+    hash(method)  # a frozen dataclass
+    for seed in (0, 1):
+        before = _random_states()
+        path = _path(method, problem, seed, made_up)
+        assert _random_states() == before, f"{method.name}: draws from or reseeds a global random generator"
+        random.random(), np.random.random(), torch.rand(1)  # noqa: NPY002  # and does not depend on one
+        assert _path(method, problem, seed, made_up) == path, f"{method.name}: its seed does not decide its path"
+        assert _path(method, problem, seed, _stored) == path, f"{method.name}: replay from rows goes another way"
+        _check_found(method, problem, path[1])
+        _check_found(method, problem, _path(method, problem, seed, _first_fails)[1])
+        if path[0]:
+            _must_give_up(method, problem, seed)
+
+
+def made_up(job: Job, batch: Sequence[Job] = ()) -> Outcome:  # noqa: ARG001
+    """An outcome without training: a hash of the job is the accuracy; a search finds a random size in the band."""
+    size, accuracy = getattr(job, "size", None), int(job_id(job)[:6], 16) / 16**6
+    if size is None:
+        problem: Problem = job.problem  # type: ignore[attr-defined]
+        band = Band(problem.layers, problem.space, *problem.band)
+        [size] = band.sample(np.random.default_rng(job.seed), 1)
+    return Outcome(size=size, val_accuracy=accuracy, curve=[{"epoch": 1, "val_accuracy": accuracy}])
+
+
+def _stored(job: Job, batch: Sequence[Job]) -> Outcome:  # noqa: ARG001
+    """What is left of the outcome once it was a row."""
+    now = datetime.datetime.now(datetime.UTC)
+    return outcome_of(row_of(job, Labels("sweep", "method", None), made_up(job), 1, now))
+
+
+def _first_fails(job: Job, batch: Sequence[Job]) -> Outcome:
+    """The first job of a batch fails, and its twins, but not all."""
+    others = {job_id(j) for j in batch} - {job_id(batch[0])}
+    return made_up(job) if job_id(job) in others or not others else Outcome(status="oom")
+
+
+def _all_fail(job: Job, batch: Sequence[Job]) -> Outcome:  # noqa: ARG001
+    return Outcome(status="failed", error="made up")
+
+
+def _path(
+    method: Method, problem: Problem, seed: int, answer: Callable[[Job, Sequence[Job]], Outcome]
+) -> tuple[list[list[str]], Size]:
+    """Keys of the jobs of every batch, and the size in the end."""
+    plan, batches = without_test(method.plan(problem, seed)), []
+    try:
+        batch = next(plan)
+        while True:
+            batches.append([job_id(job) for job in batch])
+            assert len(batches) < 10_000, f"{method.name}: does not come to an end"
+            assert [job_id(job) for job in pickle.loads(pickle.dumps(batch))] == batches[-1]  # noqa: S301
+            batch = plan.send([answer(job, batch) for job in batch])
+    except StopIteration as end:
+        return batches, end.value
+
+
+def _check_found(method: Method, problem: Problem, size: Size) -> None:
+    problem.backbone.check(size)
+    low, high = problem.band
+    assert low <= problem.macs(size) <= high, f"{method.name}: its size misses the budget"
+
+
+def _must_give_up(method: Method, problem: Problem, seed: int) -> None:
+    try:
+        _path(method, problem, seed, _all_fail)
+    except PlanFailedError as error:
+        words = str(error)
+    else:
+        raise AssertionError(f"{method.name}: all its jobs failed, and it returned a size")
+    assert len(words.splitlines()) == 1, f"{method.name}: gives up in more than one line"
+
+
+def _random_states() -> tuple[Any, ...]:
+    """The states of the global random generators."""
+    numpy_state = np.random.get_state(legacy=False)  # noqa: NPY002
+    return random.getstate(), repr(numpy_state), torch.get_rng_state().tolist()

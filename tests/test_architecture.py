@@ -31,6 +31,8 @@ ORDER = [
     "tas_bench.worker",
     "tas_bench.progress",
     "tas_bench.dispatch",
+    "tas_bench.resources",
+    "tas_bench.signals",
     "tas_bench.runner",
     "tas_bench.report",
     "tas_bench.stub",

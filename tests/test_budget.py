@@ -1,5 +1,7 @@
 """Bands against enumeration of small spaces: uniform draws, the most probable size, what can be met."""
 
+from functools import cache
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,7 +11,6 @@ from scipy import stats
 from tas_bench import budget
 from tas_bench.backbones import find_backbone
 from tas_bench.backbones.backbone import ImageShape
-from tas_bench.backbones.cifar_resnet import RESNET20, RESNET32
 from tas_bench.backbones.tiny import TINY
 from tas_bench.budget import Band, most_probable
 from tas_bench.costs.macs import MACS
@@ -19,7 +20,6 @@ from tas_bench.space import SizeSpace
 LAYERS = TINY.layers(10, ImageShape(1, 8))
 UNPRUNED = MACS.of(LAYERS, TINY.full)
 SMALL = SizeSpace(((8,), (4, 6, 8), (4, 6, 8), (8,), (4, 8), (16,), (8, 16), (16,), (8, 12, 16)), ((1, 2), (1, 2)))
-COARSE = TINY.space("WD", (0.5, 1.0))
 
 
 def tiny_band(space, keep, t):
@@ -33,6 +33,7 @@ def band_of(name, keep=0.6, t=0.05, search="WD"):
     return Band(layers, backbone.space(search), (1 - t) * keep * unpruned, (1 + t) * keep * unpruned)
 
 
+@cache
 def inside(band):
     """Every size in the band, one by one."""
     return [s for s in band.space.enumerate() if band.low <= MACS.of(band.layers, s) <= band.high]
@@ -155,13 +156,12 @@ def test_the_argmax_is_kept_where_it_meets_the_budget(band):
     assert band.space.size(most_probable(logits, band)) == size
 
 
-def test_heuristic_finds_a_way_into_a_coarse_band(monkeypatch):
-    """Seed 3 of the logits, and 13 more of 100, get stuck: every single change leads away from the band."""
-    band = tiny_band(COARSE, 0.4, 0.05)
-    assert len(inside(band)) == 242
-    monkeypatch.setattr(budget, "ENUMERABLE", 0)
+def test_heuristic_finds_a_way_into_a_narrow_band():
+    """16 of the first 60 seeds get stuck on `tiny` at keep 0.3, t 0.01; every 53rd size is in that band."""
+    band = tiny_band(TINY.space(), 0.3, 0.01)
+    assert len(band.sample(np.random.default_rng(0), 100)) == 100
     for seed in range(20):
-        found = COARSE.size(most_probable(log_p(band, seed), band))
+        found = band.space.size(most_probable(log_p(band, seed), band))
         assert band.low <= MACS.of(LAYERS, found) <= band.high
 
 
@@ -197,7 +197,7 @@ def test_a_band_of_no_width_is_met_by_the_unpruned_size():
     tiny_band(SMALL, 1.0, 0.0).check()
 
 
+@pytest.mark.parametrize("name", ["tiny", "resnet20", "resnet32"])
 @pytest.mark.parametrize("keep", [0.3, 0.45, 0.6, 0.8, 0.95])
-@pytest.mark.parametrize("backbone", [TINY, RESNET20, RESNET32], ids=lambda b: b.name)
-def test_budgets_that_can_be_met_are_accepted(backbone, keep):
-    band_of(backbone.name, keep).check()
+def test_budgets_that_can_be_met_are_accepted(name, keep):
+    band_of(name, keep).check()

@@ -1,0 +1,345 @@
+"""A sweep: its settings by name, its short version, its plans, and the wall before the test set."""
+
+import json
+from dataclasses import dataclass, fields, replace
+
+import pytest
+
+from baselines.cma_es import CmaEs
+from baselines.random_search import RandomSearch
+from baselines.ratio import Ratio
+from tas_bench.discover import instances
+from tas_bench.errors import InputError, PlanFailedError
+from tas_bench.jobs import Outcome, Recipe, job_id
+from tas_bench.plans import Plans
+from tas_bench.sweep import Sweep, cell_plan, setting_names, with_settings, without_test
+from tas_bench.tas import Tas
+from tas_bench.train import candidate_job, final_job, teacher_job
+from tas_bench.transfer.init import Init
+from tas_bench.transfer.kd import KD
+from tas_bench.transfer.scratch import Scratch
+
+SWEEPS = instances("sweeps", Sweep)
+SWEEP = Sweep(
+    name="mine",
+    title="A title",
+    dataset="digits",
+    backbone="tiny",
+    methods=(Ratio(), RandomSearch(trials=3), CmaEs(), Tas(search_epochs=5)),
+    transfers=(Scratch(), Init(), KD()),
+    seeds=(0, 1),
+    recipe=Recipe(epochs=2, batch=64),
+    shortened={"seeds": "0", "trials": "2", "recipe.epochs": "1"},
+)
+KNOWN = {
+    "methods": {m.name: m for m in (Ratio, RandomSearch, CmaEs, Tas)},
+    "transfers": {t.name: t for t in (Scratch, Init, KD)},
+}
+
+
+def changed(**settings):
+    return with_settings(SWEEP, {k.replace("__", "."): v for k, v in settings.items()}, KNOWN)
+
+
+def line(call, *args, **kwargs):
+    """The one line of the InputError that a call raises."""
+    with pytest.raises(InputError) as caught:
+        call(*args, **kwargs)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+# ---------------------------------------------------------------- settings by name
+
+
+def test_settings_reach_every_field():
+    plain = {f.name for f in fields(Sweep)} - {"name", "title", "methods", "transfers", "recipe", "shortened"}
+    parts = (*SWEEP.methods, *SWEEP.transfers)
+    inside = {f"{p.name}.{f.name}" for p in parts for f in fields(p)} | {
+        f"recipe.{f.name}" for f in fields(Recipe)
+    }
+    assert set(setting_names(SWEEP)) == plain | inside | {"methods", "transfers"}
+
+
+@pytest.mark.parametrize("sweep", SWEEPS.values(), ids=SWEEPS)
+def test_every_setting_can_be_set_to_what_it_is(sweep):
+    for key, value in setting_names(sweep).items():
+        text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+        assert with_settings(sweep, {key: text}) == sweep, key
+
+
+OTHERS = {
+    "methods": "tas", "transfers": "kd", "dataset": "cifar10", "backbone": "resnet20", "seeds": "3",
+    "tas.search": "W", "tas.tau_shape": "cosine", "tas.cost": "macs_search", "train_subset": "50",
+    "random_search.proxy_epochs": "3", "cma_es.proxy_epochs": "4",
+}  # fmt: skip
+
+
+def other_value(key):
+    """Another valid value of a setting of SWEEP, as text."""
+    value = setting_names(SWEEP)[key]
+    if key in OTHERS or isinstance(value, bool):
+        return OTHERS.get(key, str(not value))
+    return str(value + 1 if isinstance(value, int) else value / 2)
+
+
+@pytest.mark.parametrize("key", setting_names(SWEEP))
+def test_every_setting_can_be_changed(key):
+    found = setting_names(with_settings(SWEEP, {key: other_value(key)}))
+    assert [k for k, value in found.items() if value != setting_names(SWEEP)[k]] == [key]
+
+
+def test_a_setting_may_be_named_by_its_last_part():
+    assert changed(lambda_cost="4") == changed(tas__lambda_cost="4.0")
+    assert changed(lambda_cost="4").methods[3].lambda_cost == 4.0
+    assert changed(epochs="9").recipe.epochs == 9
+    assert changed(trials="9").methods[1] == RandomSearch(trials=9)
+    assert changed(seeds="4, 2").seeds == (4, 2)
+    assert changed(train_subset="100").train_subset == 100
+    assert changed(two_sided="FALSE").methods[3].two_sided is False
+
+
+def test_an_ambiguous_name_is_refused():
+    assert line(changed, proxy_epochs="3") == (
+        "setting 'proxy_epochs' could be random_search.proxy_epochs or cma_es.proxy_epochs; give it in full"
+    )
+    assert changed(cma_es__proxy_epochs="3").methods[2] == CmaEs(proxy_epochs=3)
+
+
+@pytest.mark.parametrize(
+    ("key", "near"),
+    [
+        ("tas.lamda_cost", "tas.lambda_cost"),
+        ("lamda_cost", "lambda_cost"),
+        ("seed", "seeds"),
+        ("method", "methods"),
+    ],
+)
+def test_a_near_miss_is_suggested(key, near):
+    assert f"unknown setting '{key}'; did you mean '{near}'?" in line(with_settings, SWEEP, {key: "1"})
+
+
+@pytest.mark.parametrize("key", ["name", "title", "recipe.", ".keep", "tas.", "", "shortened", "nothing at all"])
+def test_what_is_no_setting_is_refused(key):
+    assert "unknown setting" in line(with_settings, SWEEP, {key: "1"})
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "wanted"),
+    [
+        ("epochs", "3.5", "a whole number"),
+        ("epochs", "", "a whole number"),
+        ("epochs", "9" * 5000, "a whole number"),
+        ("keep", "half", "a number"),
+        ("keep", "nan", "a number"),
+        ("keep", "1e999", "a number"),
+        ("seeds", "0;1", "whole numbers with commas between"),
+        ("seeds", "0,", "whole numbers with commas between"),
+        ("train_subset", "all", "a whole number or none"),
+        ("two_sided", "1", "true or false"),
+    ],
+)
+def test_a_wrong_type_is_refused(key, text, wanted):
+    assert f"must be {wanted}, not '{text}'" in line(with_settings, SWEEP, {key: text})
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"keep": "0"}, "keep is 0.0"),
+        ({"keep": "-1"}, "keep is -1.0"),
+        ({"t": "2"}, "t is 2.0; it must be in [0, 1]"),
+        ({"t": "-0.1"}, "t is -0.1"),
+        ({"seeds": "1,2,1"}, "seeds are 1, 2, 1; give at least one, each once"),
+        ({"seeds": "-1"}, "must not be negative"),
+        ({"methods": "tas,tas"}, "methods are tas, tas"),
+        ({"dataset": "digit"}, "unknown dataset 'digit'; did you mean 'digits'?"),
+        ({"backbone": "resnet23"}, "unknown backbone 'resnet23'; did you mean 'resnet"),
+        ({"methods": "ration"}, "unknown method 'ration'; did you mean 'ratio'?"),
+        ({"methods": ""}, "unknown method ''"),
+        ({"transfers": "kd,inti"}, "unknown transfer 'inti'; did you mean 'init'?"),
+        ({"epochs": "0"}, "epochs is 0"),
+        ({"momentum": "1"}, "momentum in [0, 1)"),
+        ({"samples": "0"}, "tas.samples (|I|) is 0"),
+        ({"lambda_cost": "-1"}, "tas.lambda_cost is -1.0"),
+        ({"trials": "0"}, "random_search.trials is 0"),
+        ({"cma_es.population": "1"}, "cma_es.population"),
+        ({"soft_weight": "1.5"}, "kd.soft_weight is 1.5"),
+        ({"tas": "papr"}, "unknown preset of tas 'papr'; did you mean 'paper'?"),
+        ({"ratio": "paper"}, "ratio has no presets"),
+        ({"recipe": "paper"}, "recipe has no presets"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_one_line(settings, said):
+    assert said in line(with_settings, SWEEP, settings, KNOWN)
+
+
+def test_presets():
+    assert changed(tas="released").methods[3] == Tas.presets()["released"]
+    assert changed(tas="released").methods[3].cost == "macs_search"
+    assert changed(kd="paper").transfers[2] == KD(soft_weight=0.1, t_squared=False)
+    both = with_settings(SWEEP, {"tas": "released", "tas.samples": "3"})
+    assert both.methods[3] == replace(Tas.presets()["released"], samples=3)
+
+
+def test_methods_and_transfers_are_chosen_by_name():
+    assert changed(methods="tas, ratio").methods == (SWEEP.methods[3], SWEEP.methods[0]), "with their settings"
+    assert changed(transfers="kd").transfers == (KD(),)
+    small = replace(SWEEP, methods=(Ratio(),), transfers=(Scratch(),))
+    grown = with_settings(small, {"trials": "7", "methods": "random_search", "transfers": "kd"}, KNOWN)
+    assert grown.methods == (RandomSearch(trials=7),), "others come with their defaults, and can be set"
+    assert grown.transfers == (KD(),)
+
+
+# ---------------------------------------------------------------- sweeps, and their short versions
+
+
+@pytest.mark.parametrize("sweep", [*SWEEPS.values(), *(s.smoke() for s in SWEEPS.values())], ids=lambda s: s.name)
+def test_every_sweep_is_valid(sweep):
+    assert sweep.name
+    assert sweep.title
+    sweep.check_budget()
+    assert all(next(plan.steps) for plan in sweep.plans() if plan.seed == sweep.seeds[0])
+    manifest = sweep.manifest()
+    assert json.loads(json.dumps(manifest, allow_nan=False)) == manifest
+
+
+@pytest.mark.parametrize("sweep", SWEEPS.values(), ids=SWEEPS)
+def test_a_short_version_keeps_the_comparison(sweep):
+    short = sweep.smoke()
+    assert short.name != sweep.name, "rows never mix"
+    assert [m.name for m in short.methods] == [m.name for m in sweep.methods]
+    assert short.transfers == sweep.transfers
+    assert (short.dataset, short.backbone, short.keep, short.t) == (
+        sweep.dataset,
+        sweep.backbone,
+        sweep.keep,
+        sweep.t,
+    )
+    assert short.recipe.epochs < sweep.recipe.epochs
+
+
+def test_a_short_version_is_made_from_the_sweeps_own_words():
+    short = SWEEP.smoke()
+    assert (short.name, short.seeds, short.recipe.epochs) == ("mine-smoke", (0,), 1)
+    assert short.methods[1].trials == 2
+    assert "no evidence" in short.title
+    with pytest.raises(InputError, match="unknown setting"):
+        replace(SWEEP, shortened={"epoch": "1"}).smoke()
+
+
+def test_a_budget_out_of_reach_says_what_is_within():
+    text = line(replace(SWEEP, keep=0.001).check_budget)
+    assert "this space reaches" in text
+    assert "change keep" in text
+
+
+def test_the_manifest_names_what_may_not_change():
+    manifest = SWEEP.manifest()
+    assert manifest["seeds"] == [0, 1]
+    assert manifest["methods"][3] == {"name": "tas", "label": "TAS"}
+    fixed = {"keep", "t", "dataset", "train_subset", "recipe.batch", "tas.lambda_cost", "kd.temperature"}
+    assert fixed <= set(manifest["fixed"])
+    assert not {"seeds", "methods", "transfers"} & set(manifest["fixed"])
+
+
+# ---------------------------------------------------------------- plans
+
+
+def drive(plan, answer):
+    """Batches a plan yields, and what it returns."""
+    batches = [next(plan)]
+    try:
+        while True:
+            batches.append(plan.send([answer(job) for job in batches[-1]]))
+    except StopIteration as end:
+        return batches, end.value
+
+
+def kinds(batches):
+    return [[job.kind for job in batch] for batch in batches]
+
+
+def test_every_seed_has_a_teacher_and_a_plan_per_method():
+    named = [(p.name, p.method, p.seed) for p in SWEEP.plans()]
+    assert named[:2] == [("teacher-s0", "teacher", 0), ("teacher-s1", "teacher", 1)]
+    assert named[2:6] == [(f"{m}-s0", m, 0) for m in ("ratio", "random_search", "cma_es", "tas")]
+    assert len(named) == 2 + 2 * 4
+    alone = replace(SWEEP, transfers=(Scratch(),))
+    assert [p.method for p in alone.plans()].count("teacher") == 0
+
+
+def test_all_cells_of_a_method_train_the_same_size():
+    batches, _ = drive(cell_plan(SWEEP.problem, Ratio(), SWEEP.transfers, 1), lambda job: Outcome())
+    assert kinds(batches) == [["teacher", "final"], ["final", "final"]]
+    teacher, *finals = [job for batch in batches for job in batch]
+    assert [job.transfer.name for job in finals] == ["scratch", "init", "kd"]
+    assert len({job.size for job in finals}) == 1
+    assert [job.teacher for job in finals] == [None, teacher, teacher]
+    batches, _ = drive(cell_plan(SWEEP.problem, Ratio(), (Scratch(),), 1), lambda job: Outcome())
+    assert kinds(batches) == [["final"]]
+
+
+def test_without_a_teacher_its_pupils_are_not_trained():
+    plan = cell_plan(SWEEP.problem, Ratio(), SWEEP.transfers, 1)
+    next(plan)
+    with pytest.raises(PlanFailedError, match="the teacher of seed 1 ended as diverged: loss"):
+        plan.send([Outcome(status="diverged", error="loss"), Outcome()])
+
+
+def test_one_teacher_serves_all_methods():
+    sweep = replace(SWEEP, methods=(Ratio(), Tas()), seeds=(0,))
+    plans = Plans(sweep.plans(), lambda job, key: None)
+    queued = [plans.next_job().job for _ in range(plans.queued)]
+    assert sorted(job.kind for job in queued) == ["final", "search", "teacher"]
+
+
+@dataclass(frozen=True)
+class Cheat:
+    """Asks for a job that sees the test set."""
+
+    name = "cheat"
+
+    job: object
+
+    def plan(self, problem, seed):
+        yield [candidate_job(problem, problem.backbone.full, seed)]
+        [outcome] = yield [self.job]
+        return problem.backbone.full if outcome.test_accuracy else None
+
+
+FULL = SWEEP.problem.backbone.full
+
+
+@pytest.mark.parametrize("job", [teacher_job(SWEEP.problem, 0), final_job(SWEEP.problem, FULL, 0, Scratch())])
+def test_a_method_may_not_ask_for_the_test_set(job):
+    plan = cell_plan(SWEEP.problem, Cheat(job), (Scratch(),), 0)
+    next(plan)
+    with pytest.raises(RuntimeError, match="sees the test set"):
+        plan.send([Outcome()])
+
+
+def test_a_method_never_sees_test_accuracy():
+    seen = []
+
+    def method():
+        seen.extend((yield [candidate_job(SWEEP.problem, SWEEP.problem.backbone.full, 0)]))
+        return SWEEP.problem.backbone.full
+
+    outcome = Outcome(val_accuracy=0.5, test_accuracy=0.9, epochs=3)
+    _, size = drive(without_test(method()), lambda job: outcome)
+    assert seen == [replace(outcome, test_accuracy=None)]
+    assert size == SWEEP.problem.backbone.full
+
+
+def test_what_decides_a_job_is_in_its_key():
+    """Every setting of the problem and of the search changes the key of the search; labels do not."""
+
+    def key(sweep):
+        [job] = next(sweep.methods[3].plan(sweep.problem, 0))
+        return job_id(job)
+
+    told = {f"tas.{f.name}" for f in fields(Tas)} | {f"recipe.{f.name}" for f in fields(Recipe)} | {"keep", "t"}
+    for name in told - {"recipe.epochs"}:  # the search has epochs of its own
+        assert key(with_settings(SWEEP, {name: other_value(name)})) != key(SWEEP), name
+    assert key(replace(SWEEP, name="other", title="other", seeds=(5,))) == key(SWEEP)
