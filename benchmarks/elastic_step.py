@@ -17,7 +17,7 @@ from tas_bench.network import Network
 from tas_bench.supernet import Architecture, Supernet
 from tas_bench.train import sgd
 
-BATCH, CLASSES, ROUNDS = 128, 100, 5
+BATCH, CLASSES, ROUNDS = 256, 100, 5
 
 
 def main() -> None:

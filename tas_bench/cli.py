@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from tas_bench.sweep import Sweep
 
 DEFAULT_RESULTS = Path("results/runs")
+logging.getLogger("tas_bench").addHandler(
+    logging.NullHandler()
+)  # a run logs to files, and nothing to the terminal
 
 EXAMPLES = """
 examples:
@@ -282,6 +285,8 @@ def _parser() -> argparse.ArgumentParser:
     def command(
         name: str, function: Callable[[argparse.Namespace], int], about: str, more: str = ""
     ) -> argparse.ArgumentParser:
+        own = [line for line in EXAMPLES.splitlines() if line.startswith(f"  tas-bench {name} ")]
+        more = more or "\n".join(["example:", *own])
         sub = commands.add_parser(
             name, help=about, description=about[0].upper() + about[1:] + ".", epilog=textwrap.dedent(more),
             formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tas_bench.fused import normalised_mix
+
 
 def gumbel_like(x: Tensor, generator: torch.Generator | None = None) -> Tensor:
     """Standard Gumbel noise o = -log(-log(u)), u ~ U(0, 1), of the shape of `x` (Equation 3)."""
@@ -93,9 +95,7 @@ class ElasticConv(nn.Module):
         kernel = self.weight.shape[-1]
         out = F.conv2d(x, self.weight[:c_max, :c_in], stride=self.stride, padding=kernel // 2)
         self.macs = (kernel**2 * c_in * c_max + c_max**2) * out.shape[2] * out.shape[3]
-        x_hat = F.batch_norm(out, None, None, training=True)
-        mix, shift = self._affine(picks, weights_I, c_max)
-        return F.conv2d(x_hat, mix[:, :, None, None], shift)
+        return normalised_mix(out, *self._affine(picks, weights_I, c_max))
 
     def _affine(self, picks: Sequence[int], weights_I: Tensor, c_max: int) -> tuple[Tensor, Tensor]:
         """A (C_max, C_max) and b (C_max,)."""

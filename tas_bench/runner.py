@@ -99,6 +99,8 @@ def _ray(resources: Resources, results: Path) -> Iterator[float]:
     }
     if resources.address is None:
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # the switch that keeps a local Ray on loopback
+    elif Path("~/.ray/auth_token").expanduser().exists():
+        os.environ.setdefault("RAY_AUTH_MODE", "token")  # as `ray start` then takes it; who joins must say so
     import ray
 
     old_umask = os.umask(0o077)
@@ -116,6 +118,9 @@ def _ray(resources: Resources, results: Path) -> Iterator[float]:
             _log_to_file(logging.getLogger(name), results, "ray.log", logging.WARNING)
         found = ray.cluster_resources().get("GPU", 0)
         yield (0.25 if found else 0.0) if resources.gpus is None else resources.gpus
+    except ConnectionError as error:
+        hint = "if there is one, set RAY_AUTH_MODE as it has it"
+        raise InputError(f"no Ray cluster answers at {resources.address} ({error}); {hint}") from error
     finally:
         ray.shutdown()
         os.umask(old_umask)

@@ -16,6 +16,7 @@ ORDER = [
     "tas_bench.jobs",
     "tas_bench.budget",
     "tas_bench.expected",
+    "tas_bench.fused",
     "tas_bench.layers",
     "tas_bench.network",
     "tas_bench.supernet",

@@ -57,9 +57,11 @@ def test_rejection_draws_uniformly():
 
 
 def test_the_walk_draws_uniformly(monkeypatch):
-    """Where single changes join all sizes of the band, as they do here and where widths have eight candidates."""
-    monkeypatch.setattr(budget, "REJECTION_DRAWS", 0)
+    """From wherever it starts: all chains from one size. Single changes join all sizes of this band."""
     band = tiny_band(SMALL, 0.6, 0.2)
+    start = SMALL.indices(inside(band)[0])
+    monkeypatch.setattr(budget, "most_probable", lambda *_: start)
+    monkeypatch.setattr(budget, "REJECTION_DRAWS", 0)
     assert uniformity(band, band.sample(np.random.default_rng(0), 4000)) > 1e-3
 
 
@@ -134,8 +136,8 @@ def test_heuristic_comes_close_to_the_optimum(monkeypatch):
         best = logits[np.arange(len(logits)), indices].sum(axis=1).max()
         gaps.append(best - score(logits, space, found))
     assert min(gaps) > -1e-9
-    assert np.mean(np.array(gaps) < 1e-9) >= 0.85
-    assert np.mean(gaps) < 0.05
+    assert np.mean(np.array(gaps) < 1e-9) >= 0.9
+    assert np.mean(gaps) < 0.025
     assert max(gaps) < 1
 
 
@@ -157,7 +159,7 @@ def test_the_argmax_is_kept_where_it_meets_the_budget(band):
 
 
 def test_heuristic_finds_a_way_into_a_narrow_band():
-    """16 of the first 60 seeds get stuck on `tiny` at keep 0.3, t 0.01; every 53rd size is in that band."""
+    """Single changes alone get stuck for 16 of 60 seeds, though every 53rd size is in this band."""
     band = tiny_band(TINY.space(), 0.3, 0.01)
     assert len(band.sample(np.random.default_rng(0), 100)) == 100
     for seed in range(20):

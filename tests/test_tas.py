@@ -298,6 +298,24 @@ def test_optimisers_are_those_of_section_4_1(searcher):
     assert logits["lr"] == state.arch_lr == scaled_arch_lr(RELEASED, 600 * 6)
 
 
+def test_epochs_follow_the_schedules(searcher, monkeypatch):
+    state, used = searcher(Tas(search_epochs=4)), []
+    sample = state.architecture.sample
+    monkeypatch.setattr(state.architecture, "sample", lambda tau, *args: used.append(tau) or sample(tau, *args))
+    rates = []
+    for epoch in range(4):
+        state.epoch(epoch)
+        rates.append(state.weight_optimizer.param_groups[0]["lr"])
+    assert used == pytest.approx([tau for tau in (10.0, 6.7, 3.4, 0.1) for _ in range(2 * 6)])
+    assert rates == pytest.approx([0.1, 0.05 + 0.05 * math.sqrt(0.5), 0.05, 0.05 - 0.05 * math.sqrt(0.5)])
+
+
+def test_the_seed_decides_the_batches(searcher):
+    first, again, other = (next(iter(searcher(Tas(), seed=seed).train_batches))[1] for seed in (0, 0, 1))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
 # ---- the result
 
 
@@ -341,7 +359,9 @@ def test_a_search_end_to_end(context):
     context = dataclasses.replace(context, tick=lambda *done: ticks.append(done))
     settings = Tas(search_epochs=3)
     job = search_job(settings)
-    first, again, other = (j.run(context) for j in (job, search_job(settings), search_job(settings, seed=1)))
+    first = job.run(context)
+    torch.rand(7)  # whatever else the process drew
+    again, other = (j.run(context) for j in (search_job(settings), search_job(settings, seed=1)))
     assert ticks[:3] == [(1, 3), (2, 3), (3, 3)]
     assert first.ok
     assert list(first.curve) == list(again.curve) != list(other.curve)
