@@ -53,6 +53,11 @@ class CmaEs:
         if self.proxy_epochs is not None and self.proxy_epochs < 1:
             raise InputError(f"cma_es.proxy_epochs is {self.proxy_epochs}; it must be at least 1")
 
+    @property
+    def jobs(self) -> int:
+        """One training per point."""
+        return self.generations * self.population
+
     def plan(self, problem: Problem, seed: int) -> Plan:
         """Ask, train, tell; the best size seen wins, the first of equals."""
         band = Band(problem.layers, problem.space, *problem.band)

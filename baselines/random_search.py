@@ -39,6 +39,11 @@ class RandomSearch:
         if self.proxy_epochs is not None and self.proxy_epochs < 1:
             raise InputError(f"random_search.proxy_epochs is {self.proxy_epochs}; it must be at least 1")
 
+    @property
+    def jobs(self) -> int:
+        """One training per trial."""
+        return self.trials
+
     def plan(self, problem: Problem, seed: int) -> Plan:
         """One batch of trials."""
         rng = np.random.default_rng([seed, 0])

@@ -12,7 +12,7 @@ from tas_bench.transfer.scratch import Scratch
 
 SWEEP = Sweep(
     name="demo",
-    title="Table 1's layout on 8 x 8 digits, ResNet-20, 40 % of MACs pruned",
+    title="Table 1's layout",
     dataset="digits",
     backbone="resnet20",
     keep=0.6,

@@ -11,7 +11,7 @@ from tas_bench.transfer.scratch import Scratch
 
 SWEEP = Sweep(
     name="table1",
-    title="Table 1: CIFAR-100, ResNet-32, 40 % of MACs pruned",
+    title="Table 1",
     dataset="cifar100",
     backbone="resnet32",
     keep=0.6,

@@ -24,9 +24,7 @@ if TYPE_CHECKING:
     from tas_bench.sweep import Sweep
 
 DEFAULT_RESULTS = Path("results/runs")
-logging.getLogger("tas_bench").addHandler(
-    logging.NullHandler()
-)  # a run logs to files, and nothing to the terminal
+logging.getLogger("tas_bench").addHandler(logging.NullHandler())  # a run logs to files, not to the terminal
 
 EXAMPLES = """
 examples:
@@ -82,7 +80,7 @@ def _flat(message: object) -> str:
 
 def run(args: argparse.Namespace) -> int:
     """`tas-bench run`: run what is missing of a sweep, then print its report."""
-    from tas_bench.data import check_data, download
+    from tas_bench.data import download
     from tas_bench.progress import Progress
     from tas_bench.resources import Resources
     from tas_bench.runner import run_sweep
@@ -93,17 +91,16 @@ def run(args: argparse.Namespace) -> int:
         if args.data is None:
             raise InputError("--download needs --data DIR to put the files in")
         download(sweep.dataset, args.data)
-    check_data(sweep.problem.data, args.data)
     results = args.results or DEFAULT_RESULTS / sweep.name
     resources = Resources(address=args.address, cpus=args.cpus_per_job, gpus=args.gpus_per_job)
     console = Console(stderr=True)
 
     def progress() -> Progress:  # called when nothing stands against the run: a refusal is one line
-        console.print(Text(f"{sweep.title}\nresults: {results}"), soft_wrap=True)
+        console.print(Text(f"{sweep.heading}\nresults: {results}"), soft_wrap=True)
         for method in sweep.methods:
             if warning := getattr(method, "warning", None):
                 console.print(Text(f"warning: {method.name}: {warning}"), soft_wrap=True)
-        return Progress(console, None, args.quiet)
+        return Progress(console, sweep.jobs, args.quiet)
 
     try:
         plans = run_sweep(sweep, results, args.data, resources, progress)
@@ -124,12 +121,15 @@ def report(args: argparse.Namespace) -> int:
 
 def show(args: argparse.Namespace) -> int:
     """`tas-bench list`: what there is, or the settings of one sweep."""
-    from tas_bench.sweep import setting_names
+    from tas_bench.settings import preset_names, setting_names
 
     if args.sweep:
-        for key, value in setting_names(_find_sweep(args.sweep)).items():
+        sweep = _find_sweep(args.sweep)
+        for key, value in setting_names(sweep).items():
             shown = ",".join(map(str, value)) if isinstance(value, tuple) else value
             sys.stdout.write(f"--set {key}={shown}\n")
+        for key, presets in preset_names(sweep).items():
+            sys.stdout.write(f"presets: --set {key}={'|'.join(presets)}\n")
         return OK
     for heading, things in _catalogue().items():
         sys.stdout.write(f"{heading}\n")
@@ -145,8 +145,8 @@ def cost(args: argparse.Namespace) -> int:
     from tas_bench.space import read_size
 
     backbone, costs = find_backbone(args.backbone), all_costs()
-    if args.classes < 1:
-        raise InputError(f"--classes is {args.classes}; it must be at least 1")
+    if not 1 <= args.classes <= 1_000_000:
+        raise InputError(f"--classes is {args.classes}; it must be from 1 to 1,000,000")
     size = read_size(args.size) if args.size else backbone.full
     backbone.check(size)
     layers = backbone.layers(args.classes)
@@ -177,11 +177,11 @@ def cost(args: argparse.Namespace) -> int:
 
 def _settle(args: argparse.Namespace) -> Sweep:
     """The sweep as the command line wants it."""
-    from tas_bench.sweep import with_settings
+    from tas_bench.settings import smoke, with_settings
 
     sweep = _find_sweep(args.sweep)
     if args.smoke:
-        sweep = sweep.smoke()
+        sweep = smoke(sweep)
     settings: dict[str, str] = {}
     for text in args.set:
         key, equals, value = text.partition("=")
@@ -229,7 +229,9 @@ def _about(thing: Any) -> str:
     if hasattr(thing, "title"):
         return str(thing.title)
     if hasattr(thing, "convs"):
-        return f"{len(thing.convs)} convolutions, depths {' / '.join(map(str, (s.depths for s in thing.stages)))}"
+        return (
+            f"{len(thing.convs)} convolutions, stages of {' + '.join(str(s.blocks) for s in thing.stages)} blocks"
+        )
     if hasattr(thing, "classes"):
         return f"{thing.classes} classes, {thing.image.channels} x {thing.image.side} x {thing.image.side}"
     text = sys.modules[thing.of_layer.__module__ if hasattr(thing, "of_layer") else thing.__module__].__doc__ or ""
@@ -254,7 +256,7 @@ def _verdict(plans: Plans) -> int:
             _complain(f"{plan.name}: {plan.error}")
     failed = sum(not outcome.ok for outcome in plans.outcomes.values())
     if failed:
-        _complain(f"{failed} jobs failed; the same command tries them again")
+        _complain(f"{failed} job{'s'[: failed > 1]} failed; the same command tries again")
     return FAILED_JOBS if failed or any(plan.error for plan in plans.plans) else OK
 
 
@@ -285,8 +287,7 @@ def _parser() -> argparse.ArgumentParser:
     def command(
         name: str, function: Callable[[argparse.Namespace], int], about: str, more: str = ""
     ) -> argparse.ArgumentParser:
-        own = [line for line in EXAMPLES.splitlines() if line.startswith(f"  tas-bench {name} ")]
-        more = more or "\n".join(["example:", *own])
+        more = more or "\n".join(["example:", *(x for x in EXAMPLES.split("\n") if f"tas-bench {name} " in x)])
         sub = commands.add_parser(
             name, help=about, description=about[0].upper() + about[1:] + ".", epilog=textwrap.dedent(more),
             formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
@@ -347,7 +348,3 @@ def _add_run(sub: argparse.ArgumentParser) -> None:
         "--gpus-per-job", type=float, metavar="X", help="share of a GPU (default 0.25 where there is one)"
     )
     sub.add_argument("--quiet", action="store_true", help="no progress display")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

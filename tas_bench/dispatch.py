@@ -18,6 +18,9 @@ from tas_bench.worker import Labels, row_of
 
 log = logging.getLogger("tas_bench")
 
+FAULTS = {error.exit_code: error for error in (StoreDamagedError, StoreIOError)}
+"""What a worker could not do with the store, by exit code."""
+
 JOB_RETRIES = 1
 """How often a job is started again after its worker process died."""
 
@@ -82,9 +85,9 @@ class Dispatch:
             self.display.best(use.method, f"validation {outcome.val_accuracy:.2%}")
         self._show()
 
-    def _outcome(self, use: Use, fault: str | None, died: bool) -> Outcome:
+    def _outcome(self, use: Use, fault: tuple[int, str] | None, died: bool) -> Outcome:
         if fault:
-            raise StoreIOError(fault)
+            raise FAULTS.get(fault[0], TasBenchError)(fault[1])
         row = self.store.row(use.key)
         if died and (row is None or row["status"] != "ok"):
             row = self._record_death(use, row)

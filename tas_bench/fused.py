@@ -40,7 +40,7 @@ class _NormalisedMix(torch.autograd.Function):
         return F.conv2d(o, weight.to(o.dtype)[:, :, None, None], (shift - weight @ mean).to(o.dtype))
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # type: ignore[override]
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         o, mix, mean, rstd = ctx.saved_tensors
         g = g.contiguous(memory_format=torch.channels_last)
         flat_g, flat_o = pixels(g), pixels(o)

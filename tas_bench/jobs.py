@@ -2,9 +2,9 @@
 
 A method yields batches of jobs, receives their outcomes in order, and returns a size:
 
-    sizes = [band.sample(rng) for _ in range(self.trials)]
-    outcomes = yield [candidate(problem, size, seed) for size in sizes]
-    return best(outcomes).size
+    sizes = Band(problem.layers, problem.space, *problem.band).sample(rng, self.trials)
+    outcomes = yield [candidate_job(problem, size, seed) for size in sizes]
+    return sizes[best_of(outcomes)]
 
 A job is a frozen dataclass, and `job_id` a hash of everything that decides its outcome, so resume is replay:
 run the plan again, and every job whose row exists answers at once.
@@ -73,10 +73,10 @@ class Context:
 class Outcome:
     """What a job measured. Metrics are None where they do not apply; `status` tells the rest.
 
-    Accuracies are fractions. Test accuracy is set by final trainings only, which no method ever sees.
+    Accuracies are fractions. Test accuracy is set by teachers and final trainings, which no method ever sees.
 
     Attributes:
-        status: ok, failed, oom, timeout, diverged or invalid.
+        status: ok, failed, oom or diverged.
         size: the size that was trained, or that the search derived.
         val_accuracy: on the validation half, after the last epoch; `best_val_accuracy` of the best epoch.
         images: images seen, forward; a search counts both its halves.
@@ -170,6 +170,11 @@ def job_id(job: Job) -> str:
     return hashlib.sha256(job_json(job).encode()).hexdigest()[:20]
 
 
+def weights_path(results: Path, key: str) -> Path:
+    """Where a job's weights lie beside the rows."""
+    return results / "_weights" / f"{key}.safetensors"
+
+
 Plan = Generator[Sequence[Job], Sequence[Outcome], Size]
 """What a method is while it runs: yields batches of jobs, receives their outcomes, returns a size."""
 
@@ -190,8 +195,8 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch < 2:
             raise InputError(f"epochs is {self.epochs} and batch {self.batch}; they must be at least 1 and 2")
-        if not (0 < self.lr < float("inf") and 0 <= self.momentum < 1 and 0 <= self.weight_decay < float("inf")):
-            raise InputError("lr must be positive, momentum in [0, 1), weight_decay not negative")
+        if not (0 < self.lr < float("inf") and 0 < self.momentum < 1 and 0 <= self.weight_decay < float("inf")):
+            raise InputError("lr must be positive, momentum in (0, 1), weight_decay not negative")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -248,8 +253,8 @@ class Method(Protocol):
         name: its name in rows, on the command line and in reports.
         label: its name in the tables, as the paper writes it where it has one.
 
-    A method may have a property `warning`, one line to be told before a run starts, and a class method
-    `presets`, its named settings.
+    A method may have a property `warning` (one line to be told before a run starts), a property `jobs` (how many
+    it will ask for, for the time left) and a class method `presets` (named settings).
     """
 
     name: ClassVar[str]

@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tas_bench.errors import PlanFailedError
+from tas_bench.errors import PlanFailedError, TasBenchError
 from tas_bench.jobs import Job, Outcome, job_id
 
 AnyPlan = Generator[Sequence[Job], Sequence[Outcome], Any]
@@ -105,7 +105,9 @@ class Plans:
                 batch = next(plan.steps) if outcomes is None else plan.steps.send(outcomes)
             except StopIteration:
                 plan.done = True
-            except PlanFailedError as error:
+            except TasBenchError as error:
+                if outcomes is None and not isinstance(error, PlanFailedError):
+                    raise  # bad input, found before any compute
                 plan.done, plan.error = True, str(error)
             else:
                 self._ask(plan, batch)

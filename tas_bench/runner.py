@@ -17,15 +17,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from tas_bench.data import check_data
 from tas_bench.dispatch import JOB_RETRIES, Dispatch, Task
-from tas_bench.errors import InputError, TasBenchError
+from tas_bench.errors import INTERNAL, InputError, TasBenchError
 from tas_bench.jobs import Context, Job, Outcome
 from tas_bench.plans import NamedPlan, Plans, uses_rows
 from tas_bench.progress import Progress
-from tas_bench.resources import Resources
+from tas_bench.resources import Resources, join_environment
 from tas_bench.signals import Signals
 from tas_bench.store import Store
-from tas_bench.sweep import Sweep
+from tas_bench.sweep import Sweep, names_of
 from tas_bench.worker import execute
 
 log = logging.getLogger("tas_bench")
@@ -48,6 +49,7 @@ def run_sweep(
         Interrupted: SIGINT or SIGTERM came; the same command goes on from here.
     """
     store = Store(results)
+    fingerprint = check_data(sweep.problem.data, data_root)
     sweep.check_budget()
     resources.check()
     one_seed = replace(sweep, seeds=sweep.seeds[:1])
@@ -59,12 +61,12 @@ def run_sweep(
             return store.outcome(key, needs_weights=job.kind == "teacher")
 
         def on_progress(plan: NamedPlan) -> None:
-            store.write_uses(plan.name, uses_rows(plan, sweep.name))
+            store.write_uses(plan.name, uses_rows(plan, sweep.name), names_of(sweep.transfers))
             if plan.error:
                 log.warning("plan %s ended early: %s", plan.name, plan.error)
 
         plans = Plans(sweep.plans(), lookup)
-        store.claim(sweep.manifest())
+        store.claim(sweep.manifest(fingerprint))
         plans.watch(on_progress)
         root = data_root.absolute() if data_root else None
         run_plans(plans, sweep, Context(results=results.absolute(), data_root=root), resources, progress)
@@ -99,32 +101,40 @@ def _ray(resources: Resources, results: Path) -> Iterator[float]:
     }
     if resources.address is None:
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # the switch that keeps a local Ray on loopback
-    elif Path("~/.ray/auth_token").expanduser().exists():
-        os.environ.setdefault("RAY_AUTH_MODE", "token")  # as `ray start` then takes it; who joins must say so
+    else:
+        os.environ |= join_environment()
     import ray
 
-    old_umask = os.umask(0o077)
     temporary = _short_folder()
     try:
-        if resources.address is None:
-            ray.init(
-                num_cpus=resources.total_cpus, num_gpus=resources.total_gpus, include_dashboard=False,
-                _temp_dir=str(temporary), log_to_driver=False, logging_level=logging.ERROR,
-            )  # fmt: skip
-        else:
-            ray.init(address=resources.address, log_to_driver=False, logging_level=logging.ERROR)
+        _connect(resources, temporary)
         ray._private.worker.print_to_stdstream = _to_log  # it tells of every worker that dies
         for name in ("ray", "ray.tune"):
             _log_to_file(logging.getLogger(name), results, "ray.log", logging.WARNING)
         found = ray.cluster_resources().get("GPU", 0)
         yield (0.25 if found else 0.0) if resources.gpus is None else resources.gpus
+    finally:
+        ray.shutdown()
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _connect(resources: Resources, temporary: Path) -> None:
+    """Start a local Ray, its files for nobody else's eyes, or join the cluster."""
+    import ray
+
+    if resources.address is None:
+        old_umask = os.umask(0o077)
+        ray.init(
+            address="local", num_cpus=resources.total_cpus, num_gpus=resources.total_gpus, include_dashboard=False,
+            _temp_dir=str(temporary), log_to_driver=False, logging_level=logging.ERROR,
+        )  # fmt: skip
+        os.umask(old_umask)
+        return
+    try:
+        ray.init(address=resources.address, log_to_driver=False, logging_level=logging.ERROR)
     except ConnectionError as error:
         hint = "if there is one, set RAY_AUTH_MODE as it has it"
         raise InputError(f"no Ray cluster answers at {resources.address} ({error}); {hint}") from error
-    finally:
-        ray.shutdown()
-        os.umask(old_umask)
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _short_folder() -> Path:
@@ -263,7 +273,6 @@ def _worker() -> Any:
 
     class Worker(tune.Trainable):
         def setup(self, config: dict[str, Any]) -> None:
-            os.umask(0o077)
             self._begin(config["task"])
 
         def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -274,7 +283,7 @@ def _worker() -> Any:
             self.task = task
             self.thread: threading.Thread | None = None
             self.epoch, self.epochs = 0, 0
-            self.fault: str | None = None
+            self.fault: tuple[int, str] | None = None
 
         def step(self) -> dict[str, Any]:
             """Start the job, or look after it: every few seconds a sign of life, at its end `done`."""
@@ -289,9 +298,9 @@ def _worker() -> Any:
             try:
                 execute(self.task.job, self.task.labels, replace(self.task.context, tick=self._tick))
             except TasBenchError as error:
-                self.fault = str(error)
+                self.fault = error.exit_code, str(error)
             except BaseException as error:
-                self.fault = f"{type(error).__name__}: {error}"
+                self.fault = INTERNAL, f"{type(error).__name__}: {error}"
 
         def _tick(self, done: int, total: int) -> None:
             self.epoch, self.epochs = done, total

@@ -8,8 +8,8 @@ SCHEMA_VERSION = 1
 
 _ROW_COLUMNS: list[tuple[str, pa.DataType, str]] = [
     ("job_id", pa.string(), "hash of everything that decides the outcome; one row per job"),
-    ("status", pa.string(), "ok, failed, oom, timeout, diverged or invalid"),
-    ("attempts", pa.int32(), "how often the job was started until it ended"),
+    ("status", pa.string(), "ok, failed, oom or diverged"),
+    ("attempts", pa.int32(), "ends so far, failed ones included, over all runs"),
     ("error", pa.string(), "one line, for jobs that are not ok"),
     ("sweep", pa.string(), "the sweep that asked for it first"),
     ("kind", pa.string(), "teacher, search, candidate or final"),
@@ -35,12 +35,12 @@ _ROW_COLUMNS: list[tuple[str, pa.DataType, str]] = [
     (
         "train_macs",
         pa.int64(),
-        "multiply-accumulates of all training steps, a backward counted as two forwards",
+        "multiply-accumulates of training; a backward is two forwards (one without weight gradients)",
     ),
     ("seconds_startup", pa.float64(), "loading data, building networks"),
     ("seconds_train", pa.float64(), "training steps"),
     ("seconds_eval", pa.float64(), "evaluation"),
-    ("device_seconds", pa.float64(), "wall seconds x CPU cores (or GPUs) held"),
+    ("device_seconds", pa.float64(), "wall seconds x CPU cores (or GPUs) held, failed attempts included"),
     ("peak_memory", pa.int64(), "bytes: of the process on CPU, of the allocator on GPU"),
     ("device", pa.string(), "processor or GPU name"),
     ("precision", pa.string(), "float32 or bfloat16 autocast"),

@@ -25,7 +25,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tas_bench.errors import InputError, StoreDamagedError, StoreIOError
-from tas_bench.jobs import Outcome
+from tas_bench.jobs import Outcome, weights_path
 from tas_bench.schema import CURVE_KEYS, ROWS, SCHEMA_VERSION, USES
 from tas_bench.space import Size
 
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Row = dict[str, Any]
+FOLDERS = ("rows", "_curves", "_uses", "_weights", "_log")
 
 MANIFEST_KEYS = {"name", "title", "dataset", "backbone", "keep", "t", "seeds", "methods", "transfers", "fixed"}
 """What `_sweep.json` must hold to be compared and reported."""
@@ -72,7 +73,7 @@ class Store:
     def outcome(self, job_id: str, needs_weights: bool = False) -> Outcome | None:
         """The outcome of a job that ended well and has all it should have kept; None if it must be run."""
         row = self.row(job_id)
-        if row is None or row["status"] != "ok" or (needs_weights and not self._weights(job_id).exists()):
+        if row is None or row["status"] != "ok" or (needs_weights and not _whole(weights_path(self.path, job_id))):
             return None
         return outcome_of(row)
 
@@ -95,9 +96,6 @@ class Store:
                 f"{path} cannot be read ({error}); restore it or use another --results"
             ) from error
 
-    def _weights(self, job_id: str) -> Path:
-        return self.path / "_weights" / f"{job_id}.safetensors"
-
     # ---- writing
 
     @contextlib.contextmanager
@@ -108,7 +106,7 @@ class Store:
             InputError: not writable, or another run holds it.
         """
         try:
-            for name in ("rows", "_curves", "_uses", "_weights", "_log"):
+            for name in FOLDERS:
                 (self.path / name).mkdir(parents=True, exist_ok=True)
             handle = open(self.path / "_lock", "a+")  # noqa: SIM115
         except OSError as error:
@@ -119,6 +117,9 @@ class Store:
             except OSError as error:
                 handle.seek(0)
                 raise InputError(f"{self.path} is in use by {handle.read().strip() or 'another run'}") from error
+            for name in FOLDERS:  # what a killed writer left
+                for temporary in (self.path / name).glob(".*.tmp"):
+                    temporary.unlink(missing_ok=True)
             handle.truncate(0)
             handle.write(f"{socket.gethostname()}:{os.getpid()}\n")
             handle.flush()
@@ -151,7 +152,7 @@ class Store:
         job_id = row["job_id"]
         with _io(self.path):
             if weights is not None:
-                _replace(self._weights(job_id), lambda p: _save_weights(weights, p))
+                _replace(weights_path(self.path, job_id), lambda p: _save_weights(weights, p))
             if curve:
                 table = _curve_table(job_id, curve)
                 _replace(self.path / "_curves" / f"{job_id}.parquet", lambda p: _write(table, p))
@@ -173,11 +174,17 @@ class Store:
         _sync(final.parent)
         return True
 
-    def write_uses(self, plan: str, uses: Sequence[Row]) -> None:
-        """Write which jobs a plan has asked for so far."""
-        table = pa.Table.from_pylist(list(uses), schema=USES)
+    def write_uses(self, plan: str, uses: Sequence[Row], transfers: Sequence[str]) -> None:
+        """Write which jobs a plan has asked for so far.
+
+        Finals of transfers other than the present run's stay: an earlier run asked for them.
+        """
+        path = self.path / "_uses" / f"{plan}.parquet"
+        earlier = _read(path, USES).to_pylist() if path.exists() else []
+        kept = [use for use in earlier if use["kind"] == "final" and use["transfer"] not in transfers]
+        table = pa.Table.from_pylist([*uses, *kept], schema=USES)
         with _io(self.path):
-            _replace(self.path / "_uses" / f"{plan}.parquet", lambda p: _write(table, p))
+            _replace(path, lambda p: _write(table, p))
 
 
 def outcome_of(row: Row) -> Outcome:
@@ -224,6 +231,17 @@ def _read(path: Path, schema: pa.Schema | None) -> pa.Table:
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
         reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
         raise StoreDamagedError(f"{path} is damaged ({reason}); delete it and its job runs again") from error
+
+
+def _whole(weights: Path) -> bool:
+    """Whether a weights file is there and not cut short; a damaged one is made anew."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(weights, framework="pt"):
+            return True
+    except (OSError, SafetensorError):
+        return False
 
 
 def _write(table: pa.Table, path: Path) -> None:

@@ -1,13 +1,11 @@
 """A sweep: which methods, transfers and seeds are compared on which problem, as one frozen value.
 
-Its settings can be changed by name (`--set key=value`), and `smoke()` derives a minutes-long version from the
-sweep itself.
+How its settings are changed by name, and how a minutes-long version is made of it: `tas_bench.settings`.
 """
 
 from __future__ import annotations
 
 import math
-import typing
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
@@ -15,7 +13,7 @@ from typing import Any
 from tas_bench.backbones import find_backbone
 from tas_bench.budget import Band
 from tas_bench.data import dataset_info
-from tas_bench.errors import InputError, PlanFailedError, unknown
+from tas_bench.errors import InputError, PlanFailedError
 from tas_bench.jobs import DataSpec, Job, Method, Outcome, Plan, Problem, Recipe, to_plain
 from tas_bench.plans import AnyPlan, NamedPlan
 from tas_bench.space import Size
@@ -30,7 +28,8 @@ class Sweep:
     Attributes:
         keep: the budget R as a fraction of the unpruned network's macs.
         t: tolerance of the budget, for the band of every method and for the cost loss of TAS.
-        shortened: what `smoke()` changes, written as for `--set`.
+        title: what it is for; `heading` adds what it runs on.
+        shortened: what `settings.smoke` changes, written as for `--set`.
     """
 
     name: str
@@ -55,20 +54,28 @@ class Sweep:
             raise InputError(f"t is {self.t}; it must be in [0, 1]")
         for what, names in (
             ("seeds", self.seeds),
-            ("methods", _names(self.methods)),
-            ("transfers", _names(self.transfers)),
+            ("methods", names_of(self.methods)),
+            ("transfers", names_of(self.transfers)),
         ):
             if not names or len(set(names)) < len(names):
                 raise InputError(
                     f"{what} are {', '.join(map(str, names)) or 'empty'}; give at least one, each once"
                 )
-        if min(self.seeds) < 0:
-            raise InputError(f"seeds are {self.seeds}; they must not be negative")
+        if not all(0 <= seed < 2**31 for seed in self.seeds):
+            raise InputError(f"seeds are {', '.join(map(str, self.seeds))}; each must be from 0 to 2^31 - 1")
 
-    def smoke(self) -> Sweep:
-        """The sweep's own short version, under a name of its own so that rows never mix."""
-        short = with_settings(self, self.shortened)
-        return replace(short, name=f"{self.name}-smoke", title=f"{self.title} (smoke: shortened, no evidence)")
+    @property
+    def heading(self) -> str:
+        """Title, data set, backbone and budget in one line."""
+        images = "" if self.train_subset is None else f" ({self.train_subset:,} training images)"
+        return f"{self.title}: {self.dataset}{images}, {self.backbone}, {1 - self.keep:.0%} of MACs pruned"
+
+    @property
+    def jobs(self) -> int:
+        """How many jobs it asks for in all, as far as the methods can tell beforehand."""
+        searches = sum(getattr(method, "jobs", 0) for method in self.methods)
+        teacher = any(t.needs_teacher for t in self.transfers)
+        return len(self.seeds) * (searches + len(self.methods) * len(self.transfers) + teacher)
 
     @property
     def problem(self) -> Problem:
@@ -102,22 +109,27 @@ class Sweep:
             for m in self.methods
         ]
 
-    def manifest(self) -> dict[str, Any]:
-        """What the results directory says of the sweep; `fixed` must not change between runs in it."""
+    def manifest(self, data: str = "") -> dict[str, Any]:
+        """What the results directory says of the sweep; `fixed` must not change between runs in it.
+
+        Args:
+            data: fingerprint of the training data.
+        """
         plugins: tuple[Any, ...] = (*self.methods, *self.transfers)
         settings = {f"{p.name}.{f.name}": to_plain(getattr(p, f.name)) for p in plugins for f in fields(p)}
         recipe = {f"recipe.{f.name}": getattr(self.recipe, f.name) for f in fields(self.recipe)}
         basics = {key: getattr(self, key) for key in ("dataset", "backbone", "keep", "t", "train_subset")}
         return {
-            "name": self.name, "title": self.title, **basics,
+            "name": self.name, "title": self.heading, **basics,
             "seeds": list(self.seeds),
             "methods": [{"name": m.name, "label": m.label} for m in self.methods],
-            "transfers": list(_names(self.transfers)),
-            "fixed": basics | recipe | settings,
+            "transfers": list(names_of(self.transfers)),
+            "fixed": basics | recipe | settings | {"data fingerprint": data},
         }  # fmt: skip
 
 
-def _names(things: Iterable[Any]) -> tuple[str, ...]:
+def names_of(things: Iterable[Any]) -> tuple[str, ...]:
+    """The names of methods or transfers."""
     return tuple(thing.name for thing in things)
 
 
@@ -128,15 +140,11 @@ def _teacher_plan(problem: Problem, seed: int) -> AnyPlan:
 def cell_plan(problem: Problem, method: Method, transfers: Sequence[Transfer], seed: int) -> AnyPlan:
     """Search a size, then train it from scratch and with the teacher's help: one method's cells of Table 1."""
     size = yield from without_test(method.plan(problem, seed))
-    alone = [final_job(problem, size, seed, t) for t in transfers if not t.needs_teacher]
-    taught = [t for t in transfers if t.needs_teacher]
-    if not taught:
-        yield alone
-        return
-    [teacher, *_] = yield [teacher_job(problem, seed), *alone]
-    if not teacher.ok:
-        raise PlanFailedError(f"the teacher of seed {seed} ended as {teacher.status}: {teacher.error}")
-    yield [final_job(problem, size, seed, t) for t in taught]
+    if any(t.needs_teacher for t in transfers):
+        [teacher] = yield [teacher_job(problem, seed)]
+        if not teacher.ok:
+            raise PlanFailedError(f"the teacher of seed {seed} ended as {teacher.status}: {teacher.error}")
+    yield [final_job(problem, size, seed, t) for t in transfers]
 
 
 def without_test(plan: Plan) -> Generator[Sequence[Job], Sequence[Outcome], Size]:
@@ -151,118 +159,3 @@ def without_test(plan: Plan) -> Generator[Sequence[Job], Sequence[Outcome], Size
             batch = plan.send([replace(o, test_accuracy=None) for o in outcomes])
     except StopIteration as end:
         return end.value
-
-
-# ---- settings by name
-
-
-def with_settings(
-    sweep: Sweep, settings: Mapping[str, str], known: Mapping[str, Mapping[str, Any]] | None = None
-) -> Sweep:
-    """The sweep with settings changed, each given as text.
-
-    A key is a field of the sweep ("t"), of the recipe, or of a method or transfer ("tas.lambda_cost"); the last
-    part is enough where it names one thing. A method's or transfer's name takes a preset ("tas" = "released").
-
-    Args:
-        known: all methods and transfers by name, {"methods": {...}, "transfers": {...}}, for these two keys.
-
-    Raises:
-        InputError: unknown key, wrong type, value out of range.
-    """
-    for key in ("methods", "transfers"):  # first, so that their own settings find them
-        if key in settings:
-            sweep = _choose(sweep, key, settings[key], (known or {}).get(key, {}))
-    for key, text in settings.items():
-        if key not in ("methods", "transfers"):
-            sweep = _set(sweep, key, text)
-    return sweep
-
-
-def _parts(sweep: Sweep) -> dict[str, Any]:
-    """The settable values of a sweep by prefix."""
-    plugins: tuple[Any, ...] = (*sweep.methods, *sweep.transfers)
-    return {"": sweep, "recipe": sweep.recipe} | {plugin.name: plugin for plugin in plugins}
-
-
-def _keys(sweep: Sweep) -> dict[str, tuple[str, str]]:
-    """Full key to (prefix, field)."""
-    hidden = ("name", "title", "methods", "transfers", "recipe", "shortened")
-    return {
-        f"{prefix}.{f.name}".lstrip("."): (prefix, f.name)
-        for prefix, part in _parts(sweep).items()
-        for f in fields(part)
-        if prefix or f.name not in hidden
-    }
-
-
-def setting_names(sweep: Sweep) -> dict[str, Any]:
-    """Every key `--set` takes for this sweep, with its present value."""
-    parts = _parts(sweep)
-    lists = {"methods": ",".join(_names(sweep.methods)), "transfers": ",".join(_names(sweep.transfers))}
-    return lists | {key: getattr(parts[prefix], name) for key, (prefix, name) in _keys(sweep).items()}
-
-
-def _set(sweep: Sweep, key: str, text: str) -> Sweep:
-    parts, keys = _parts(sweep), _keys(sweep)
-    if key and key in parts:
-        return _put(sweep, key, _preset(parts[key], key, text))
-    matches = [full for full in keys if full == key] or [full for full in keys if full.endswith(f".{key}")]
-    if not matches:
-        raise unknown("setting", key, [*keys, *(k.rsplit(".", 1)[-1] for k in keys), "methods", "transfers"])
-    if len(matches) > 1:
-        raise InputError(f"setting '{key}' could be {' or '.join(matches)}; give it in full")
-    prefix, name = keys[matches[0]]
-    value = _parse(matches[0], typing.get_type_hints(type(parts[prefix]))[name], text)
-    return _put(sweep, prefix, replace(parts[prefix], **{name: value}))
-
-
-def _put(sweep: Sweep, prefix: str, part: Any) -> Sweep:
-    """The sweep with one of its parts exchanged."""
-    if not prefix:
-        return typing.cast("Sweep", part)
-    if prefix == "recipe":
-        return replace(sweep, recipe=part)
-    return replace(
-        sweep,
-        methods=tuple(part if m.name == prefix else m for m in sweep.methods),
-        transfers=tuple(part if t.name == prefix else t for t in sweep.transfers),
-    )
-
-
-def _preset(part: Any, key: str, text: str) -> Any:
-    presets = part.presets() if hasattr(part, "presets") else {}
-    if text not in presets:
-        raise unknown(f"preset of {key}", text, presets) if presets else InputError(f"{key} has no presets")
-    return presets[text]
-
-
-def _choose(sweep: Sweep, key: str, text: str, known: Mapping[str, Any]) -> Sweep:
-    """Pick methods or transfers by name: the sweep's own with their settings, others with their defaults."""
-    own = {x.name: x for x in getattr(sweep, key)}
-    chosen: list[Any] = []
-    for name in (n.strip() for n in text.split(",")):
-        if name not in own and name not in known:
-            raise unknown(key.rstrip("s"), name, {*own, *known})
-        chosen.append(own[name] if name in own else known[name]())
-    return replace(sweep, **typing.cast("dict[str, Any]", {key: tuple(chosen)}))
-
-
-def _parse(key: str, kind: Any, text: str) -> Any:
-    """Text to a value of the annotated type."""
-    try:
-        if kind is bool:
-            return {"true": True, "false": False}[text.lower()]
-        if kind == int | None:
-            return None if text.lower() == "none" else int(text)
-        if kind == tuple[int, ...]:
-            return tuple(int(part) for part in text.split(","))
-        value = kind(text)
-        if kind is float and not math.isfinite(value):
-            raise ValueError(text)
-    except (KeyError, ValueError) as error:
-        wanted = {bool: "true or false", int: "a whole number", float: "a number", str: "a word"}
-        listed = {int | None: "a whole number or none", tuple[int, ...]: "whole numbers with commas between"}
-        raise InputError(f"{key} must be {(wanted | listed)[kind]}, not '{text}'") from error
-    else:
-        return value

@@ -49,8 +49,8 @@ class Tas:
         tau_start, tau_end, tau_shape: temperature of Equation 3, "linear" or "cosine" over epochs.
         arch_lr: Adam's rate at the paper's 58,800 updates. A shorter search scales it up so that rate x updates
             stays the same, to `MAX_ARCH_LR` at most, since otherwise it decides nothing.
-        two_sided: penalise above (1 + t) R and below (1 - t) R, as Equation 8 says. The released code penalises
-            above R and below R - t x (unpruned cost).
+        zone: where the cost loss is zero: "paper" between (1 - t) R and (1 + t) R, as Equation 8 says;
+            "released" between R - t x (unpruned cost) and R, half of it outside the band at 40 % pruned.
         cost: what F_cost and E_cost count; "macs_search" is the released code's rule.
         exact_expectation: E_cost over all candidate networks; the released code leaves out the shortcuts that
             a width mismatch needs.
@@ -69,7 +69,7 @@ class Tas:
     arch_lr: float = 1e-3
     arch_weight_decay: float = 1e-3
     arch_beta1: float = 0.9
-    two_sided: bool = True
+    zone: str = "paper"
     cost: str = "macs"
     exact_expectation: bool = True
 
@@ -90,6 +90,8 @@ class Tas:
             0 < self.arch_lr < math.inf and 0 <= self.arch_weight_decay < math.inf and 0 <= self.arch_beta1 < 1
         ):
             raise InputError("tas.arch_lr must be positive, arch_weight_decay not negative, arch_beta1 in [0, 1)")
+        if self.zone not in ("paper", "released"):
+            raise InputError(f"tas.zone is '{self.zone}'; it must be paper or released")
         if self.cost not in ("macs", "macs_search"):
             raise InputError(f"tas.cost is '{self.cost}'; it must be macs or macs_search")
 
@@ -98,9 +100,14 @@ class Tas:
         """Named settings: `--set tas=released`."""
         released = cls(
             tau_start=5.0, tau_shape="cosine", arch_beta1=0.5,
-            two_sided=False, cost="macs_search", exact_expectation=False,
+            zone="released", cost="macs_search", exact_expectation=False,
         )  # fmt: skip
         return {"paper": cls(), "released": released}
+
+    @property
+    def jobs(self) -> int:
+        """One search."""
+        return 1
 
     @property
     def warning(self) -> str | None:
@@ -249,7 +256,7 @@ class _Searcher:
         self.cost = all_costs()[settings.cost]
         self.expected = ExpectedCost(problem.layers, self.space, self.cost, settings.exact_expectation).to(device)
         self.low, self.high = problem.band
-        if not settings.two_sided:
+        if settings.zone == "released":
             unpruned = self.cost.of(problem.layers, backbone.full)
             self.low, self.high = problem.budget - problem.t * unpruned, problem.budget
         self.images = self.macs = 0
@@ -277,7 +284,7 @@ class _Searcher:
 
     def _update_weights(self, x: Tensor, y: Tensor, tau: float) -> tuple[Tensor, Tensor]:
         """Lines 2 and 3: L_train on a batch of D_train updates the weights."""
-        logits = self._forward(x, tau, detach=True)
+        logits = self._forward(x, tau, weights_only=True)
         loss = F.cross_entropy(logits, y)
         self.weight_optimizer.zero_grad()
         loss.backward()
@@ -297,13 +304,14 @@ class _Searcher:
         self.arch_optimizer.step()
         return task_loss, logits
 
-    def _forward(self, x: Tensor, tau: float, detach: bool = False) -> Tensor:
-        with torch.set_grad_enabled(not detach):
+    def _forward(self, x: Tensor, tau: float, weights_only: bool = False) -> Tensor:
+        with torch.set_grad_enabled(not weights_only):
             sample = self.architecture.sample(tau, self.job.settings.samples, self.generator)
         with measure.autocast(self.device, self.precision):
             logits: Tensor = self.supernet(x, sample).float()
         self.images += len(x)
-        self.macs += 3 * len(x) * self.supernet.macs
+        passes = 3 if weights_only else 2  # the architecture's update takes no gradients of weights
+        self.macs += passes * len(x) * self.supernet.macs
         return logits
 
     def _argmax_indices(self) -> Tensor:

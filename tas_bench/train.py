@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -22,7 +22,7 @@ from tas_bench.costs.macs import MACS
 from tas_bench.costs.params import PARAMS
 from tas_bench.data import Batches, DatasetInfo, Images, dataset_info, halves, load_test, load_train
 from tas_bench.errors import DivergedError
-from tas_bench.jobs import Context, DataSpec, Outcome, Problem, Recipe, job_id
+from tas_bench.jobs import Context, DataSpec, Outcome, Problem, Recipe, job_id, weights_path
 from tas_bench.network import Network
 from tas_bench.space import Size
 from tas_bench.transfer import Transfer
@@ -92,7 +92,7 @@ def teacher_job(problem: Problem, seed: int) -> Train:
 
 def candidate_job(problem: Problem, size: Size, seed: int, epochs: int | None = None) -> Train:
     """A size to be judged on the validation half, trained for `epochs` (the recipe's by default)."""
-    recipe = problem.recipe if epochs is None else _with_epochs(problem.recipe, epochs)
+    recipe = problem.recipe if epochs is None else replace(problem.recipe, epochs=epochs)
     return Train(
         data=problem.data, backbone_name=problem.backbone_name, size=problem.backbone.canonical(size),
         recipe=recipe, seed=seed, role="candidate",
@@ -106,10 +106,6 @@ def final_job(problem: Problem, size: Size, seed: int, transfer: Transfer) -> Tr
         recipe=problem.recipe, seed=seed, role="final", transfer=transfer,
         teacher=teacher_job(problem, seed) if transfer.needs_teacher else None,
     )  # fmt: skip
-
-
-def _with_epochs(recipe: Recipe, epochs: int) -> Recipe:
-    return Recipe(**{**recipe.__dict__, "epochs": epochs})
 
 
 def train(job: Train, context: Context) -> Outcome:
@@ -266,10 +262,5 @@ def _teacher(job: Train, info: DatasetInfo, context: Context) -> Network | None:
     if job.teacher is None:
         return None
     teacher = _network(job.teacher, info, context.device)
-    teacher.load_state_dict(load_file(weights_path(context, job.teacher), device=context.device))
+    teacher.load_state_dict(load_file(weights_path(context.results, job_id(job.teacher)), device=context.device))
     return teacher.eval().requires_grad_(False)
-
-
-def weights_path(context: Context, job: Train) -> str:
-    """Where a job's weights lie beside the rows."""
-    return str(context.results / "_weights" / f"{job_id(job)}.safetensors")

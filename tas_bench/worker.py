@@ -7,9 +7,10 @@ import functools
 import json
 import platform
 import subprocess
+import time
 import traceback
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,7 @@ def execute(job: Job, labels: Labels, context: Context) -> Row:
     """
     store = Store(context.results)
     earlier = store.row(job_id(job))
-    started = _now()
+    started, clock = _now(), time.perf_counter()
     torch.set_num_threads(max(1, int(context.cpus)))
     try:
         outcome = job.run(context)
@@ -55,6 +56,11 @@ def execute(job: Job, labels: Labels, context: Context) -> Row:
     except Exception as error:
         outcome = Outcome(status="failed", error=f"{type(error).__name__}: {_one_line(error)}")
         (context.results / "_log" / f"{job_id(job)}.txt").write_text(traceback.format_exc())
+    if not outcome.ok:  # what failed has cost as well
+        seconds = (time.perf_counter() - clock) * (context.gpus or context.cpus)
+        outcome = replace(outcome, device_seconds=seconds)
+    if earlier and earlier["status"] != "ok":
+        outcome = replace(outcome, device_seconds=(outcome.device_seconds or 0) + (earlier["device_seconds"] or 0))
     row = row_of(job, labels, outcome, attempts=1 + (earlier["attempts"] if earlier else 0), started=started)
     store.commit(row, outcome.curve, outcome.weights)
     return row
@@ -106,11 +112,13 @@ def versions() -> Mapping[str, str]:
 
 @functools.cache
 def _commit() -> str | None:
-    """The git commit of the code, where it lies in a clone."""
-    here = Path(__file__).parent
+    """The git commit of the code, with -dirty behind it where files were changed; None outside its own clone."""
+    clone = Path(__file__).parents[1]
+    if not (clone / ".git").exists():
+        return None
     try:
         done = subprocess.run(  # noqa: S603
-            ["git", "-C", str(here), "rev-parse", "HEAD"],  # noqa: S607
+            ["git", "-C", str(clone), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],  # noqa: S607
             capture_output=True, text=True, check=True, timeout=10,
         )  # fmt: skip
     except (OSError, subprocess.SubprocessError):

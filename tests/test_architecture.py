@@ -29,6 +29,7 @@ ORDER = [
     "tas_bench.store",
     "tas_bench.plans",
     "tas_bench.sweep",
+    "tas_bench.settings",
     "tas_bench.worker",
     "tas_bench.progress",
     "tas_bench.dispatch",

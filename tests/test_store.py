@@ -23,7 +23,7 @@ from safetensors.torch import load_file
 
 import tas_bench
 from tas_bench.errors import InputError, StoreDamagedError, StoreIOError
-from tas_bench.jobs import Outcome
+from tas_bench.jobs import Outcome, weights_path
 from tas_bench.schema import ROWS, SCHEMA_VERSION, USES
 from tas_bench.space import Size
 from tas_bench.store import Store, load, outcome_of
@@ -122,9 +122,9 @@ def test_curves_of_different_measures_read_back(store):
 
 def test_uses_are_written_anew(store):
     use = dict.fromkeys(USES.names, "x") | {"seed": 3, "transfer": None}
-    store.write_uses("p", [use])
-    store.write_uses("p", [use, use | {"job_id": "y"}])
-    store.write_uses("q", [])
+    store.write_uses("p", [use], ["scratch"])
+    store.write_uses("p", [use, use | {"job_id": "y"}], ["scratch"])
+    store.write_uses("q", [], [])
     assert load(store.path, table="uses")["job_id"].tolist() == ["x", "y"]
 
 
@@ -147,7 +147,7 @@ def test_every_reader_finds_the_same_rows_among_leftovers(tmp_path):
     for i in range(3):
         store.commit(full_row(f"full{i}", i), CURVE, {"w": torch.zeros(2)})
         store.commit(bare_row(f"bare{i}", status="failed"), (), None)
-    store.write_uses("p", [dict.fromkeys(USES.names, "x") | {"seed": 3}])
+    store.write_uses("p", [dict.fromkeys(USES.names, "x") | {"seed": 3}], [])
     (store.path / "rows" / ".full9.host.7.tmp").write_bytes(b"PAR1 torn")
     (store.path / "_curves" / ".full9.parquet.7.tmp").write_bytes(b"torn")
     (store.path / "_sweep.json").write_text("{}")
@@ -440,3 +440,30 @@ def test_a_damaged_manifest_is_named(claimed, text):
 
 def test_a_manifest_is_json(claimed):
     assert json.loads((claimed.path / "_sweep.json").read_text()) == manifest()
+
+
+def test_finals_of_transfers_that_a_narrower_run_leaves_out_stay(store):
+    use = dict.fromkeys(USES.names, "x") | {"seed": 3, "kind": "final"}
+    both = [use | {"job_id": "a", "transfer": "scratch"}, use | {"job_id": "b", "transfer": "kd"}]
+    store.write_uses("p", both, ["scratch", "kd"])
+    store.write_uses("p", both[:1], ["scratch"])
+    assert sorted(load(store.path, table="uses").job_id) == ["a", "b"]
+    store.write_uses("p", [use | {"job_id": "c", "transfer": "kd"}], ["kd", "scratch"])
+    assert list(load(store.path, table="uses").job_id) == ["c"]
+
+
+def test_a_teacher_with_damaged_weights_is_trained_again(store):
+    row = dict.fromkeys(ROWS.names) | {"job_id": "x", "status": "ok", "attempts": 1}
+    store.commit(row, (), {"w": torch.ones(1000)})
+    assert store.outcome("x", needs_weights=True) is not None
+    path = weights_path(store.path, "x")
+    path.write_bytes(path.read_bytes()[:1000])
+    assert store.outcome("x", needs_weights=True) is None
+    assert store.outcome("x") is not None
+
+
+def test_what_a_killed_writer_left_is_swept_up(store):
+    left = store.path / "_weights" / ".x.safetensors.1.tmp"
+    left.write_bytes(b"half")
+    with store.lock():
+        assert not left.exists()

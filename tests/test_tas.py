@@ -99,11 +99,11 @@ def test_presets():
         "search": "WD", "samples": 2, "lambda_cost": 2.0, "search_epochs": 600,
         "tau_start": 10.0, "tau_end": 0.1, "tau_shape": "linear",
         "arch_lr": 0.001, "arch_weight_decay": 0.001, "arch_beta1": 0.9,
-        "two_sided": True, "cost": "macs", "exact_expectation": True,
+        "zone": "paper", "cost": "macs", "exact_expectation": True,
     }  # fmt: skip
     released = paper | {
         "tau_start": 5.0, "tau_shape": "cosine", "arch_beta1": 0.5,
-        "two_sided": False, "cost": "macs_search", "exact_expectation": False,
+        "zone": "released", "cost": "macs_search", "exact_expectation": False,
     }  # fmt: skip
     assert Tas() == PAPER
     assert {k: dataclasses.asdict(v) for k, v in Tas.presets().items()} == {"paper": paper, "released": released}
@@ -267,7 +267,7 @@ def test_inside_the_band_the_cost_has_no_gradient(searcher):
 @pytest.mark.parametrize(("keep", "sign"), [(0.1, 1), (1.0, -1)])
 @pytest.mark.parametrize("preset", [PAPER, RELEASED], ids=["paper", "released"])
 def test_outside_the_band_the_gradient_is_that_of_equation_8(searcher, preset, keep, sign):
-    settings = {k: getattr(preset, k) for k in ("two_sided", "cost", "exact_expectation")}
+    settings = {k: getattr(preset, k) for k in ("zone", "cost", "exact_expectation")}
     state, logits, grad = cost_gradient(searcher, lambda_cost=3.0, keep=keep, **settings)
     problem_, space = state.job.problem, state.space
     cost = MACS if preset is PAPER else MACS_SEARCH

@@ -105,7 +105,7 @@ def notes(rows: pd.DataFrame, uses: pd.DataFrame, sweep: Sweep, table: pd.DataFr
         _budget(used, sweep),
         "accuracy: test images, last epoch, mean ± 95 % interval over seeds; bold: best of its transfer mode, "
         f"from n = {ENOUGH} on, sizes all in band",
-        "search cost: teacher and final trainings apart; a backward pass counts as two forwards",
+        "search cost: teacher and final trainings apart, start-up and evaluation included",
         "quoted: TAS (NeurIPS 2019), Table 1; search costs from its Table 2 (CIFAR-10, one V100) and the "
         "author response",
     ]
@@ -117,7 +117,7 @@ def notes(rows: pd.DataFrame, uses: pd.DataFrame, sweep: Sweep, table: pd.DataFr
     devices = sorted(used.loc[used["kind"].isin(SEARCH_KINDS), "device"].dropna().unique())
     if len(devices) > 1:
         found.append(f"device times are of several devices ({', '.join(devices)}): compare training macs")
-    found += _warnings(used) + _failures(used)
+    found += _mixed(used) + _searches(used) + _warnings(used) + _failures(used)
     return [one_line(note) for note in found]
 
 
@@ -216,6 +216,22 @@ def _who(job: Any) -> str:
     """Who asked for a job: a method's only search is told by method and seed alone."""
     what = "" if job.kind == "search" else f", {job.kind}"
     return f"{job.method} seed {job.seed:g}{what}" + ("" if pd.isna(job.transfer) else f" {job.transfer}")
+
+
+def _mixed(used: pd.DataFrame) -> list[str]:
+    """A warning where trainings of one table ran in several precisions."""
+    found = sorted(used["precision"].dropna().unique())
+    return [f"trainings ran in {' and '.join(found)}: accuracies may differ by that"] if len(found) > 1 else []
+
+
+def _searches(used: pd.DataFrame) -> list[str]:
+    """How sure each differentiable search was of its size, and whether the argmax met the budget."""
+    told = []
+    job: Any
+    for job in used[used["discrepancy"].notna()].itertuples():
+        size = "argmax size" if job.derived == "argmax" else f"in-band size (argmax {_millions(job.argmax_macs)})"
+        told.append(f"{_who(job)}: {size}, discrepancy {job.discrepancy:.2f}")
+    return _listed(told, "searches")
 
 
 def _warnings(used: pd.DataFrame) -> list[str]:

@@ -58,6 +58,10 @@ COLUMNS = {
 
 _MEASURES = [
     "job_id",
+    "precision",
+    "derived",
+    "argmax_macs",
+    "discrepancy",
     "status",
     "error",
     "macs",

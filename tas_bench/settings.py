@@ -1,0 +1,155 @@
+"""A sweep's settings by name, as `--set key=value` takes them."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import typing
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from typing import Any
+
+from tas_bench.errors import InputError, unknown
+from tas_bench.sweep import Sweep, names_of
+
+
+def with_settings(
+    sweep: Sweep, settings: Mapping[str, str], known: Mapping[str, Mapping[str, Any]] | None = None
+) -> Sweep:
+    """The sweep with settings changed, each given as text.
+
+    A key is a field of the sweep ("t"), of the recipe, or of a method or transfer ("tas.lambda_cost"); the last
+    part is enough where it names one thing. A method's or transfer's name takes a preset ("tas" = "released").
+
+    Args:
+        known: all methods and transfers by name, {"methods": {...}, "transfers": {...}}, for these two keys.
+
+    Raises:
+        InputError: unknown key, wrong type, value out of range.
+    """
+    for key in ("methods", "transfers"):  # first, so that their own settings find them
+        if key in settings:
+            sweep = _choose(sweep, key, settings[key], (known or {}).get(key, {}))
+    parts = _parts(sweep)
+    for key in sorted(settings, key=lambda key: key not in parts):  # presets before single settings
+        if key not in ("methods", "transfers"):
+            sweep = _set(sweep, key, settings[key])
+    return sweep
+
+
+def smoke(sweep: Sweep) -> Sweep:
+    """The sweep's own short version, under a name of its own so that rows never mix."""
+    short = with_settings(sweep, sweep.shortened)
+    return replace(short, name=f"{sweep.name}-smoke", title=f"{sweep.title} (smoke: shortened, no evidence)")
+
+
+def _parts(sweep: Sweep) -> dict[str, Any]:
+    """The settable values of a sweep by prefix."""
+    plugins: tuple[Any, ...] = (*sweep.methods, *sweep.transfers)
+    return {"": sweep, "recipe": sweep.recipe} | {plugin.name: plugin for plugin in plugins}
+
+
+def _keys(sweep: Sweep) -> dict[str, tuple[str, str]]:
+    """Full key to (prefix, field)."""
+    hidden = ("name", "title", "methods", "transfers", "recipe", "shortened")
+    return {
+        f"{prefix}.{f.name}".lstrip("."): (prefix, f.name)
+        for prefix, part in _parts(sweep).items()
+        for f in fields(part)
+        if prefix or f.name not in hidden
+    }
+
+
+def setting_names(sweep: Sweep) -> dict[str, Any]:
+    """Every key `--set` takes for this sweep, with its present value."""
+    parts = _parts(sweep)
+    lists = {"methods": names_of(sweep.methods), "transfers": names_of(sweep.transfers)}
+    return lists | {key: getattr(parts[prefix], name) for key, (prefix, name) in _keys(sweep).items()}
+
+
+def preset_names(sweep: Sweep) -> dict[str, tuple[str, ...]]:
+    """The methods and transfers that have presets, with the presets' names."""
+    plugins: tuple[Any, ...] = (*sweep.methods, *sweep.transfers)
+    return {plugin.name: tuple(plugin.presets()) for plugin in plugins if hasattr(plugin, "presets")}
+
+
+def _set(sweep: Sweep, key: str, text: str) -> Sweep:
+    parts, keys = _parts(sweep), _keys(sweep)
+    if key and key in parts:
+        return _put(sweep, key, _preset(parts[key], key, text))
+    matches = [full for full in keys if full == key] or [full for full in keys if full.endswith(f".{key}")]
+    if not matches:
+        raise _unknown_setting(sweep, key)
+    if len(matches) > 1:
+        raise InputError(f"setting '{key}' could be {' or '.join(matches)}; give it in full")
+    prefix, name = keys[matches[0]]
+    value = _parse(matches[0], typing.get_type_hints(type(parts[prefix]))[name], text)
+    return _put(sweep, prefix, replace(parts[prefix], **{name: value}))
+
+
+def _put(sweep: Sweep, prefix: str, part: Any) -> Sweep:
+    """The sweep with one of its parts exchanged."""
+    if not prefix:
+        return typing.cast("Sweep", part)
+    if prefix == "recipe":
+        return replace(sweep, recipe=part)
+    return replace(
+        sweep,
+        methods=tuple(part if m.name == prefix else m for m in sweep.methods),
+        transfers=tuple(part if t.name == prefix else t for t in sweep.transfers),
+    )
+
+
+def _unknown_setting(sweep: Sweep, key: str) -> InputError:
+    known = {*setting_names(sweep), *(k.rsplit(".", 1)[-1] for k in _keys(sweep)), *preset_names(sweep)}
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    hint = f"; did you mean '{near[0]}'?" if near else ""
+    return InputError(f"unknown setting '{key}'{hint} (`tas-bench list SWEEP` shows all)")
+
+
+def _preset(part: Any, key: str, text: str) -> Any:
+    """The part with the preset's choices: the fields in which presets differ; a schedule's length stays."""
+    if not hasattr(part, "presets"):
+        raise InputError(f"{key} has no presets; set one of its fields, as in {key}.FIELD=VALUE")
+    presets = part.presets()
+    if text not in presets:
+        raise unknown(f"preset of {key}", text, presets)
+    chosen, default = presets[text], type(part)()
+    differing = {
+        f.name
+        for preset in presets.values()
+        for f in fields(preset)
+        if getattr(preset, f.name) != getattr(default, f.name)
+    }
+    return replace(part, **{name: getattr(chosen, name) for name in differing})
+
+
+def _choose(sweep: Sweep, key: str, text: str, known: Mapping[str, Any]) -> Sweep:
+    """Pick methods or transfers by name: the sweep's own with their settings, others with their defaults."""
+    own = {x.name: x for x in getattr(sweep, key)}
+    chosen: list[Any] = []
+    for name in (n.strip() for n in text.split(",")):
+        if name not in own and name not in known:
+            raise unknown(key.rstrip("s"), name, {*own, *known})
+        chosen.append(own[name] if name in own else known[name]())
+    return replace(sweep, **typing.cast("dict[str, Any]", {key: tuple(chosen)}))
+
+
+def _parse(key: str, kind: Any, text: str) -> Any:
+    """Text to a value of the annotated type."""
+    try:
+        if kind is bool:
+            return {"true": True, "false": False}[text.lower()]
+        if kind == int | None:
+            return None if text.lower() == "none" else int(text)
+        if kind == tuple[int, ...]:
+            return tuple(int(part) for part in text.split(","))
+        value = kind(text)
+        if kind is float and not math.isfinite(value):
+            raise ValueError(text)
+    except (KeyError, ValueError) as error:
+        wanted = {bool: "true or false", int: "a whole number", float: "a number", str: "a word"}
+        listed = {int | None: "a whole number or none", tuple[int, ...]: "whole numbers with commas between"}
+        raise InputError(f"{key} must be {(wanted | listed)[kind]}, not '{text}'") from error
+    else:
+        return value

@@ -1,0 +1,564 @@
+"""The command: refusals of one line, figures, and real runs that are stopped, killed and gone on with."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+import tas_bench
+from sweeps import demo
+from tas_bench import cli, runner, train
+from tas_bench.cli import main
+from tas_bench.dispatch import Dispatch
+from tas_bench.errors import BAD_INPUT, DAMAGED, FAILED_JOBS, INTERNAL, IO_FAULT, OK
+from tas_bench.settings import with_settings
+from tas_bench.store import Store, load
+from tas_bench.worker import execute
+
+FULL = {"widths": [16] * 7 + [32] * 6 + [64] * 6, "depths": [3, 3, 3]}
+DEMO = ["run", "demo", "--results", "out"]
+
+
+def tree(folder):
+    """Every file below, with what is in it."""
+    return {p: p.read_bytes() if p.is_file() else None for p in sorted(Path(folder).rglob("*"))}
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """An empty working directory."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def refused(here, capsys):
+    """Runs a command that must be refused: code 2, one line, nothing written. Returns the line."""
+
+    def check(*argv, code=BAD_INPUT):
+        before = tree(here)
+        assert main(argv) == code
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert err.startswith("tas-bench: error: ")
+        assert err.endswith("\n")
+        assert err.count("\n") == 1
+        assert tree(here) == before
+        return err.removeprefix("tas-bench: error: ").rstrip("\n")
+
+    return check
+
+
+# ---------------------------------------------------------------- bad input
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        ([], "arguments are required: COMMAND"),
+        (["frobnicate"], "invalid choice: 'frobnicate'"),
+        (["run"], "arguments are required: SWEEP"),
+        (["run", "tabel1"], "unknown sweep 'tabel1'; did you mean 'table1'?"),
+        (["list", "dem"], "unknown sweep 'dem'; did you mean 'demo'?"),
+        ([*DEMO, "--resul", "x"], "unrecognized arguments: --resul"),
+        ([*DEMO, "more"], "unrecognized arguments: more"),
+        ([*DEMO, "--cpus-per-job", "many"], "--cpus-per-job: invalid float value"),
+        ([*DEMO, "--cpus-per-job", "-1"], "cpus per job is -1.0"),
+        ([*DEMO, "--cpus-per-job", "5000"], "a job asks for 5000 CPUs, this machine offers"),
+        ([*DEMO, "--gpus-per-job", "50"], "a job asks for 50 GPUs, this machine offers"),
+        ([*DEMO, "--address", "127.0.0.1:1"], "no Ray cluster answers at 127.0.0.1:1"),
+        ([*DEMO, "--address", "nowhere"], "give HOST:PORT of a Ray cluster, or auto"),
+        ([*DEMO, "--download"], "--download needs --data DIR"),
+        ([*DEMO, "--train-subset", "few"], "train_subset must be a whole number or none, not 'few'"),
+        ([*DEMO, "--train-subset", "3"], "train_subset is 3; for digits here it may be 20 to 1438"),
+    ],
+)
+def test_bad_arguments(refused, argv, said):
+    assert said in refused(*argv)
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("backbone=resnet23", "unknown backbone 'resnet23'; did you mean 'resnet"),
+        ("dataset=cifar-100", "unknown dataset 'cifar-100'; did you mean 'cifar100'?"),
+        ("methods=ratio,tass", "unknown method 'tass'; did you mean 'tas'?"),
+        ("transfers=scrach", "unknown transfer 'scrach'; did you mean 'scratch'?"),
+        ("keep=0.001", "this space reaches 0.058 M to 2.533 M: change keep"),
+        ("keep=3", "this space reaches 0.058 M to 2.533 M: change keep"),
+        ("t=0", "although the space spans them: widen t"),
+        ("t=2", "t is 2.0; it must be in [0, 1]"),
+        ("lambda_cost=-1", "tas.lambda_cost is -1.0"),
+        ("samples=0", "tas.samples (|I|) is 0"),
+        ("samples=99", "tas.samples (|I|) is 99; resnet20 has 8 candidates"),
+        ("lamda_cost=1", "unknown setting 'lamda_cost'; did you mean 'lambda_cost'?"),
+        ("epochs=1.5", "recipe.epochs must be a whole number, not '1.5'"),
+        ("keep=much", "keep must be a number, not 'much'"),
+        ("exact_expectation=maybe", "tas.exact_expectation must be true or false, not 'maybe'"),
+        ("seeds=0,0", "seeds are 0, 0; give at least one, each once"),
+        ("tas=releasd", "unknown preset of tas 'releasd'; did you mean 'released'?"),
+        ("proxy_epochs=2", "could be random_search.proxy_epochs or cma_es.proxy_epochs"),
+        ("keep", "--set takes key=value, not 'keep'"),
+        ("=1", "--set takes key=value, not '=1'"),
+    ],
+)
+def test_bad_settings(refused, setting, said):
+    assert said in refused(*DEMO, "--set", setting)
+
+
+def test_a_setting_twice(refused):
+    assert "--set t is given twice" in refused(*DEMO, "--set", "t=0.1", "--set", "t=0.2")
+
+
+def test_a_method_that_cannot_meet_the_budget(refused):
+    assert "ratio: no single keep-ratio" in refused(*DEMO, "--set", "backbone=tiny", "--set", "t=0.001")
+
+
+def with_first(width):
+    return json.dumps({**FULL, "widths": [width, *FULL["widths"][1:]]})
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (json.dumps({**FULL, "widths": FULL["widths"][1:]}), "resnet20 has 19 widths, the size has 18"),
+        (json.dumps({**FULL, "depths": [3, 3]}), "depths"),
+        (json.dumps({**FULL, "depths": [0, 3, 3]}), "depths[0] is 0, not a positive integer"),
+        (json.dumps({**FULL, "depths": [3, 4, 3]}), "resnet20 keeps 1 to 3 blocks"),
+        (with_first(0), "widths[0] is 0, not a positive integer"),
+        (with_first(-4), "widths[0] is -4, not a positive integer"),
+        (with_first(1.5), "widths[0] is 1.5, not a positive integer"),
+        (with_first(True), "widths[0] is True, not a positive integer"),
+        (with_first("16"), "widths[0] is '16', not a positive integer"),
+        (with_first(10**30), "widths are integers from 1 to"),
+        ("{", "is not JSON"),
+        ("", "is not JSON"),
+        ("[" * 100_000, "is not JSON"),
+        ("[]", "must hold"),
+        ('{"widths": 3, "depths": [3]}', "'widths' must be a list"),
+        (None, "No such file"),
+    ],
+)
+def test_bad_sizes(refused, here, text, said):
+    if text is not None:
+        (here / "size.json").write_text(text)
+    assert said in refused("cost", "resnet20", "--classes", "10", "--size", "size.json")
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["resnet31", "--classes", "10"], "unknown backbone 'resnet31'; did you mean 'resnet"),
+        (["resnet20"], "arguments are required: --classes"),
+        (["resnet20", "--classes", "0"], "--classes is 0; it must be from 1 to 1,000,000"),
+        (["resnet20", "--classes", "ten"], "--classes: invalid int value"),
+    ],
+)
+def test_bad_costs(refused, argv, said):
+    assert said in refused("cost", *argv)
+
+
+# ---------------------------------------------------------------- data that is not there
+
+
+def write_data(folder, column, classes, n):
+    """Two parquet files of the Hugging Face layout, with images nobody can decode."""
+    folder.mkdir()
+    for part in ("train", "test"):
+        rows = {"img": [{"bytes": b"no image", "path": None}] * n, column: [i % classes for i in range(n)]}
+        pq.write_table(pa.table(rows), folder / f"{part}-00000-of-00001.parquet")
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        ([], "cifar100 needs its files: name their folder with --data DIR"),
+        (["--data", "missing"], "no folder 'missing'"),
+        (["--data", "empty"], "'empty' is empty"),
+        (["--data", "file"], "'file' is a file"),
+        (["--data", ""], "'' is no path"),
+        (["--data", "other"], "'other' holds cifar10, not cifar100"),
+        (["--data", "broken"], "cifar100"),
+        (["--data", "cut"], "cut/cifar100/train-00000-of-00001.parquet"),
+    ],
+)
+def test_bad_data(refused, here, data, said):
+    (here / "empty").mkdir()
+    (here / "file").touch()
+    for folder in ("other", "cut", "broken"):
+        (here / folder).mkdir()
+    write_data(here / "other" / "cifar10", "label", 10, 40)
+    write_data(here / "broken" / "cifar100", "fine_label", 100, 200)
+    write_data(here / "cut" / "cifar100", "fine_label", 100, 200)
+    for path in (here / "cut").rglob("*.parquet"):
+        path.write_bytes(path.read_bytes()[:-100])
+    assert said in refused("run", "table1", "--results", "out", *data)
+
+
+# ---------------------------------------------------------------- results directories
+
+
+@pytest.mark.parametrize("name", ["", "a\nb", "a\0b", "a\x1b[31mb", "\udcff", "\u202egnp.exe"])
+def test_names_that_are_no_paths(refused, name):
+    for argv in (["run", "demo", "--results", name], ["report", name]):
+        assert "is no path" in refused(*argv)
+
+
+@pytest.mark.parametrize("name", ["file", "file/below", "x" * 300, "/proc/nowhere"])
+def test_a_results_directory_that_cannot_be_written(refused, here, name):
+    (here / "file").write_text("in the way")
+    assert f"results directory {name} is not writable" in refused("run", "demo", "--results", name)
+
+
+def finished(sweep, results, **changed):
+    """A results directory of a sweep with one row in it."""
+    store = Store(results)
+    with store.lock():
+        store.claim(sweep.manifest() | changed)
+        row = dict.fromkeys(tas_bench.schema.ROWS.names) | {"job_id": "a", "status": "ok", "attempts": 1}
+        store.commit(row, (), None)
+    (results / "_lock").write_text(f"{os.uname().nodename}:{os.getpid()}\n")
+
+
+def test_a_results_directory_of_another_sweep_or_setting(refused, here):
+    finished(demo.SWEEP, here / "out", name="other")
+    assert "holds sweep 'other', not 'demo'" in refused(*DEMO)
+    finished(demo.SWEEP, here / "mine")
+    argv = ["run", "demo", "--results", "mine", "--set", "tas.lambda_cost=4"]
+    assert "was made with tas.lambda_cost = 2.0, now it is 4.0" in refused(*argv)
+
+
+def test_a_results_directory_in_use(refused, here):
+    finished(demo.SWEEP, here / "out")
+    with Store(here / "out").lock():
+        assert "out is in use by" in refused(*DEMO)
+
+
+@pytest.mark.parametrize("name", ["missing", "empty", "file"])
+def test_nothing_to_report(refused, here, name):
+    (here / "empty").mkdir()
+    (here / "file").touch()
+    assert f"{name} holds no results" in refused("report", name)
+
+
+def test_a_started_directory_without_rows_has_nothing_to_report(refused, here):
+    with Store(here / "out").lock():
+        Store(here / "out").claim(demo.SWEEP.manifest())
+    assert "out holds no results yet" in refused("report", "out")
+
+
+def test_a_damaged_row_is_code_4(refused, here):
+    finished(demo.SWEEP, here / "out")
+    (here / "out" / "rows" / "a.parquet").write_bytes(b"PAR1")
+    assert "out/rows/a.parquet is damaged" in refused("report", "out", code=DAMAGED)
+
+
+# ---------------------------------------------------------------- what it prints
+
+
+def test_cost_figures(here, capsys):
+    assert main(["cost", "resnet32", "--classes", "100", "--json"]) == OK
+    assert json.loads(capsys.readouterr().out) == {
+        "macs": 69_130_596, "macs_search": 69_130_496, "params": 472_564, "unpruned_macs": 69_130_596,
+        "ratio": 1.0,
+    }  # fmt: skip
+    size = {"widths": [12] * 11 + [25] * 10 + [50] * 10, "depths": [5, 5, 5]}
+    (here / "size.json").write_text(json.dumps(size))
+    assert main(["cost", "resnet32", "--classes", "100", "--size", "size.json", "--json"]) == OK
+    found = json.loads(capsys.readouterr().out)
+    assert list(found) == ["macs", "macs_search", "params", "unpruned_macs", "ratio"]
+    assert found["macs"] == 41_095_916
+    assert found["ratio"] == pytest.approx(41_095_916 / 69_130_596)
+    assert main(["cost", "resnet32", "--classes", "100"]) == OK
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == list(found)
+    assert "69,130,596" in lines[0]
+
+
+def test_list_names_everything_there_is(capsys):
+    assert main(["list"]) == OK
+    lines = capsys.readouterr().out.splitlines()
+    headings = [line for line in lines if not line.startswith(" ")]
+    assert headings == ["sweeps", "methods", "transfers", "backbones", "datasets", "costs"]
+    names = {line.split()[0] for line in lines if line.startswith(" ")}
+    assert {"demo", "table1", "tas", "ratio", "kd", "resnet164", "digits", "macs"} <= names
+    assert all(len(line.split()) > 1 for line in lines if line.startswith(" ")), "each with a line about it"
+
+
+def test_list_of_a_sweep_shows_what_set_takes(capsys):
+    assert main(["list", "demo"]) == OK
+    *lines, tas, kd = capsys.readouterr().out.splitlines()
+    assert (tas, kd) == ("presets: --set tas=paper|released", "presets: --set kd=released|paper")
+    settings = [line.removeprefix("--set ").partition("=") for line in lines]
+    assert with_settings(demo.SWEEP, {key: value for key, _, value in settings}) == demo.SWEEP
+
+
+@pytest.mark.parametrize("command", [[], ["run"], ["report"], ["list"], ["cost"]])
+def test_help_has_an_example(command, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main([*command, "--help"])
+    assert stopped.value.code == 0
+    text = capsys.readouterr().out
+    assert "example" in text
+    assert any(
+        line.startswith(f"  tas-bench {' '.join(command)}") for line in text.split("example")[1].splitlines()
+    )
+
+
+# ---------------------------------------------------------------- faults
+
+
+def test_an_internal_fault_is_one_line():
+    code = "import tas_bench.cli as c\ndef show(args): 1 / 0\nc.show = show\nraise SystemExit(c.main(['list']))"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert found.returncode == INTERNAL
+    assert found.stderr.count("\n") == 1
+    assert "internal fault, please report it: ZeroDivisionError at <string>:2" in found.stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(KeyboardInterrupt(), 130), (OSError(28, "No space", "/x"), IO_FAULT)]
+)
+def test_other_faults_are_one_line(refused, monkeypatch, error, code):
+    def fail(args):
+        raise error
+
+    monkeypatch.setattr(cli, "_settle", fail)
+    refused(*DEMO, code=code)
+
+
+def test_a_closed_pipe_is_no_fault():
+    command = f"{sys.executable} -m tas_bench list | head -1; exit ${{PIPESTATUS[0]}}"
+    found = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert found.stdout == "sweeps\n"
+    assert "Traceback" not in found.stderr
+
+
+# ---------------------------------------------------------------- runs without Ray, in this process
+
+TINY = ["--set", "backbone=tiny", "--set", "epochs=1", "--set", "seeds=0"]
+
+
+@pytest.fixture
+def without_ray(here, monkeypatch):
+    """Runs jobs one after another in this process instead."""
+
+    def run_plans(plans, sweep, context, resources, progress):
+        if plans.done:
+            return
+        with progress() as display:
+            dispatch = Dispatch(plans, sweep, context, display)
+            while config := dispatch.suggest(trial_id="t"):
+                task = config["task"]
+                execute(task.job, task.labels, task.context)
+                dispatch.complete("t", {}, died=False)
+
+    threads = torch.get_num_threads()
+    monkeypatch.setattr(runner, "run_plans", run_plans)
+    yield here
+    torch.set_num_threads(threads)
+
+
+def started(results):
+    """When each job's row was written and its job started."""
+    return {
+        row.job_id: (row.started, (Path(results) / "rows" / f"{row.job_id}.parquet").stat().st_mtime_ns)
+        for row in load(results).itertuples()
+    }
+
+
+def test_a_run_prints_its_report_and_goes_on_where_it_was(without_ray, capsys):
+    argv = [*DEMO, *TINY, "--set", "methods=ratio", "--set", "transfers=scratch"]
+    assert main(argv) == OK
+    out, err = capsys.readouterr()
+    assert "Pre-defined" in out
+    assert "results: out" in err
+    assert "1 jobs run, 0 found finished" in err
+    first = started("out")
+
+    assert main(argv) == OK
+    assert "0 jobs run, 1 found finished" in capsys.readouterr().err
+    assert started("out") == first
+
+    argv[argv.index("seeds=0")] = "seeds=0,1"
+    assert main(argv) == OK
+    assert "1 jobs run, 1 found finished" in capsys.readouterr().err
+    assert first.items() < started("out").items()
+
+    assert (
+        main([*DEMO, *TINY, "--set", "methods=random_search", "--set", "trials=2", "--set", "transfers=scratch"])
+        == OK
+    )
+    out, err = capsys.readouterr()
+    assert "3 jobs run, 0 found finished" in err
+    assert "Pre-defined" in out, "what earlier runs added stays in the report"
+    assert "Random Search" in out
+    assert main(["report", "out"]) == OK
+    assert capsys.readouterr().out == out
+    for name in ("table1.md", "table1.csv"):
+        assert "Random Search" in (Path("out") / "_report" / name).read_text()
+
+
+def test_a_report_of_a_part(without_ray, capsys):
+    """Only the searches have run: cells are empty, and nothing breaks."""
+    argv = [*DEMO, *TINY, "--set", "methods=random_search", "--set", "trials=2", "--set", "transfers=scratch"]
+    assert main(argv) == OK
+    capsys.readouterr()
+    rows = load("out")
+    [final] = rows.query("kind == 'final'")["job_id"]
+    (Path("out") / "rows" / f"{final}.parquet").unlink()
+    assert main(["report", "out"]) == OK
+    assert "Random Search" in capsys.readouterr().out
+
+
+def test_a_failed_teacher_is_code_3_and_tried_again(without_ray, capsys, monkeypatch):
+    argv = [*DEMO, *TINY, "--set", "methods=ratio", "--set", "transfers=scratch,kd"]
+    real = train.train
+
+    def fail(job, context):
+        if job.role == "teacher":
+            raise ValueError("told to\nfail")
+        return real(job, context)
+
+    monkeypatch.setattr(train, "train", fail)
+    assert main(argv) == FAILED_JOBS
+    err = capsys.readouterr().err
+    assert "ratio-s0: the teacher of seed 0 ended as failed: ValueError: told to fail\n" in err
+    assert "1 job failed; the same command tries again" in err
+    assert "Traceback" not in err
+    monkeypatch.setattr(train, "train", real)
+    assert main(argv) == OK
+    assert "3 jobs run, 0 found finished" in capsys.readouterr().err
+    rows = load("out").set_index("kind")
+    assert rows.loc["teacher", "status"] == "ok"
+    assert rows.loc["teacher", "attempts"] == 2
+
+
+def test_one_sample_works_and_warns(without_ray, capsys):
+    argv = [
+        *DEMO,
+        *TINY,
+        "--set",
+        "methods=tas",
+        "--set",
+        "search_epochs=2",
+        "--set",
+        "samples=1",
+        "--set",
+        "transfers=scratch",
+    ]
+    assert main(argv) == OK
+    out, err = capsys.readouterr()
+    assert "|I| = 1" in " ".join(out.split())
+    assert "warning: tas: " in err
+    assert load("out").set_index("kind").loc["search", "warning"].startswith("with |I| = 1")
+
+
+def test_names_that_look_like_markup_are_names(without_ray, capsys):
+    argv = [
+        "run",
+        "demo",
+        "--results",
+        "[/red] [bold]",
+        *TINY,
+        "--set",
+        "methods=ratio",
+        "--set",
+        "transfers=scratch",
+    ]
+    assert main(argv) == OK
+    assert "results: [/red] [bold]\n" in capsys.readouterr().err
+    assert len(load("[/red] [bold]")) == 1
+
+
+# ---------------------------------------------------------------- real runs, stopped in every way
+
+CHANGES = ("backbone=tiny", "seeds=0", "methods=random_search", "transfers=scratch", "trials=8", "epochs=8")
+STOPPED = [part for change in CHANGES for part in ("--set", change)]
+
+
+def launch(results, own):
+    """A real run, in a session of its own as a terminal would give it; its folders in `own`."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "tas_bench", "run", "demo", "--results", str(results), *STOPPED],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        env={**os.environ, "TMPDIR": own}, cwd=Path(__file__).parents[1],
+    )  # fmt: skip
+
+
+def wait_for_rows(process, results, n):
+    deadline = time.monotonic() + 120
+    while len(list(results.glob("rows/*.parquet"))) < n:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def own():
+    """A folder for temporary files, near the root as Ray's sockets want it."""
+    found = tempfile.mkdtemp(prefix="t", dir="/tmp")
+    yield found
+    shutil.rmtree(found, ignore_errors=True)
+
+
+def test_stopped_by_signals_and_killed_a_run_loses_nothing(tmp_path, own, capsys, request):
+    results, kept = tmp_path / "results", {}
+    for stop, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)):
+        process = launch(results, own)
+        wait_for_rows(process, results, len(kept) + 1)
+        if stop == signal.SIGINT:
+            os.killpg(process.pid, stop)  # Ctrl-C reaches all that the terminal started
+        else:
+            process.send_signal(stop)
+        at = time.monotonic()
+        _, err = process.communicate(timeout=60)
+        assert process.returncode == code
+        assert "Traceback" not in err
+        if code > 0:
+            assert err.endswith("stopped; finished jobs are kept. Go on with the same command.\n")
+            assert time.monotonic() - at < 15
+            assert os.listdir(own) == [], "a local Ray leaves nothing behind"
+        rows = started(results)
+        assert kept.items() <= rows.items(), "finished jobs are never run again"
+        kept = rows
+        assert len(kept) < 9, "there was something left to do"
+
+    process = launch(results, own)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == OK, err
+    assert "Random Search" in out
+    rows = load(results)
+    assert kept.items() <= started(results).items()
+    assert len(rows) == 9
+    assert set(rows["status"]) == {"ok"}
+    assert set(rows["attempts"]) == {1}
+
+    os.chdir(tmp_path)
+    request.getfixturevalue("without_ray")
+    assert main(["run", "demo", "--results", str(results), *STOPPED]) == OK
+    assert "0 jobs run, 9 found finished" in capsys.readouterr().err
+    assert main(["run", "demo", "--results", "again", *STOPPED]) == OK
+    measured = [
+        "job_id",
+        "widths",
+        "depths",
+        "train_accuracy",
+        "val_accuracy",
+        "test_accuracy",
+        "epochs",
+        "images",
+    ]
+    same = [f[measured].sort_values("job_id").reset_index(drop=True) for f in (rows, load(tmp_path / "again"))]
+    pd.testing.assert_frame_equal(*same)
