@@ -20,12 +20,12 @@ SWEEP = Sweep(
     seeds=(0, 1, 2),
     shortened={
         "seeds": "0",
-        "train_subset": "2000",
-        "epochs": "5",
-        "batch": "64",
-        "trials": "4",
+        "train_subset": "1000",
+        "epochs": "4",
+        "batch": "128",
+        "trials": "3",
         "generations": "2",
         "population": "2",
-        "search_epochs": "8",
+        "search_epochs": "10",
     },
 )

@@ -78,16 +78,19 @@ def run_plans(
 ) -> None:
     """Run all that the plans ask for; Ray starts only if there is something to run."""
     if not plans.done:
-        with progress() as display, Signals() as signals, _ray(resources, context.results) as gpus:
+        with progress() as display, Signals() as signals, _folder() as folder, _ray(resources, folder) as gpus:
+            for name in ("ray", "ray.tune"):
+                _log_to_file(logging.getLogger(name), context.results, "ray.log", logging.WARNING)
             signals.take()  # again, since ray.init took SIGTERM for itself
-            _fit(plans, sweep, replace(context, cpus=resources.cpus, gpus=gpus), display, signals)
+            dispatch = Dispatch(plans, sweep, replace(context, cpus=resources.cpus, gpus=gpus), display)
+            _fit(dispatch, signals, folder)
 
 
 # ---- Ray
 
 
 @contextlib.contextmanager
-def _ray(resources: Resources, results: Path) -> Iterator[float]:
+def _ray(resources: Resources, folder: Path) -> Iterator[float]:
     """A Ray to run on: the cluster at `address`, or a local one on loopback, without dashboard, gone afterwards.
 
     Yields the share of a GPU that each job holds.
@@ -97,6 +100,7 @@ def _ray(resources: Resources, results: Path) -> Iterator[float]:
         "TUNE_DISABLE_SIGINT_HANDLER": "1",  # signals are ours
         "RAY_AIR_NEW_OUTPUT": "0",
         "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_worker_niceness": "0",  # by default workers give way to whatever else the machine does
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     }
     if resources.address is None:
@@ -105,20 +109,16 @@ def _ray(resources: Resources, results: Path) -> Iterator[float]:
         os.environ |= join_environment()
     import ray
 
-    temporary = _short_folder()
     try:
-        _connect(resources, temporary)
+        _connect(resources, folder)
         ray._private.worker.print_to_stdstream = _to_log  # it tells of every worker that dies
-        for name in ("ray", "ray.tune"):
-            _log_to_file(logging.getLogger(name), results, "ray.log", logging.WARNING)
         found = ray.cluster_resources().get("GPU", 0)
         yield (0.25 if found else 0.0) if resources.gpus is None else resources.gpus
     finally:
         ray.shutdown()
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _connect(resources: Resources, temporary: Path) -> None:
+def _connect(resources: Resources, folder: Path) -> None:
     """Start a local Ray, its files for nobody else's eyes, or join the cluster."""
     import ray
 
@@ -126,7 +126,7 @@ def _connect(resources: Resources, temporary: Path) -> None:
         old_umask = os.umask(0o077)
         ray.init(
             address="local", num_cpus=resources.total_cpus, num_gpus=resources.total_gpus, include_dashboard=False,
-            _temp_dir=str(temporary), log_to_driver=False, logging_level=logging.ERROR,
+            _temp_dir=str(folder), log_to_driver=False, logging_level=logging.ERROR,
         )  # fmt: skip
         os.umask(old_umask)
         return
@@ -137,10 +137,15 @@ def _connect(resources: Resources, temporary: Path) -> None:
         raise InputError(f"no Ray cluster answers at {resources.address} ({error}); {hint}") from error
 
 
-def _short_folder() -> Path:
-    """A private folder for a local Ray, whose sockets lie 65 characters below and may have 107 in all."""
+@contextlib.contextmanager
+def _folder() -> Iterator[Path]:
+    """A private folder for Ray and Tune, whose sockets lie 65 characters below and may have 107 in all."""
     parent = tempfile.gettempdir()
-    return Path(tempfile.mkdtemp(prefix="tas-bench-", dir=parent if len(parent) <= 20 else "/tmp"))  # noqa: S108
+    found = tempfile.mkdtemp(prefix="tas-bench-", dir=parent if len(parent) <= 20 else "/tmp")  # noqa: S108
+    try:
+        yield Path(found)
+    finally:
+        shutil.rmtree(found, ignore_errors=True)
 
 
 def _log_to_file(logger: logging.Logger, results: Path, name: str, level: int) -> None:
@@ -157,30 +162,29 @@ def _to_log(message: dict[str, Any], **_options: Any) -> None:
     logging.getLogger("ray").warning("%s", " ".join(message["lines"]))
 
 
-def _fit(plans: Plans, sweep: Sweep, context: Context, display: Progress, signals: Signals) -> None:
+def _fit(dispatch: Dispatch, signals: Signals, folder: Path) -> None:
     """Let Tune pull jobs until every plan has ended."""
     from ray import tune
 
+    context = dispatch.context
     slots = _slots(context)
-    dispatch = Dispatch(plans, sweep, context, display)
-    with tempfile.TemporaryDirectory(prefix="tas-bench-tune-", ignore_cleanup_errors=True) as storage:
-        tuner = tune.Tuner(
-            tune.with_resources(_worker(), {"cpu": context.cpus, "gpu": context.gpus}),
-            tune_config=tune.TuneConfig(
-                search_alg=_searcher(dispatch), scheduler=_scheduler(slots), num_samples=-1, reuse_actors=True,
-                max_concurrent_trials=slots,
-                trial_dirname_creator=lambda trial: trial.trial_id,
-            ),
-            run_config=tune.RunConfig(
-                storage_path=storage, name="tune", verbose=0, log_to_file=False, callbacks=[_watch(signals)],
-                failure_config=tune.FailureConfig(max_failures=JOB_RETRIES),
-                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-            ),
-        )  # fmt: skip
-        tuner.fit()
+    tuner = tune.Tuner(
+        tune.with_resources(_worker(), {"cpu": context.cpus, "gpu": context.gpus}),
+        tune_config=tune.TuneConfig(
+            search_alg=_searcher(dispatch), scheduler=_scheduler(slots), num_samples=-1, reuse_actors=True,
+            max_concurrent_trials=slots, trial_dirname_creator=lambda trial: trial.trial_id,
+        ),
+        run_config=tune.RunConfig(
+            storage_path=str(folder / "tune"), name="tune", verbose=0, log_to_file=False,
+            callbacks=[_watch(signals)],
+            failure_config=tune.FailureConfig(max_failures=JOB_RETRIES),
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+        ),
+    )  # fmt: skip
+    tuner.fit()
     if dispatch.fault is not None:
         raise dispatch.fault
-    if not plans.done:
+    if not dispatch.plans.done:
         raise TasBenchError("Ray Tune stopped before the sweep was done; the same command goes on from here")
 
 

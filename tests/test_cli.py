@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -16,12 +17,12 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-import tas_bench
 from sweeps import demo
 from tas_bench import cli, runner, train
 from tas_bench.cli import main
 from tas_bench.dispatch import Dispatch
 from tas_bench.errors import BAD_INPUT, DAMAGED, FAILED_JOBS, INTERNAL, IO_FAULT, OK
+from tas_bench.schema import ROWS
 from tas_bench.settings import with_settings
 from tas_bench.store import Store, load
 from tas_bench.worker import execute
@@ -226,7 +227,7 @@ def finished(sweep, results, **changed):
     store = Store(results)
     with store.lock():
         store.claim(sweep.manifest() | changed)
-        row = dict.fromkeys(tas_bench.schema.ROWS.names) | {"job_id": "a", "status": "ok", "attempts": 1}
+        row = dict.fromkeys(ROWS.names) | {"job_id": "a", "status": "ok", "attempts": 1}
         store.commit(row, (), None)
     (results / "_lock").write_text(f"{os.uname().nodename}:{os.getpid()}\n")
 
@@ -270,8 +271,8 @@ def test_a_damaged_row_is_code_4(refused, here):
 def test_cost_figures(here, capsys):
     assert main(["cost", "resnet32", "--classes", "100", "--json"]) == OK
     assert json.loads(capsys.readouterr().out) == {
-        "macs": 69_130_596, "macs_search": 69_130_496, "params": 472_564, "unpruned_macs": 69_130_596,
-        "ratio": 1.0,
+        "macs": 69_130_596, "macs_search": 69_130_496, "params": 472_564,
+        "unpruned_macs": 69_130_596, "ratio": 1.0,
     }  # fmt: skip
     size = {"widths": [12] * 11 + [25] * 10 + [50] * 10, "depths": [5, 5, 5]}
     (here / "size.json").write_text(json.dumps(size))
@@ -347,7 +348,17 @@ def test_a_closed_pipe_is_no_fault():
 
 # ---------------------------------------------------------------- runs without Ray, in this process
 
-TINY = ["--set", "backbone=tiny", "--set", "epochs=1", "--set", "seeds=0"]
+
+def sets(*settings):
+    """As they stand on the command line."""
+    return [word for setting in settings for word in ("--set", setting)]
+
+
+def tiny(methods, transfers="scratch", epochs=1, seeds="0"):
+    """Settings of a run of seconds."""
+    return sets(
+        "backbone=tiny", f"methods={methods}", f"transfers={transfers}", f"epochs={epochs}", f"seeds={seeds}"
+    )
 
 
 @pytest.fixture
@@ -379,27 +390,22 @@ def started(results):
 
 
 def test_a_run_prints_its_report_and_goes_on_where_it_was(without_ray, capsys):
-    argv = [*DEMO, *TINY, "--set", "methods=ratio", "--set", "transfers=scratch"]
-    assert main(argv) == OK
+    assert main([*DEMO, *tiny("ratio")]) == OK
     out, err = capsys.readouterr()
     assert "Pre-defined" in out
     assert "results: out" in err
     assert "1 jobs run, 0 found finished" in err
     first = started("out")
 
-    assert main(argv) == OK
+    assert main([*DEMO, *tiny("ratio")]) == OK
     assert "0 jobs run, 1 found finished" in capsys.readouterr().err
     assert started("out") == first
 
-    argv[argv.index("seeds=0")] = "seeds=0,1"
-    assert main(argv) == OK
+    assert main([*DEMO, *tiny("ratio", seeds="0,1")]) == OK
     assert "1 jobs run, 1 found finished" in capsys.readouterr().err
     assert first.items() < started("out").items()
 
-    assert (
-        main([*DEMO, *TINY, "--set", "methods=random_search", "--set", "trials=2", "--set", "transfers=scratch"])
-        == OK
-    )
+    assert main([*DEMO, *tiny("random_search"), *sets("trials=2")]) == OK
     out, err = capsys.readouterr()
     assert "3 jobs run, 0 found finished" in err
     assert "Pre-defined" in out, "what earlier runs added stays in the report"
@@ -411,19 +417,17 @@ def test_a_run_prints_its_report_and_goes_on_where_it_was(without_ray, capsys):
 
 
 def test_a_report_of_a_part(without_ray, capsys):
-    """Only the searches have run: cells are empty, and nothing breaks."""
-    argv = [*DEMO, *TINY, "--set", "methods=random_search", "--set", "trials=2", "--set", "transfers=scratch"]
-    assert main(argv) == OK
+    """Its final training is missing: a cell is empty, and nothing breaks."""
+    assert main([*DEMO, *tiny("random_search"), *sets("trials=2")]) == OK
     capsys.readouterr()
-    rows = load("out")
-    [final] = rows.query("kind == 'final'")["job_id"]
+    [final] = load("out").query("kind == 'final'")["job_id"]
     (Path("out") / "rows" / f"{final}.parquet").unlink()
     assert main(["report", "out"]) == OK
     assert "Random Search" in capsys.readouterr().out
 
 
 def test_a_failed_teacher_is_code_3_and_tried_again(without_ray, capsys, monkeypatch):
-    argv = [*DEMO, *TINY, "--set", "methods=ratio", "--set", "transfers=scratch,kd"]
+    argv = [*DEMO, *tiny("ratio", transfers="scratch,kd")]
     real = train.train
 
     def fail(job, context):
@@ -437,28 +441,16 @@ def test_a_failed_teacher_is_code_3_and_tried_again(without_ray, capsys, monkeyp
     assert "ratio-s0: the teacher of seed 0 ended as failed: ValueError: told to fail\n" in err
     assert "1 job failed; the same command tries again" in err
     assert "Traceback" not in err
+
     monkeypatch.setattr(train, "train", real)
     assert main(argv) == OK
     assert "3 jobs run, 0 found finished" in capsys.readouterr().err
-    rows = load("out").set_index("kind")
-    assert rows.loc["teacher", "status"] == "ok"
-    assert rows.loc["teacher", "attempts"] == 2
+    teacher = load("out").set_index("kind").loc["teacher"]
+    assert (teacher["status"], teacher["attempts"]) == ("ok", 2)
 
 
 def test_one_sample_works_and_warns(without_ray, capsys):
-    argv = [
-        *DEMO,
-        *TINY,
-        "--set",
-        "methods=tas",
-        "--set",
-        "search_epochs=2",
-        "--set",
-        "samples=1",
-        "--set",
-        "transfers=scratch",
-    ]
-    assert main(argv) == OK
+    assert main([*DEMO, *tiny("tas"), *sets("samples=1", "search_epochs=2")]) == OK
     out, err = capsys.readouterr()
     assert "|I| = 1" in " ".join(out.split())
     assert "warning: tas: " in err
@@ -466,43 +458,38 @@ def test_one_sample_works_and_warns(without_ray, capsys):
 
 
 def test_names_that_look_like_markup_are_names(without_ray, capsys):
-    argv = [
-        "run",
-        "demo",
-        "--results",
-        "[/red] [bold]",
-        *TINY,
-        "--set",
-        "methods=ratio",
-        "--set",
-        "transfers=scratch",
-    ]
-    assert main(argv) == OK
+    assert main(["run", "demo", "--results", "[/red] [bold]", *tiny("ratio")]) == OK
     assert "results: [/red] [bold]\n" in capsys.readouterr().err
     assert len(load("[/red] [bold]")) == 1
 
 
 # ---------------------------------------------------------------- real runs, stopped in every way
 
-CHANGES = ("backbone=tiny", "seeds=0", "methods=random_search", "transfers=scratch", "trials=8", "epochs=8")
-STOPPED = [part for change in CHANGES for part in ("--set", change)]
+STOPPED = [*tiny("random_search", epochs=6), *sets("trials=8")]
 
 
-def launch(results, own):
-    """A real run, in a session of its own as a terminal would give it; its folders in `own`."""
+def launch(*command, **environment):
+    """A process in a session of its own, as a terminal would give it."""
     return subprocess.Popen(
-        [sys.executable, "-m", "tas_bench", "run", "demo", "--results", str(results), *STOPPED],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-        env={**os.environ, "TMPDIR": own}, cwd=Path(__file__).parents[1],
+        [sys.executable, "-m", *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        start_new_session=True, env={**os.environ, **environment}, cwd=Path(__file__).parents[1],
     )  # fmt: skip
 
 
-def wait_for_rows(process, results, n):
+def wait_for(what, process):
     deadline = time.monotonic() + 120
-    while len(list(results.glob("rows/*.parquet"))) < n:
+    while not what():
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def wait_for_a_row(process, results):
+    """Until the process holds the directory, and a row is there that was not."""
+    lock = results / "_lock"
+    wait_for(lambda: lock.exists() and lock.read_text().endswith(f":{process.pid}\n"), process)
+    before = len(list(results.glob("rows/*.parquet")))
+    wait_for(lambda: len(list(results.glob("rows/*.parquet"))) > before, process)
 
 
 @pytest.fixture
@@ -515,9 +502,10 @@ def own():
 
 def test_stopped_by_signals_and_killed_a_run_loses_nothing(tmp_path, own, capsys, request):
     results, kept = tmp_path / "results", {}
-    for stop, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)):
-        process = launch(results, own)
-        wait_for_rows(process, results, len(kept) + 1)
+    command = ["tas_bench", "run", "demo", "--results", str(results), *STOPPED]
+    for stop, code in ((signal.SIGINT, 130), (signal.SIGKILL, -9), (signal.SIGTERM, 143)):
+        before, process = set(Path(own).glob("tas-bench*")), launch(*command, TMPDIR=own)
+        wait_for_a_row(process, results)
         if stop == signal.SIGINT:
             os.killpg(process.pid, stop)  # Ctrl-C reaches all that the terminal started
         else:
@@ -529,26 +517,20 @@ def test_stopped_by_signals_and_killed_a_run_loses_nothing(tmp_path, own, capsys
         if code > 0:
             assert err.endswith("stopped; finished jobs are kept. Go on with the same command.\n")
             assert time.monotonic() - at < 15
-            assert os.listdir(own) == [], "a local Ray leaves nothing behind"
+            assert set(Path(own).glob("tas-bench*")) <= before, "a local Ray leaves nothing behind"
         rows = started(results)
         assert kept.items() <= rows.items(), "finished jobs are never run again"
         kept = rows
         assert len(kept) < 9, "there was something left to do"
 
-    process = launch(results, own)
-    out, err = process.communicate(timeout=120)
-    assert process.returncode == OK, err
-    assert "Random Search" in out
-    rows = load(results)
-    assert kept.items() <= started(results).items()
-    assert len(rows) == 9
-    assert set(rows["status"]) == {"ok"}
-    assert set(rows["attempts"]) == {1}
-
-    os.chdir(tmp_path)
+    os.chdir(tmp_path)  # the rest without Ray, which is all the same to the rows
     request.getfixturevalue("without_ray")
-    assert main(["run", "demo", "--results", str(results), *STOPPED]) == OK
-    assert "0 jobs run, 9 found finished" in capsys.readouterr().err
+    assert main(command[1:]) == OK
+    assert f"{9 - len(kept)} jobs run, {len(kept)} found finished" in capsys.readouterr().err
+    assert kept.items() <= started(results).items()
+    rows = load(results)
+    assert (set(rows["status"]), set(rows["attempts"])) == ({"ok"}, {1})
+
     assert main(["run", "demo", "--results", "again", *STOPPED]) == OK
     measured = [
         "job_id",
@@ -560,5 +542,33 @@ def test_stopped_by_signals_and_killed_a_run_loses_nothing(tmp_path, own, capsys
         "epochs",
         "images",
     ]
-    same = [f[measured].sort_values("job_id").reset_index(drop=True) for f in (rows, load(tmp_path / "again"))]
+    same = [f[measured].sort_values("job_id").reset_index(drop=True) for f in (rows, load("again"))]
     pd.testing.assert_frame_equal(*same)
+
+
+def answers(port):
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_a_run_joins_a_running_cluster(tmp_path, own):
+    """With the token that a cluster takes by itself where its user has one."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    token = Path(own, ".ray", "auth_token")
+    token.parent.mkdir()
+    token.write_text("0123456789abcdef" * 4)
+    options = ["--num-cpus", "1", "--include-dashboard", "false", "--disable-usage-stats", "--temp-dir", own]
+    head = launch("ray.scripts.scripts", "start", "--head", "--block", "--port", str(port), *options, HOME=own)
+    try:
+        wait_for(lambda: answers(port), head)
+        command = ["tas_bench", "run", "demo", "--results", str(tmp_path / "out"), *tiny("ratio")]
+        process = launch(*command, "--address", f"127.0.0.1:{port}", HOME=own)
+        _, err = process.communicate(timeout=120)
+        assert process.returncode == OK, err
+        assert load(tmp_path / "out")["status"].tolist() == ["ok"]
+        assert head.poll() is None, "a cluster that was there before stays"
+    finally:
+        head.terminate()
+        head.communicate(timeout=60)
