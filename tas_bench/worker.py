@@ -55,7 +55,7 @@ def execute(job: Job, labels: Labels, context: Context) -> Row:
         outcome = Outcome(status="oom", error=_one_line(error))
     except Exception as error:
         outcome = Outcome(status="failed", error=f"{type(error).__name__}: {_one_line(error)}")
-        (context.results / "_log" / f"{job_id(job)}.txt").write_text(traceback.format_exc())
+        (context.results / "_log" / f"{job_id(job)}.txt").write_text(traceback.format_exc(), errors="replace")
     if not outcome.ok:  # what failed has cost as well
         seconds = (time.perf_counter() - clock) * (context.gpus or context.cpus)
         outcome = replace(outcome, device_seconds=seconds)
@@ -90,7 +90,7 @@ def _found(job: Any, outcome: Outcome) -> Mapping[str, Any]:
 
 
 def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split())
+    text = " ".join(str(error).encode(errors="replace").decode().split())  # a file's name may hold any byte
     return (text or type(error).__name__)[:300]
 
 

@@ -449,6 +449,17 @@ def test_a_failed_teacher_is_code_3_and_tried_again(without_ray, capsys, monkeyp
     assert (teacher["status"], teacher["attempts"]) == ("ok", 2)
 
 
+def test_an_error_of_any_text_is_a_row(without_ray, capsys, monkeypatch):
+    def fail(job, context):
+        raise OSError("no file '\udcff'\n\tat all" + "!" * 1000)
+
+    monkeypatch.setattr(train, "train", fail)
+    assert main([*DEMO, *tiny("ratio")]) == FAILED_JOBS
+    [error] = load("out")["error"]
+    assert error.startswith("OSError: no file '?' at all!!!")
+    assert len(error) < 350
+
+
 def test_one_sample_works_and_warns(without_ray, capsys):
     assert main([*DEMO, *tiny("tas"), *sets("samples=1", "search_epochs=2")]) == OK
     out, err = capsys.readouterr()
