@@ -1,6 +1,13 @@
-"""Hypothesis without a deadline (the machine is shared), and with few examples."""
+"""Tests compute on one thread (small tensors gain nothing from more), Hypothesis with few examples, no deadline."""
 
+import pytest
+import torch
 from hypothesis import settings
 
 settings.register_profile("shared-machine", deadline=None, max_examples=40)
 settings.load_profile("shared-machine")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread():
+    torch.set_num_threads(1)

@@ -16,8 +16,6 @@ from tas_bench.network import Network, Shortcut
 from tas_bench.space import Size, SizeSpace
 from tas_bench.supernet import Architecture, Supernet
 
-torch.set_num_threads(1)  # ten times faster where cores are shared
-
 WIDE = Backbone("wide", 6, BOTTLENECK, (Stage(4, 1, (1, 3)), Stage(8, 2, (1, 2))), mismatch_norm=False)
 FLAT = Backbone("flat", 6, BASIC, (Stage(6, 1, (1, 2)), Stage(6, 1, (2,))), mismatch_norm=True)
 IMAGE, TAU = ImageShape(2, 8), 0.8

@@ -19,8 +19,6 @@ from tas_bench.jobs import Context, DataSpec, Outcome, Problem, Recipe, job_id
 from tas_bench.space import SizeSpace
 from tas_bench.tas import Tas, TasSearch, discrepancy, scaled_arch_lr, tau_at
 
-torch.set_num_threads(1)  # ten times faster where cores are shared
-
 PAPER, RELEASED = Tas.presets()["paper"], Tas.presets()["released"]
 COLUMNS = ["epoch", "tau", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "f_cost", "e_cost"]
 
