@@ -6,6 +6,7 @@ result and to repair an optimiser's proposal), and a check that the band can be 
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -120,9 +121,13 @@ def _score(scores: NDArray[np.float64], indices: IntArray) -> NDArray[np.float64
     return np.asarray(scores[np.arange(len(scores)), indices].sum(axis=-1))
 
 
+def _all_combinations(counts: IntArray) -> IntArray:
+    """Every combination of candidate indices, (combinations, rows)."""
+    return np.array(list(itertools.product(*(range(n) for n in counts))))
+
+
 def _best_of_all(scores: NDArray[np.float64], band: Band) -> IntArray:
-    grids = np.meshgrid(*(np.arange(n) for n in band.space.counts), indexing="ij")
-    sizes = np.stack([g.ravel() for g in grids], axis=1)
+    sizes = _all_combinations(band.space.counts)
     sizes = sizes[band.holds(band.macs(sizes))]
     if not len(sizes):
         raise InputError(f"no size has {band.low:.0f} to {band.high:.0f} macs")
@@ -148,8 +153,7 @@ def _enter_band(indices: IntArray, scores: NDArray[np.float64], band: Band) -> I
         InputError: none of them leads into the band.
     """
     convs = len(band.space.widths)
-    grids = np.meshgrid(*(np.arange(n) for n in band.space.counts[convs:]), indexing="ij")
-    depths = np.stack([g.ravel() for g in grids], axis=1)
+    depths = _all_combinations(band.space.counts[convs:])
     order = np.argsort(-_score(scores[convs:], depths), kind="stable")[:DEPTH_STARTS]
     for start in (indices[convs:], *depths[order]):
         found = _descend(np.concatenate([indices[:convs], start]), scores, band)

@@ -1,4 +1,4 @@
-"""Tests compute on one thread (small tensors gain nothing from more), Hypothesis with few examples, no deadline."""
+"""Tests compute on one thread, since small tensors gain nothing from more; Hypothesis tries few examples."""
 
 import pytest
 import torch

@@ -424,3 +424,14 @@ def test_forty_epochs_decide_and_steer_the_cost_to_the_target(context, keep):
     assert outcome.argmax_macs == pytest.approx(job.problem.budget, rel=0.15)
     assert outcome.discrepancy >= 0.1
     assert outcome.val_accuracy > 0.3
+
+
+@pytest.mark.parametrize("keep", [0.6, 0.87])
+def test_depths_alone_are_searched_on_the_papers_network(keep):
+    """More rows than numpy has dimensions, though all but three have one candidate."""
+    paper = Problem(
+        data=DataSpec(), backbone_name="resnet32", classes=100, image=ImageShape(), keep=keep, t=0.05,
+        recipe=Recipe(),
+    )  # fmt: skip
+    [job] = next(Tas(search="D").plan(paper, 0))
+    assert job.settings.search == "D"
