@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.text import Text
 
 from tas_bench.errors import FAILED_JOBS, INTERNAL, IO_FAULT, OK, InputError, TasBenchError, unknown
+from tas_bench.text import one_line
 
 if TYPE_CHECKING:
     from tas_bench.plans import Plans
@@ -63,16 +64,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         logging.getLogger("tas_bench").exception("internal fault")
         where = traceback.extract_tb(error.__traceback__)[-1]
         place = f"{Path(where.filename).name}:{where.lineno}"
-        _complain(f"internal fault, please report it: {type(error).__name__} at {place}: {_flat(error)}")
+        _complain(f"internal fault, please report it: {type(error).__name__} at {place}: {error}")
         return INTERNAL
 
 
 def _complain(message: str) -> None:
-    sys.stderr.write(f"tas-bench: error: {_flat(message)}\n")
-
-
-def _flat(message: object) -> str:
-    return " ".join(str(message).split())[:1000]
+    sys.stderr.write(f"tas-bench: error: {one_line(message)[:1000]}\n")
 
 
 # ---- commands

@@ -44,7 +44,7 @@ class DivergedError(TasBenchError):
 
 def unknown(what: str, name: str, known: Iterable[str]) -> InputError:
     """An `InputError` for a name that is not among `known`, with the near miss suggested."""
-    known = sorted(known)
+    known = sorted(set(known))
     near = difflib.get_close_matches(name.lower(), [k.lower() for k in known], n=1, cutoff=0.5)
     hint = next((f"; did you mean '{k}'?" for k in known if [k.lower()] == near), "")
     return InputError(f"unknown {what} '{name}'{hint} (known: {', '.join(known)})")

@@ -14,6 +14,7 @@ where m1 and m2 are the means of x_hat's gradient and of its product with x_hat.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -28,12 +29,26 @@ def pixels(x_BCHW: Tensor) -> Tensor:
     return x_BCHW.permute(0, 2, 3, 1).reshape(-1, x_BCHW.shape[1])
 
 
+def _channel_sums(flat: Tensor, batch: int, dtype: torch.dtype) -> Tensor:
+    """Sums (C,) over the pixels of a matrix (pixels, C): over images first, in long rows that vectorise."""
+    return flat.view(batch, -1).sum(0, dtype=dtype).view(-1, flat.shape[1]).sum(0)
+
+
+def _outer(a: Tensor, b: Tensor) -> Tensor:
+    """a^T b (C_a, C_b) of matrices (pixels, C): the sum over pixels is shared out among the threads of a CPU."""
+    parts = 1 if a.is_cuda else math.gcd(len(a), torch.get_num_threads())
+    if parts == 1:
+        return a.t() @ b
+    shape = (parts, len(a) // parts)
+    return torch.bmm(a.view(*shape, -1).transpose(1, 2), b.view(*shape, -1)).sum(0)
+
+
 class _NormalisedMix(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, o: Tensor, mix: Tensor, shift: Tensor) -> Tensor:
         flat = pixels(o)
-        mean = flat.mean(0, dtype=mix.dtype)
-        var = (flat * flat).mean(0, dtype=mix.dtype) - mean.square()
+        mean = _channel_sums(flat, len(o), mix.dtype) / len(flat)
+        var = _channel_sums(flat.square(), len(o), mix.dtype) / len(flat) - mean.square()
         rstd = torch.rsqrt(var.clamp_min(0) + EPS)
         weight = mix * rstd
         ctx.save_for_backward(o, mix, mean, rstd)
@@ -44,8 +59,8 @@ class _NormalisedMix(torch.autograd.Function):
         o, mix, mean, rstd = ctx.saved_tensors
         g = g.contiguous(memory_format=torch.channels_last)
         flat_g, flat_o = pixels(g), pixels(o)
-        sum_g = flat_g.sum(0, dtype=mix.dtype)
-        d_mix = ((flat_g.t() @ flat_o).to(mix.dtype) - sum_g[:, None] * mean) * rstd
+        sum_g = _channel_sums(flat_g, len(g), mix.dtype)
+        d_mix = (_outer(flat_g, flat_o).to(mix.dtype) - sum_g[:, None] * mean) * rstd
         m1 = sum_g @ mix / len(flat_g)
         m2 = (mix * d_mix).sum(0) / len(flat_g)
         c1 = -rstd.square() * m2

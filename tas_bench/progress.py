@@ -13,6 +13,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from tas_bench.text import duration, one_line
+
 if TYPE_CHECKING:
     from types import TracebackType
 
@@ -21,18 +23,6 @@ PLAIN_EVERY = 10.0
 
 SHOWN = 12
 """Running jobs shown, at most."""
-
-
-def one_line(text: str) -> str:
-    """Printable text on one line: no control characters reach a terminal or break a table."""
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
-
-
-def duration(seconds: float, half_width: float | None = None) -> str:
-    """Seconds as text in the unit that suits them, with ± where a half width is given."""
-    size, unit = next(((s, u) for s, u in ((3600, "h"), (60, "min")) if seconds >= s), (1, "s"))
-    spread = "" if half_width is None else f" ± {half_width / size:.1f}"
-    return f"{seconds / size:.1f}{spread} {unit}"
 
 
 def seconds_left(mean_seconds: float | None, remaining: int, concurrency: int) -> float | None:

@@ -23,6 +23,7 @@ from tas_bench.errors import DivergedError
 from tas_bench.jobs import Context, Job, Outcome, job_id, job_json
 from tas_bench.schema import ROWS
 from tas_bench.store import Row, Store
+from tas_bench.text import one_line
 
 
 @dataclass(frozen=True)
@@ -50,11 +51,11 @@ def execute(job: Job, labels: Labels, context: Context) -> Row:
     try:
         outcome = job.run(context)
     except DivergedError as error:
-        outcome = Outcome(status="diverged", error=_one_line(error))
+        outcome = Outcome(status="diverged", error=_message(error))
     except (MemoryError, torch.OutOfMemoryError) as error:
-        outcome = Outcome(status="oom", error=_one_line(error))
+        outcome = Outcome(status="oom", error=_message(error))
     except Exception as error:
-        outcome = Outcome(status="failed", error=f"{type(error).__name__}: {_one_line(error)}")
+        outcome = Outcome(status="failed", error=f"{type(error).__name__}: {_message(error)}")
         (context.results / "_log" / f"{job_id(job)}.txt").write_text(traceback.format_exc(), errors="replace")
     if not outcome.ok:  # what failed has cost as well
         seconds = (time.perf_counter() - clock) * (context.gpus or context.cpus)
@@ -89,9 +90,8 @@ def _found(job: Any, outcome: Outcome) -> Mapping[str, Any]:
     return {"widths": list(size.widths), "depths": list(size.depths)} | costs
 
 
-def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).encode(errors="replace").decode().split())  # a file's name may hold any byte
-    return (text or type(error).__name__)[:300]
+def _message(error: BaseException) -> str:
+    return (one_line(error) or type(error).__name__)[:300]
 
 
 def _now() -> datetime.datetime:

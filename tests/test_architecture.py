@@ -9,6 +9,7 @@ import pytest
 
 ORDER = [
     "tas_bench.errors",
+    "tas_bench.text",
     "tas_bench.discover",
     "tas_bench.space",
     "tas_bench.costs",

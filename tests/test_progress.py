@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from tas_bench import progress
-from tas_bench.progress import Progress, duration, one_line, seconds_left
+from tas_bench.progress import Progress, seconds_left
+from tas_bench.text import duration, one_line
 
 
 class Clock:

@@ -11,8 +11,8 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from tas_bench.progress import duration, one_line
 from tas_bench.report.table1 import SEARCH_KINDS, Sweep, published, unlike_the_paper, used_jobs, why_no_difference
+from tas_bench.text import duration, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

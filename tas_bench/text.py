@@ -1,0 +1,16 @@
+"""Text for people: lines and durations."""
+
+from __future__ import annotations
+
+
+def one_line(text: object) -> str:
+    """Printable text on one line: no control character or stray byte reaches a terminal or breaks a table."""
+    plain = str(text).encode(errors="replace").decode()
+    return " ".join("".join(c if c.isprintable() else " " for c in plain).split())
+
+
+def duration(seconds: float, half_width: float | None = None) -> str:
+    """Seconds as text in the unit that suits them, with ± where a half width is given."""
+    size, unit = next(((s, u) for s, u in ((3600, "h"), (60, "min")) if seconds >= s), (1, "s"))
+    spread = "" if half_width is None else f" ± {half_width / size:.1f}"
+    return f"{seconds / size:.1f}{spread} {unit}"
