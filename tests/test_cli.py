@@ -287,6 +287,11 @@ def test_cost_figures(here, capsys):
     assert "69,130,596" in lines[0]
 
 
+def test_cost_is_on_the_images_the_backbone_was_made_for(capsys):
+    assert main(["cost", "resnet50", "--classes", "1000"]) == OK
+    assert "4,089,185,256" in capsys.readouterr().out.splitlines()[0]
+
+
 def test_list_names_everything_there_is(capsys):
     assert main(["list"]) == OK
     lines = capsys.readouterr().out.splitlines()
