@@ -1,7 +1,8 @@
 """The deployed network of any size: plain modules, no masks, no supernet code.
 
 Shortcuts follow the released deployment code (`algorithms.md` 1.3, rows 10 and 11): where the stride is 2, an
-average pooling and a 1 x 1 convolution without batch norm; where only widths differ, a 1 x 1 convolution.
+average pooling and a 1 x 1 convolution; where only widths differ, a 1 x 1 convolution. The backbone says which
+of them a batch norm follows.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tas_bench.backbones.backbone import CIFAR, Backbone, ImageShape
+from tas_bench.backbones.backbone import Backbone, ImageShape
 from tas_bench.space import Size
 
 
@@ -48,8 +49,8 @@ class Block(nn.Module):
 class Network(nn.Module):
     """A backbone at one size, from images to logits."""
 
-    def __init__(self, backbone: Backbone, size: Size, classes: int, image: ImageShape = CIFAR) -> None:
-        """Build it.
+    def __init__(self, backbone: Backbone, size: Size, classes: int, image: ImageShape | None = None) -> None:
+        """Build it, for the backbone's own images by default.
 
         Raises:
             InputError: the size does not fit the backbone.
@@ -57,7 +58,9 @@ class Network(nn.Module):
         super().__init__()
         backbone.check(size)
         channels = size.widths[0]
-        self.stem = ConvNorm(image.channels, channels, kernel=3, stride=1)
+        stem = backbone.convs[0]
+        self.stem = ConvNorm((image or backbone.image).channels, channels, stem.kernel, stem.stride)
+        self.pool = nn.MaxPool2d(3, stride=2, padding=1) if backbone.stem_pool else nn.Identity()
         self.stages = nn.ModuleList()
         for s, depth in enumerate(size.depths):
             blocks = nn.Sequential()
@@ -70,7 +73,7 @@ class Network(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Images (B, C, H, W) to logits (B, classes)."""
-        x = F.relu(self.stem(x))
+        x = self.pool(F.relu(self.stem(x)))
         for stage in self.stages:
             x = stage(x)
         return self.classifier(x.mean(dim=(2, 3)))
@@ -85,12 +88,9 @@ def _block(backbone: Backbone, size: Size, stage: int, block: int, c_in: int) ->
         parts.append(ConvNorm(channels, size.widths[i], conv.kernel, conv.stride))
         channels = size.widths[i]
     stride = backbone.stages[stage].stride if block == 0 else 1
-    if stride > 1:
-        shortcut: nn.Module = Shortcut(c_in, channels, stride, norm=False)
-    elif backbone.joins_unequal(stage, block) or c_in != channels:
-        shortcut = Shortcut(c_in, channels, stride, norm=backbone.mismatch_norm)
-    else:
-        shortcut = nn.Identity()
+    shortcut: nn.Module = nn.Identity()
+    if backbone.joins_unequal(stage, block) or c_in != channels:
+        shortcut = Shortcut(c_in, channels, stride, norm=backbone.shortcut_norm(stage, block))
     return Block(parts, shortcut), channels
 
 

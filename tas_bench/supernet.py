@@ -87,6 +87,8 @@ class Supernet(nn.Module):
     def forward(self, x: Tensor, sample: Sample) -> Tensor:
         """Images (B, C, H, W) to logits (B, classes), at the sampled widths and the mixture of depths."""
         x = F.relu(self._conv(0, x, sample))
+        if self.backbone.stem_pool:
+            x = F.max_pool2d(x, kernel_size=3, stride=2, padding=1)
         for s in range(len(self.backbone.stages)):
             x = self._stage(s, x, sample)
         features = x.mean(dim=(2, 3))

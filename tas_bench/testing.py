@@ -23,7 +23,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from tas_bench.backbones import all_backbones
-from tas_bench.backbones.backbone import CIFAR, Backbone, ImageShape
+from tas_bench.backbones.backbone import Backbone, ImageShape
 from tas_bench.backbones.tiny import TINY
 from tas_bench.budget import Band
 from tas_bench.costs.macs import MACS
@@ -121,8 +121,9 @@ def _check_monotone(cost: Cost, backbone: Backbone, rng: np.random.Generator) ->
         assert np.all(np.diff(costs) >= 0), f"{cost.name}: deeper costs less"
 
 
-def check_backbone(backbone: Backbone, image: ImageShape = CIFAR, classes: int = CLASSES) -> None:
+def check_backbone(backbone: Backbone, image: ImageShape | None = None, classes: int = CLASSES) -> None:
     """A backbone's costs are those of the network it builds, and its space and its errors are as stated."""
+    image = image or backbone.image
     _check_space(backbone)
     _check_errors(backbone)
     rng = np.random.default_rng(0)
@@ -214,7 +215,7 @@ def _many(cost: Cost, layers: Sequence[Layer], sizes: Sequence[Size]) -> IntArra
     return cost.many(layers, np.array([s.widths for s in sizes]), np.array([s.depths for s in sizes]))
 
 
-def _build(backbone: Backbone, size: Size, classes: int = CLASSES, image: ImageShape = CIFAR) -> Network:
+def _build(backbone: Backbone, size: Size, classes: int = CLASSES, image: ImageShape | None = None) -> Network:
     """The network without any memory or arithmetic behind it."""
     with torch.device("meta"):
         return Network(backbone, size, classes, image).eval()

@@ -7,7 +7,11 @@ import pytest
 from tas_bench.backbones import all_backbones, find_backbone
 from tas_bench.backbones.backbone import Backbone, Conv, ImageShape
 from tas_bench.backbones.cifar_resnet import RESNET20, RESNET164
+from tas_bench.backbones.imagenet_resnet import RESNET18, RESNET34, RESNET50
 from tas_bench.backbones.tiny import TINY
+from tas_bench.costs.macs import MACS
+from tas_bench.costs.macs_search import MACS_SEARCH
+from tas_bench.costs.params import PARAMS
 from tas_bench.discover import instances
 from tas_bench.errors import InputError
 from tas_bench.space import Size
@@ -19,17 +23,22 @@ def test_contract(backbone):
     check_backbone(backbone)
 
 
-def test_contract_on_digits():
-    check_backbone(TINY, ImageShape(1, 8), classes=3)
+@pytest.mark.parametrize("backbone", [TINY, RESNET18], ids=lambda b: b.name)
+def test_contract_on_digits(backbone):
+    check_backbone(backbone, ImageShape(1, 8), classes=3)
+
+
+def test_contract_on_odd_sides():
+    check_backbone(RESNET50, ImageShape(3, 67))
 
 
 class NoMismatchShortcuts(Backbone):
-    def layers(self, classes, image=ImageShape()):  # noqa: B008
+    def layers(self, classes, image=None):
         return tuple(la for la in super().layers(classes, image) if not la.repairs_mismatch)
 
 
 class NormedShortcuts(Backbone):
-    def layers(self, classes, image=ImageShape()):  # noqa: B008
+    def layers(self, classes, image=None):
         layers = super().layers(classes, image)
         return tuple(dataclasses.replace(la, norm=not la.bias) for la in layers)
 
@@ -88,7 +97,7 @@ def test_finding_by_name():
 def test_depth_in_the_name_is_the_number_of_weighted_layers():
     found = {b.name: len(b.convs) + 1 for b in all_backbones().values() if b.name.startswith("resnet")}
     assert found == {name: int(name.removeprefix("resnet")) for name in found}
-    assert len(found) == 6
+    assert len(found) == 9
 
 
 def test_convolutions_of_a_bottleneck():
@@ -101,6 +110,54 @@ def test_convolutions_of_a_bottleneck():
         Conv(128, 1, 1, 1, 0),
     )
     assert RESNET164.conv_index(1, 0) == first + 2
+
+
+@pytest.mark.parametrize(
+    ("backbone", "macs", "params"),
+    [
+        (RESNET18, 1_814_074_344, 11_689_512),
+        (RESNET34, 3_663_762_408, 21_797_672),
+        (RESNET50, 4_089_185_256, 25_557_032),
+    ],
+    ids=lambda x: getattr(x, "name", None),
+)
+def test_unpruned_imagenet_resnets(backbone, macs, params):
+    """Macs of ResNet-18 and 50: algorithms.md 1.2; parameters: torchvision's, whose shortcuts weigh the same."""
+    layers = backbone.layers(1000)
+    assert MACS.of(layers, backbone.full) == macs
+    assert MACS_SEARCH.of(layers, backbone.full) == macs - 1000
+    assert PARAMS.of(layers, backbone.full) == params
+
+
+# fmt: off
+PUBLISHED_R50 = Size(  # configs/NeurIPS-2019/ImageNet-ResNet50V1.config of the released code
+    (45, 45, 30, 102, 33, 60, 154, 68, 70, 180, 38, 38, 307, 38, 38, 410, 64, 128, 358, 38, 51, 256, 76, 76, 512,
+     76, 76, 512, 179, 256, 614, 100, 102, 307, 179, 230, 614, 204, 102, 307, 153, 153, 1228, 512, 512, 1434,
+     512, 512, 1844),
+    (3, 4, 5, 3),
+)
+# fmt: on
+
+
+def test_published_resnet50():
+    """Its macs by both rules (algorithms.md 1.2, which tells why it lies outside the space)."""
+    layers = RESNET50.layers(1000)
+    assert MACS_SEARCH.of(layers, PUBLISHED_R50) == 2_281_569_049
+    assert MACS.of(layers, PUBLISHED_R50) == 2_309_249_169
+    assert PUBLISHED_R50 not in RESNET50.space()
+
+
+def test_depths_of_imagenet_resnets():
+    """int(blocks x j / fewest blocks), algorithms.md 1.2."""
+    assert RESNET18.space().depths == ((1, 2),) * 4
+    assert RESNET34.space().depths == RESNET50.space().depths == ((1, 2, 3), (1, 2, 4), (2, 4, 6), (1, 2, 3))
+
+
+def test_stem_of_imagenet_resnets_is_strided_and_pooled():
+    stem, first = RESNET50.layers(1000)[:2]
+    assert RESNET50.convs[0] == Conv(64, 7, 2, None, 0)
+    assert (stem.positions, first.positions) == (112**2, 56**2)
+    assert RESNET50.layers(1000) == RESNET50.layers(1000, ImageShape(3, 224))
 
 
 def test_canonical_resets_dropped_blocks_only():

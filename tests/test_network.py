@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from tas_bench.backbones.backbone import ImageShape
 from tas_bench.backbones.cifar_resnet import RESNET20, RESNET164
+from tas_bench.backbones.imagenet_resnet import RESNET18, RESNET50
 from tas_bench.backbones.tiny import TINY
 from tas_bench.errors import InputError
 from tas_bench.network import Network, Shortcut
@@ -51,6 +52,33 @@ def test_width_mismatch_is_repaired_with_norm_in_basic_blocks_only(backbone, nor
         assert conv.kernel_size == (1, 1)
         assert 19 in (conv.in_channels, conv.out_channels)
         assert type(found) is norm
+
+
+@pytest.mark.parametrize("backbone", [RESNET18, RESNET50], ids=lambda b: b.name)
+def test_a_norm_follows_every_convolution_of_an_imagenet_network(backbone):
+    with torch.device("meta"):
+        network = Network(backbone, with_width(backbone, 1, 1, 19), 10)
+    blocks = {(s, b): block for s, stage in enumerate(network.stages) for b, block in enumerate(stage)}
+    shortcuts = {place: x.shortcut for place, x in blocks.items() if isinstance(x.shortcut, Shortcut)}
+    strided = {(1, 0), (2, 0), (3, 0)}
+    others = {(1, 1)} if backbone is RESNET18 else {(0, 0), (1, 1), (1, 2)}  # with its odd width, and out of it
+    assert shortcuts.keys() == strided | others
+    for place, (pool, (conv, norm)) in shortcuts.items():
+        assert type(pool) is (nn.AvgPool2d if place in strided else nn.Identity)
+        assert (conv.kernel_size, conv.stride) == ((1, 1), (1, 1))
+        assert type(norm) is nn.BatchNorm2d
+
+
+def test_imagenet_stem_and_pooling():
+    torch.manual_seed(0)
+    network, x = Network(RESNET18, RESNET18.full, 10).eval(), torch.randn(2, 3, 32, 32)
+    stem = F.relu(F.conv2d(x, network.stem[0].weight, stride=2, padding=3) / math.sqrt(1 + 1e-5))
+    assert stem.shape == (2, 64, 16, 16)
+    features = F.max_pool2d(F.pad(stem, (1, 1, 1, 1)), 3, 2)  # zeros are no maximum but of zeros
+    for stage in network.stages:
+        features = stage(features)
+    assert features.shape == (2, 512, 1, 1)
+    assert torch.allclose(network(x), network.classifier(features.mean((2, 3))), atol=1e-5)
 
 
 @pytest.mark.parametrize("backbone", [RESNET20, RESNET164], ids=lambda b: b.name)

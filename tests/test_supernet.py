@@ -10,6 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tas_bench.backbones.backbone import Backbone, ImageShape, Stage
 from tas_bench.backbones.cifar_resnet import BASIC, BOTTLENECK, RESNET20
+from tas_bench.backbones.imagenet_resnet import RESNET18, RESNET34, RESNET50
 from tas_bench.backbones.tiny import TINY
 from tas_bench.layers import interpolation_matrix
 from tas_bench.network import Network, Shortcut
@@ -18,6 +19,10 @@ from tas_bench.supernet import Architecture, Supernet
 
 WIDE = Backbone("wide", 6, BOTTLENECK, (Stage(4, 1, (1, 3)), Stage(8, 2, (1, 2))), mismatch_norm=False)
 FLAT = Backbone("flat", 6, BASIC, (Stage(6, 1, (1, 2)), Stage(6, 1, (2,))), mismatch_norm=True)
+STEM = Backbone(
+    "stem", 6, BASIC, (Stage(6, 1, (1, 2)), Stage(8, 2, (2,))), mismatch_norm=True, stride_norm=True,
+    stem_kernel=7, stem_stride=2, stem_pool=True,
+)  # fmt: skip
 IMAGE, TAU = ImageShape(2, 8), 0.8
 
 
@@ -87,6 +92,8 @@ class Again:
     def __call__(self, x, samples):
         place = itertools.count()
         x = self.conv(self.net.convs[0], next(place), x, samples).relu()
+        if self.backbone.stem_pool:
+            x = F.max_pool2d(F.pad(x, (1, 1, 1, 1)), 3, 2)
         unpruned = self.backbone.stem_width
         for s, stage in enumerate(self.backbone.stages):
             outputs = []
@@ -125,7 +132,7 @@ def sum_of(a, b):
 
 CASES = [  # as many samples as some row has candidates, at most
     pytest.param(backbone, search, samples, id=f"{backbone.name} {search} {samples}")
-    for backbone in (TINY, WIDE, FLAT)
+    for backbone in (TINY, WIDE, FLAT, STEM)
     for search in ("W", "D", "WD")
     for samples in (1, 2, 3, 8)
     if samples <= max(len(row) for row in backbone.space(search).rows)
@@ -180,6 +187,7 @@ SINGLE = {  # each stage's outputs equally wide, so that no identity is mismatch
     "unpruned": (TINY, TINY.full),
     "pruned": (TINY, Size((5, 3, 5, 8, 5, 9, 11, 4, 11), (2, 2))),
     "cut": (TINY, Size((5, 3, 5, 8, 5, 9, 11, 4, 11), (1, 1))),
+    "strided stem": (STEM, Size((5, 3, 5, 6, 5, 8, 7, 4, 7), (2, 2))),
     "no shortcut": (FLAT, Size((4, 2, 4, 6, 4, 5, 4, 3, 4), (2, 2))),
     "bottleneck": (WIDE, Size((5, 4, 2, 13, 1, 2, 13, 3, 3, 13, 6, 7, 20, 8, 2, 20), (3, 2))),
     "bottleneck cut": (WIDE, Size((5, 4, 2, 13, 1, 2, 13, 3, 3, 13, 6, 7, 20, 8, 2, 20), (1, 2))),
@@ -230,6 +238,20 @@ def test_it_starts_with_a_small_classifier_and_a_norm_on_every_shortcut():
     assert supernet.shortcuts["1-0"].gamma.shape == (8, 32)
 
 
+@pytest.mark.parametrize("backbone", [RESNET18, RESNET34, RESNET50], ids=lambda b: b.name)
+def test_imagenet_networks_at_a_small_side(backbone):
+    torch.manual_seed(0)
+    space = backbone.space()
+    supernet, architecture = Supernet(backbone, space, 10, ImageShape(3, 64)), Architecture(space)
+    logits = supernet(torch.randn(2, 3, 64, 64), architecture.sample(TAU, 2))
+    logits.square().sum().backward()
+    assert logits.shape == (2, 10)
+    assert logits.isfinite().all()
+    gradient = architecture.logits.grad
+    assert gradient.isfinite().all()
+    assert gradient.any(1).all()  # every row: all widths, all depths
+
+
 # ---- what it costs
 
 
@@ -241,7 +263,7 @@ def counted(supernet, sample):
     return counter.get_total_flops() // 4, convs // 4
 
 
-@pytest.mark.parametrize("backbone", [TINY, WIDE], ids=lambda b: b.name)
+@pytest.mark.parametrize("backbone", [TINY, WIDE, STEM], ids=lambda b: b.name)
 @pytest.mark.parametrize("search", ["W", "D"])
 def test_convolutions_macs_are_those_of_torchs_counter(backbone, search):
     supernet, architecture, _ = build(backbone, backbone.space(search))

@@ -79,8 +79,10 @@ class Backbone:
     Attributes:
         block: the block's convolutions, first to last.
         mismatch_norm: whether the 1 x 1 shortcut that repairs a width mismatch (or joins unequal unpruned
-            dimensions) at stride 1 is followed by a batch norm. The one at stride 2 never is: it is an
-            average pooling and a 1 x 1 convolution (released deployment code).
+            dimensions) at stride 1 is followed by a batch norm.
+        stride_norm: whether the one at stride 2 is, which is an average pooling and a 1 x 1 convolution.
+        stem_pool: whether a 3 x 3 max pooling of stride 2 follows the stem.
+        image: the images it was made for.
     """
 
     name: str
@@ -88,6 +90,11 @@ class Backbone:
     block: tuple[BlockConv, ...]
     stages: tuple[Stage, ...]
     mismatch_norm: bool
+    stride_norm: bool = False
+    stem_kernel: int = 3
+    stem_stride: int = 1
+    stem_pool: bool = False
+    image: ImageShape = CIFAR
 
     @cached_property
     def convs(self) -> tuple[Conv, ...]:
@@ -95,7 +102,7 @@ class Backbone:
         return tuple(self._convs())
 
     def _convs(self) -> Iterator[Conv]:
-        yield Conv(self.stem_width, kernel=3, stride=1, stage=None, block=0)
+        yield Conv(self.stem_width, self.stem_kernel, self.stem_stride, stage=None, block=0)
         for s, stage in enumerate(self.stages):
             for b in range(stage.blocks):
                 for part in self.block:
@@ -112,6 +119,11 @@ class Backbone:
         before = self.convs[self.conv_index(stage, block, 0) - 1]
         after = self.convs[self.conv_index(stage, block)]
         return block == 0 and (self.stages[stage].stride != 1 or before.width != after.width)
+
+    def shortcut_norm(self, stage: int, block: int) -> bool:
+        """Whether a batch norm follows the 1 x 1 convolution of this block's shortcut, if it has one."""
+        strided = block == 0 and self.stages[stage].stride > 1
+        return self.stride_norm if strided else self.mismatch_norm
 
     @property
     def full(self) -> Size:
@@ -156,9 +168,9 @@ class Backbone:
         blocks = range(self.stages[stage].blocks)
         return Tap(convs=tuple(self.conv_index(stage, b) for b in blocks), stage=stage)
 
-    def layers(self, classes: int, image: ImageShape = CIFAR) -> tuple[Layer, ...]:
-        """Every layer that can cost something, shortcuts and classifier included."""
-        return _layers(self, classes, image)
+    def layers(self, classes: int, image: ImageShape | None = None) -> tuple[Layer, ...]:
+        """Every layer that can cost something, shortcuts and classifier included, on its own images by default."""
+        return _layers(self, classes, image or self.image)
 
 
 @lru_cache(maxsize=64)
@@ -167,8 +179,10 @@ def _layers(backbone: Backbone, classes: int, image: ImageShape) -> tuple[Layer,
 
 
 def _walk(backbone: Backbone, classes: int, image: ImageShape) -> Iterator[Layer]:
-    side = image.side
-    yield Layer(Tap(constant=image.channels), Tap((0,)), kernel=3, stride=1, positions=side**2)
+    stem = backbone.convs[0]
+    side = -(-image.side // stem.stride)
+    yield Layer(Tap(constant=image.channels), Tap((0,)), stem.kernel, stem.stride, side**2)
+    side = -(-side // 2) if backbone.stem_pool else side
     for s, stage in enumerate(backbone.stages):
         for b in range(stage.blocks):
             block_input = Tap((backbone.conv_index(s, b - 1),)) if b else backbone.stage_output(s - 1)
@@ -182,7 +196,7 @@ def _walk(backbone: Backbone, classes: int, image: ImageShape) -> Iterator[Layer
             stride = stage.stride if b == 0 else 1
             yield Layer(
                 block_input, source, 1, stride, side**2, s, b,
-                norm=backbone.mismatch_norm and stride == 1,
+                norm=backbone.shortcut_norm(s, b),
                 repairs_mismatch=not backbone.joins_unequal(s, b),
             )  # fmt: skip
     last = backbone.stage_output(len(backbone.stages) - 1)
