@@ -1,6 +1,6 @@
 """The deployed network of any size: plain modules, no masks, no supernet code.
 
-Shortcuts follow the released deployment code (`algorithms.md` 1.3, rows 10 and 11): where the stride is 2, an
+Shortcuts follow the released deployment code (`xautodl/models/shape_infers`): where the stride is 2, an
 average pooling and a 1 x 1 convolution; where only widths differ, a 1 x 1 convolution. The backbone says which
 of them a batch norm follows.
 """

@@ -101,7 +101,7 @@ def test_depth_in_the_name_is_the_number_of_weighted_layers():
 
 
 def test_convolutions_of_a_bottleneck():
-    """Stem, then 1 x 1, 3 x 3 with the stride, 1 x 1 to four times the width (algorithms.md 1.2)."""
+    """Stem, then 1 x 1, 3 x 3 with the stride, 1 x 1 to four times the width."""
     first = RESNET164.conv_index(1, 0, 0)
     assert RESNET164.convs[0] == Conv(16, 3, 1, None, 0)
     assert RESNET164.convs[first : first + 3] == (
@@ -122,7 +122,7 @@ def test_convolutions_of_a_bottleneck():
     ids=lambda x: getattr(x, "name", None),
 )
 def test_unpruned_imagenet_resnets(backbone, macs, params):
-    """Macs of ResNet-18 and 50: algorithms.md 1.2; parameters: torchvision's, whose shortcuts weigh the same."""
+    """Macs of ResNet-18 and 50 as published; parameters: torchvision's, whose shortcuts weigh the same."""
     layers = backbone.layers(1000)
     assert MACS.of(layers, backbone.full) == macs
     assert MACS_SEARCH.of(layers, backbone.full) == macs - 1000
@@ -140,7 +140,7 @@ PUBLISHED_R50 = Size(  # configs/NeurIPS-2019/ImageNet-ResNet50V1.config of the 
 
 
 def test_published_resnet50():
-    """Its macs by both rules (algorithms.md 1.2, which tells why it lies outside the space)."""
+    """Its macs by both rules, though it lies outside the space."""
     layers = RESNET50.layers(1000)
     assert MACS_SEARCH.of(layers, PUBLISHED_R50) == 2_281_569_049
     assert MACS.of(layers, PUBLISHED_R50) == 2_309_249_169
@@ -148,7 +148,7 @@ def test_published_resnet50():
 
 
 def test_depths_of_imagenet_resnets():
-    """int(blocks x j / fewest blocks), algorithms.md 1.2."""
+    """int(blocks x j / fewest blocks), as the released code lists them."""
     assert RESNET18.space().depths == ((1, 2),) * 4
     assert RESNET34.space().depths == RESNET50.space().depths == ((1, 2, 3), (1, 2, 4), (2, 4, 6), (1, 2, 3))
 

@@ -1,4 +1,4 @@
-"""Costs against the published figures (algorithms.md 1.2), and a loop written from its words alone."""
+"""Costs against the published figures, and a loop written from the rules' words alone."""
 
 import json
 from pathlib import Path
@@ -113,7 +113,7 @@ def half(side):
 
 
 def naive(backbone, size, classes, image, *, rule):
-    """Macs from the words of algorithms.md 1.2: walk all blocks at full depth, charge the kept ones."""
+    """Macs from the words that describe rules S and I: walk all blocks at full depth, charge the kept ones."""
     side, here = half(image.side) if backbone.stem_stride == 2 else image.side, 1
     c_in, unpruned_in = size.widths[0], backbone.stem_width
     total = backbone.stem_kernel**2 * image.channels * c_in * side * side

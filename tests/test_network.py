@@ -1,4 +1,4 @@
-"""The deployed network: its shortcuts (algorithms.md 1.3, rows 10 and 11), its shapes, its arithmetic."""
+"""The deployed network: its shortcuts (as the released deployment code has them), its shapes, its arithmetic."""
 
 import math
 
@@ -96,7 +96,7 @@ def test_equal_widths_are_joined_by_identity(backbone):
 
 
 def test_unequal_unpruned_widths_keep_their_convolution_when_pruned_to_equal():
-    """Rule S and I charge it (algorithms.md 1.2), so the network has it."""
+    """Rule S and I charge it, so the network has it."""
     network = Network(RESNET164, with_width(RESNET164, 0, 0, 16), 10)
     _, (conv, norm) = shortcut(network, 0, 0)
     assert (conv.in_channels, conv.out_channels) == (16, 16)

@@ -1,4 +1,4 @@
-"""Spaces: candidates as published (paper 4.1, algorithms.md 1.1), coding, uniform draws; size files."""
+"""Spaces: candidates as published (paper 4.1, released code), coding, uniform draws; size files."""
 
 import json
 

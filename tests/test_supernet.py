@@ -213,7 +213,7 @@ def test_of_one_candidate_each_it_is_the_deployed_network(backbone, size):
 
 
 def test_a_narrower_output_is_padded_with_zeros_where_the_deployed_network_has_a_convolution():
-    """algorithms.md 1.3, row 11: channels 3 to 5 of the second block are the first block's, through ReLU."""
+    """As in the released supernet, channels 3 to 5 of the second block are the first block's, through ReLU."""
     size = Size((6, 4, 6, 4, 3), (2,))
     flat = Backbone("one stage", 6, BASIC, (Stage(6, 1, (2,)),), mismatch_norm=True)
     supernet, architecture, x = build(flat, only(size))

@@ -92,7 +92,7 @@ def test_discrepancy_is_the_mean_gap_over_searched_rows():
 
 
 def test_presets():
-    """The paper's section 4.1; the released code as algorithms.md 1.3 lists it, rows 1 to 4 and 12."""
+    """The paper's section 4.1; the released code where it differs."""
     paper = {
         "search": "WD", "samples": 2, "lambda_cost": 2.0, "search_epochs": 600,
         "tau_start": 10.0, "tau_end": 0.1, "tau_shape": "linear",
@@ -277,7 +277,7 @@ def test_outside_the_band_the_gradient_is_that_of_equation_8(searcher, preset, k
 
 
 def test_zones_without_cost_loss(searcher):
-    """algorithms.md 1.3, rows 2 and 3: (1 - t) R to (1 + t) R; R - t x unpruned to R in the released code."""
+    """The zero-loss zones: (1 - t) R to (1 + t) R; R - t x unpruned to R in the released code."""
     found = {preset: searcher(preset, keep=0.6, t=0.05) for preset in (PAPER, RELEASED)}
     problem_ = problem(keep=0.6)
     macs, searched = (cost.of(problem_.layers, problem_.backbone.full) for cost in (MACS, MACS_SEARCH))
