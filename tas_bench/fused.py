@@ -1,4 +1,6 @@
-"""Batch normalisation and channel mixing in one step, with a backward pass of its own.
+"""Two steps of the supernet that take fewer passes over a feature map than autograd's parts would.
+
+`add_relu` ends a residual block. `normalised_mix` is batch normalisation and channel mixing in one:
 
     y = A x_hat + b        x_hat = (o - mean) / sqrt(var + eps), batch statistics per channel
 
@@ -84,4 +86,32 @@ def normalised_mix(o: Tensor, mix: Tensor, shift: Tensor) -> Tensor:
         (B, C_out, H, W), in the type of `o`.
     """
     y: Tensor = _NormalisedMix.apply(o, mix, shift)
+    return y
+
+
+class _AddRelu(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, b: Tensor) -> Tensor:
+        ctx.channels = a.shape[1], b.shape[1]
+        wide, narrow = (a, b) if a.shape[1] >= b.shape[1] else (b, a)
+        if wide.shape == narrow.shape:
+            y = wide + narrow
+        else:
+            y = wide.clone()
+            y[:, : narrow.shape[1]] += narrow
+        y = y.relu_()
+        ctx.save_for_backward(y)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, Tensor]:
+        (y,) = ctx.saved_tensors
+        g = torch.ops.aten.threshold_backward(g, y, 0)
+        c_a, c_b = ctx.channels
+        return g[:, :c_a], g[:, :c_b]
+
+
+def add_relu(a: Tensor, b: Tensor) -> Tensor:
+    """ReLU of the sum of two feature maps (B, C, H, W); the narrower counts as padded with zero channels."""
+    y: Tensor = _AddRelu.apply(a, b)
     return y

@@ -106,10 +106,3 @@ class ElasticConv(nn.Module):
             mixes.append(w * F.pad(matrix * self.gamma[j, :c_j], (0, c_max - c_j)))
             shifts.append(w * (matrix @ self.beta[j, :c_j]))
         return torch.stack(mixes).sum(0), torch.stack(shifts).sum(0)
-
-
-def add_padded(a: Tensor, b: Tensor) -> Tensor:
-    """Add two feature maps; the narrower is padded with zero channels."""
-    if a.shape[1] < b.shape[1]:
-        a, b = b, a
-    return a + F.pad(b, (0, 0, 0, 0, 0, a.shape[1] - b.shape[1])) if a.shape[1] > b.shape[1] else a + b

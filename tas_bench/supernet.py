@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tas_bench.backbones.backbone import Backbone, ImageShape
-from tas_bench.layers import ElasticConv, add_padded, channel_interpolation, gumbel_like, sample_candidates
+from tas_bench.fused import add_relu
+from tas_bench.layers import ElasticConv, channel_interpolation, gumbel_like, sample_candidates
 from tas_bench.space import SizeSpace
 
 
@@ -118,10 +119,10 @@ class Supernet(nn.Module):
         first = self.backbone.conv_index(stage, block, 0)
         out = x
         for i in range(first, first + parts - 1):
-            out = F.relu(self._conv(i, out, sample))
+            out = F.relu(self._conv(i, out, sample), inplace=True)
         last = first + parts - 1
         out = self._conv(last, out, sample)
-        return F.relu(add_padded(out, self._shortcut(stage, block, last, x, sample)))
+        return add_relu(out, self._shortcut(stage, block, last, x, sample))
 
     def _shortcut(self, stage: int, block: int, last: int, x: Tensor, sample: Sample) -> Tensor:
         """Identity, or the 1 x 1 convolution that shares the draw of the block's last convolution."""

@@ -12,9 +12,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from tas_bench import layers
+from tas_bench.fused import add_relu
 from tas_bench.layers import (
     ElasticConv,
-    add_padded,
     channel_interpolation,
     gumbel_like,
     interpolation_matrix,
@@ -242,9 +242,11 @@ def test_convolution_starts_as_he_initialised_and_unit_affine():
 
 @given(a=sizes, b=sizes)
 def test_adding_pads_the_narrower_map_with_zero_channels(a, b):
-    x, y = torch.randn(2, a, 3, 2), torch.randn(2, b, 3, 2)
-    for total in (add_padded(x, y), add_padded(y, x)):
-        assert total.shape == (2, max(a, b), 3, 2)
-        for c in range(max(a, b)):
-            parts = [t[:, c] for t in (x, y) if c < t.shape[1]]
-            assert torch.equal(total[:, c], sum(parts))
+    """In value and gradient, against autograd through an explicit padding."""
+    x, y = (torch.randn(2, c, 3, 2, requires_grad=True) for c in (a, b))
+    padded = [F.pad(t, (0, 0, 0, 0, 0, max(a, b) - t.shape[1])) for t in (x, y)]
+    expected, found = F.relu(sum(padded)), add_relu(x, y)
+    assert torch.equal(found, expected)
+    g = torch.randn_like(found)
+    for one, other in zip(*(torch.autograd.grad(z, (x, y), g) for z in (found, expected)), strict=True):
+        assert torch.equal(one, other)
