@@ -161,11 +161,8 @@ def cost(args: argparse.Namespace) -> int:
         "ratio": "macs / unpruned_macs",
     }
     for key, value in found.items():
-        sys.stdout.write(
-            f"{key:14}{value:>16,.4f}  {notes[key]}\n"
-            if key == "ratio"
-            else f"{key:14}{value:>16,}  {notes[key]}\n"
-        )
+        shown = f"{value:,.4f}" if key == "ratio" else f"{value:,}"
+        sys.stdout.write(f"{key:14}{shown:>16}  {notes[key]}\n")
     return OK
 
 

@@ -124,11 +124,13 @@ def _connect(resources: Resources, folder: Path) -> None:
 
     if resources.address is None:
         old_umask = os.umask(0o077)
-        ray.init(
-            address="local", num_cpus=resources.total_cpus, num_gpus=resources.total_gpus, include_dashboard=False,
-            _temp_dir=str(folder), log_to_driver=False, logging_level=logging.ERROR,
-        )  # fmt: skip
-        os.umask(old_umask)
+        try:
+            ray.init(
+                address="local", num_cpus=resources.total_cpus, num_gpus=resources.total_gpus,
+                include_dashboard=False, _temp_dir=str(folder), log_to_driver=False, logging_level=logging.ERROR,
+            )  # fmt: skip
+        finally:
+            os.umask(old_umask)
         return
     try:
         ray.init(address=resources.address, log_to_driver=False, logging_level=logging.ERROR)

@@ -24,16 +24,6 @@ from tas_bench.layers import (
 sizes = st.integers(1, 40)
 
 
-@pytest.fixture
-def float64():
-    """Matrices are cached in the default type: forget those of the other one, before and after."""
-    interpolation_matrix.cache_clear()
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
-    interpolation_matrix.cache_clear()
-
-
 # ---- channel-wise interpolation
 
 

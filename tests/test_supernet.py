@@ -12,7 +12,6 @@ from tas_bench.backbones.backbone import Backbone, ImageShape, Stage
 from tas_bench.backbones.cifar_resnet import BASIC, BOTTLENECK, RESNET20
 from tas_bench.backbones.imagenet_resnet import RESNET18, RESNET34, RESNET50
 from tas_bench.backbones.tiny import TINY
-from tas_bench.layers import interpolation_matrix
 from tas_bench.network import Network, Shortcut
 from tas_bench.space import Size, SizeSpace
 from tas_bench.supernet import Architecture, Supernet
@@ -26,14 +25,7 @@ STEM = Backbone(
 IMAGE, TAU = ImageShape(2, 8), 0.8
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _float64():
-    """Matrices are cached in the default type: forget those of the other one, before and after."""
-    interpolation_matrix.cache_clear()
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
-    interpolation_matrix.cache_clear()
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 def seeded(seed):
