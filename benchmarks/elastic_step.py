@@ -21,6 +21,7 @@ from tas_bench.backbones.backbone import CIFAR
 from tas_bench.jobs import Recipe
 from tas_bench.layers import ElasticConv
 from tas_bench.network import Network
+from tas_bench.search import SearchSettings
 from tas_bench.supernet import Architecture, Supernet
 from tas_bench.train import sgd
 
@@ -62,7 +63,7 @@ def supernet(samples: int, form: type[ElasticConv] = ElasticConv) -> tuple[nn.Mo
 
     def forward(x: Tensor) -> Tensor:
         with torch.no_grad():
-            sample = architecture.sample(1.0, samples)
+            sample = architecture.sample(SearchSettings(samples=samples), 1.0)
         return net(x, sample)
 
     return net, forward

@@ -101,7 +101,7 @@ class Dispatch:
         attempts = 1 + JOB_RETRIES + (earlier["attempts"] if earlier else 0)
         now = datetime.datetime.now(datetime.UTC)
         row = row_of(use.job, _labels(self.sweep, use), dead, attempts, now)
-        self.store.commit(row, (), None)
+        self.store.commit(row)
         return row
 
     def _show(self) -> None:

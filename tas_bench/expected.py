@@ -84,10 +84,7 @@ class ExpectedCost(nn.Module):
         return (depths > layer.block).astype(np.float64)
 
 
-def cost_loss(expected: Tensor, actual: float, low: float, high: float) -> Tensor:
+def cost_loss(expected: Tensor, actual: Tensor, low: float, high: float) -> Tensor:
     """Equation 8. The argmax network's cost `actual` sets the sign, log E_cost carries the gradient."""
-    if actual > high:
-        return torch.log(expected)
-    if actual < low:
-        return -torch.log(expected)
-    return torch.zeros_like(expected)
+    sign = (actual > high).to(expected.dtype) - (actual < low).to(expected.dtype)
+    return sign * torch.log(expected)

@@ -54,6 +54,7 @@ class Context:
         data_root: folder of the data sets; None for those that ship with a package.
         cpus: CPU cores of this job; also its number of threads.
         gpus: share of a GPU; 0 trains on the CPU.
+        checkpoint_seconds: least time between two checkpoints of a job.
         tick: called with (epochs done, epochs in all) as the job goes on.
     """
 
@@ -61,6 +62,7 @@ class Context:
     data_root: Path | None = None
     cpus: float = 1
     gpus: float = 0
+    checkpoint_seconds: float = 30
     tick: Callable[[int, int], None] = lambda _done, _total: None
 
     @property
@@ -85,7 +87,8 @@ class Outcome:
         derived: for a search, "argmax" or "in-band" (the argmax missed the band).
         argmax_macs: for a search, macs of the argmax size.
         discrepancy: mean gap between the two most probable candidates (paper, Figure 3).
-        curve: one mapping per epoch; kept in a table of its own.
+        carried_seconds: device-seconds of an earlier attempt, from whose checkpoint this one went on.
+        curve: one mapping per epoch; kept in a table of its own. So is a search's `trajectory`.
         weights: tensors to keep beside the row; None keeps nothing.
     """
 
@@ -112,7 +115,9 @@ class Outcome:
     discrepancy: float | None = None
     arch_lr: float | None = None
     warning: str | None = None
+    carried_seconds: float = field(default=0.0, compare=False)
     curve: Sequence[Mapping[str, float]] = field(default=(), compare=False)
+    trajectory: Sequence[Mapping[str, Any]] = field(default=(), compare=False)
     weights: Mapping[str, Tensor] | None = field(default=None, compare=False)
 
     @property
@@ -173,6 +178,11 @@ def job_id(job: Job) -> str:
 def weights_path(results: Path, key: str) -> Path:
     """Where a job's weights lie beside the rows."""
     return results / "_weights" / f"{key}.safetensors"
+
+
+def checkpoint_path(results: Path, key: str) -> Path:
+    """Where a job's checkpoint lies until it has ended well."""
+    return results / "_checkpoints" / f"{key}.pt"
 
 
 Plan = Generator[Sequence[Job], Sequence[Outcome], Size]

@@ -23,17 +23,20 @@ def gumbel_like(x: Tensor, generator: torch.Generator | None = None) -> Tensor:
 
 
 def sample_candidates(
-    log_p_RK: Tensor, tau: float, samples: int, generator: torch.Generator | None = None
+    log_p_RK: Tensor, tau: float, samples: int, generator: torch.Generator | None = None, mixture: bool = False
 ) -> tuple[Tensor, Tensor]:
     """Draw candidates without replacement and weigh them (Equations 3 and 4).
 
     The subset I is drawn from the multinomial T_p^ with p^ = softmax((log p + o) / tau): adding fresh Gumbel
     noise to log p^ and taking the largest is that draw. The weights are p^ renormalised over I.
 
+    Args:
+        mixture: take p^ = p instead (Equation 2, Figure 3's "mixture").
+
     Returns:
         Candidate indices (R, I) and their weights (R, I), which carry the gradient to `log_p_RK`.
     """
-    logits_RK = (log_p_RK + gumbel_like(log_p_RK, generator)) / tau
+    logits_RK = log_p_RK if mixture else (log_p_RK + gumbel_like(log_p_RK, generator)) / tau
     with torch.no_grad():
         log_p_hat = torch.log_softmax(logits_RK, dim=1)
         picks_RI = (log_p_hat + gumbel_like(log_p_hat, generator)).topk(samples, dim=1).indices
@@ -41,24 +44,31 @@ def sample_candidates(
 
 
 @lru_cache(maxsize=4096)
-def interpolation_matrix(c_out: int, c_in: int, device: str = "cpu") -> Tensor:
-    """Channel-wise interpolation as a matrix (c_out, c_in).
+def interpolation_matrix(c_out: int, c_in: int, alignment: str = "cwi", device: str = "cpu") -> Tensor:
+    """A way of matching channels, as a matrix (c_out, c_in).
 
-    Row i averages channels floor(i c_in / c_out) to ceil((i + 1) c_in / c_out) - 1 (paper, footnote 2), which
-    is adaptive average pooling over channels.
+    Args:
+        alignment: "cwi" averages channels floor(i c_in / c_out) to ceil((i + 1) c_in / c_out) - 1 into channel i
+            (paper, footnote 2), which is adaptive average pooling over channels; "linear" interpolates between
+            channels, as bilinear and trilinear interpolation do; "pad" appends zeros.
     """
-    matrix = torch.zeros(c_out, c_in)
-    for i in range(c_out):
-        start, end = i * c_in // c_out, -(-(i + 1) * c_in // c_out)
-        matrix[i, start:end] = 1 / (end - start)
-    return matrix.to(device)
+    eye = torch.eye(c_in)
+    if alignment == "pad":
+        matrix = F.pad(eye, (0, 0, 0, c_out - c_in))
+    elif alignment == "linear":
+        matrix = F.interpolate(eye[None], size=c_out, mode="linear", align_corners=False)[0].T
+    else:
+        matrix = F.adaptive_avg_pool1d(eye[None], c_out)[0].T
+    return matrix.contiguous().to(device)
 
 
-def channel_interpolation(x_BCHW: Tensor, channels: int) -> Tensor:
-    """CWI: (B, C, H, W) to (B, channels, H, W)."""
+def channel_interpolation(x_BCHW: Tensor, channels: int, alignment: str = "cwi") -> Tensor:
+    """(B, C, H, W) to (B, channels, H, W); narrower for "cwi" only."""
     if x_BCHW.shape[1] == channels:
         return x_BCHW
-    matrix = interpolation_matrix(channels, x_BCHW.shape[1], str(x_BCHW.device))
+    if alignment == "pad":
+        return F.pad(x_BCHW, (0, 0, 0, 0, 0, channels - x_BCHW.shape[1]))
+    matrix = interpolation_matrix(channels, x_BCHW.shape[1], alignment, str(x_BCHW.device)).to(x_BCHW.dtype)
     return F.conv2d(x_BCHW, matrix[:, :, None, None])
 
 
@@ -74,10 +84,12 @@ class ElasticConv(nn.Module):
     is one 1 x 1 convolution, whatever the number of candidates. Batch norm always uses batch statistics.
     """
 
-    def __init__(self, c_in: int, candidates: Sequence[int], kernel: int, stride: int) -> None:
+    def __init__(
+        self, c_in: int, candidates: Sequence[int], kernel: int, stride: int, alignment: str = "cwi"
+    ) -> None:
         super().__init__()
         c_out = max(candidates)
-        self.candidates, self.stride = tuple(candidates), stride
+        self.candidates, self.stride, self.alignment = tuple(candidates), stride, alignment
         self.weight = nn.Parameter(torch.empty(c_out, c_in, kernel, kernel))
         self.gamma = nn.Parameter(torch.ones(len(candidates), c_out))
         self.beta = nn.Parameter(torch.zeros(len(candidates), c_out))
@@ -102,7 +114,7 @@ class ElasticConv(nn.Module):
         mixes, shifts = [], []
         for w, j in zip(weights_I.unbind(), picks, strict=True):
             c_j = self.candidates[j]
-            matrix = interpolation_matrix(c_max, c_j, str(w.device))
+            matrix = interpolation_matrix(c_max, c_j, self.alignment, str(w.device))
             mixes.append(w * F.pad(matrix * self.gamma[j, :c_j], (0, c_max - c_j)))
             shifts.append(w * (matrix @ self.beta[j, :c_j]))
         return torch.stack(mixes).sum(0), torch.stack(shifts).sum(0)

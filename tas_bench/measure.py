@@ -6,13 +6,14 @@ import contextlib
 import platform
 import resource
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tas_bench.backbones.backbone import ImageShape
+from tas_bench.errors import DivergedError
 
 
 class Stopwatch:
@@ -20,6 +21,7 @@ class Stopwatch:
 
     def __init__(self) -> None:
         self.seconds = {"startup": 0.0, "train": 0.0, "eval": 0.0}
+        self.carried = 0.0
 
     @contextlib.contextmanager
     def on(self, part: str) -> Iterator[None]:
@@ -29,6 +31,12 @@ class Stopwatch:
             yield
         finally:
             self.seconds[part] += time.perf_counter() - start
+
+    def carry(self, seconds: Mapping[str, float]) -> None:
+        """Add what an earlier attempt booked up to the checkpoint that this one goes on from."""
+        self.carried = sum(seconds.values())
+        for part, spent in seconds.items():
+            self.seconds[part] += spent
 
     @property
     def total(self) -> float:
@@ -59,6 +67,43 @@ class Meter:
     def accuracy(self) -> float:
         """Fraction of images classified right."""
         return float(self.hits) / self.seen
+
+
+class LossGuard:
+    """Stops a job whose loss becomes NaN or infinite. On a GPU the losses are looked at once an epoch."""
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+        self.losses: list[Tensor] = []
+
+    def see(self, loss: Tensor) -> None:
+        """Look at a step's loss.
+
+        Raises:
+            DivergedError: names epoch and step, both from 1.
+        """
+        self.losses.append(loss.detach())
+        if not loss.is_cuda:
+            self._check(len(self.losses) - 1)
+
+    def check(self, network: nn.Module) -> None:
+        """Look at an epoch's losses, and at the weights it left.
+
+        Raises:
+            DivergedError: as above, or a weight is NaN or infinite.
+        """
+        self._check(0)
+        if not all(bool(torch.isfinite(p).all()) for p in network.parameters()):
+            raise DivergedError(f"a weight became NaN or infinite in epoch {self.epoch + 1}, in its last step")
+
+    def _check(self, start: int) -> None:
+        losses = torch.stack(self.losses[start:])
+        bad = (~torch.isfinite(losses)).nonzero()
+        if len(bad):
+            step = int(bad[0])
+            raise DivergedError(
+                f"the loss became {losses[step].item()} in epoch {self.epoch + 1}, step {start + step + 1}"
+            )
 
 
 def precision(device: str, image: ImageShape) -> str:

@@ -67,6 +67,20 @@ _USE_COLUMNS: list[tuple[str, pa.DataType, str]] = [
 ]
 
 
+_TRAJECTORY_COLUMNS: list[tuple[str, pa.DataType, str]] = [
+    ("job_id", pa.string(), "the search"),
+    ("epoch", pa.int32(), "from 1; the other columns are measured at its end"),
+    ("tau", pa.float64(), "temperature of Equation 3"),
+    ("f_cost", pa.float64(), "F_cost: cost of the argmax size, as the search counts it"),
+    ("e_cost", pa.float64(), "E_cost: expected cost, likewise"),
+    ("discrepancy", pa.float64(), "mean over searched rows of the gap between the two most probable candidates"),
+    ("entropies", pa.list_(pa.float32()), "of every alpha, then of every beta, in nats"),
+    ("discrepancies", pa.list_(pa.float32()), "the gaps, likewise; 1 where there is one candidate"),
+    ("widths", pa.list_(pa.int32()), "the argmax size"),
+    ("depths", pa.list_(pa.int32()), "likewise"),
+]
+
+
 def _schema(table: str, columns: list[tuple[str, pa.DataType, str]]) -> pa.Schema:
     fields = [pa.field(name, kind, metadata={"doc": doc}) for name, kind, doc in columns]
     return pa.schema(fields, metadata={"table": table, "schema_version": str(SCHEMA_VERSION)})
@@ -77,6 +91,9 @@ ROWS = _schema("rows", _ROW_COLUMNS)
 
 USES = _schema("uses", _USE_COLUMNS)
 """Which plan asked for which job: two methods that find the same size share one row."""
+
+TRAJECTORIES = _schema("trajectories", _TRAJECTORY_COLUMNS)
+"""How the architecture parameters of a search went, one row per epoch (Figure 3)."""
 
 CURVE_KEYS = pa.schema([pa.field("job_id", pa.string()), pa.field("epoch", pa.int32())])
 """Key columns of the learning curves; the measures beside them are float64."""

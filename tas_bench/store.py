@@ -1,9 +1,9 @@
 """The results directory: one parquet file per finished job, committed by whoever ran it.
 
     DIR/rows/<job id>.parquet    the rows; all else begins with an underscore, so readers of DIR skip it
-    DIR/_curves/<job id>.parquet learning curves
+    DIR/_curves/<job id>.parquet learning curves; DIR/_trajectories/ likewise, of searches
     DIR/_uses/<plan>.parquet     which plan asked for which job
-    DIR/_weights/                teachers' weights
+    DIR/_weights/                teachers' weights; DIR/_checkpoints/ of jobs that have not ended well
     DIR/_sweep.json, DIR/_lock   the sweep these rows belong to; held while a run writes
 
 A commit writes a hidden temporary file, syncs it, links it to its final name and syncs the directory: a row is
@@ -25,8 +25,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tas_bench.errors import InputError, StoreDamagedError, StoreIOError
-from tas_bench.jobs import Outcome, weights_path
-from tas_bench.schema import CURVE_KEYS, ROWS, SCHEMA_VERSION, USES
+from tas_bench.jobs import Outcome, checkpoint_path, weights_path
+from tas_bench.schema import CURVE_KEYS, ROWS, SCHEMA_VERSION, TRAJECTORIES, USES
 from tas_bench.space import Size
 
 if TYPE_CHECKING:
@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Row = dict[str, Any]
-FOLDERS = ("rows", "_curves", "_uses", "_weights", "_log")
+Table = Literal["rows", "curves", "trajectories", "uses"]
+FOLDERS = ("rows", "_curves", "_trajectories", "_uses", "_weights", "_checkpoints", "_log")
 
 MANIFEST_KEYS = {"name", "title", "dataset", "backbone", "keep", "t", "seeds", "methods", "transfers", "fixed"}
 """What `_sweep.json` must hold to be compared and reported."""
@@ -140,8 +141,11 @@ class Store:
         with _io(self.path):
             _replace(self.path / "_sweep.json", lambda p: p.write_text(json.dumps(manifest, indent=1) + "\n"))
 
-    def commit(self, row: Row, curve: Sequence[Mapping[str, float]], weights: Mapping[str, Tensor] | None) -> bool:
-        """Commit a finished job: weights and curve first, the row last.
+    def commit(self, row: Row, outcome: Outcome | None = None) -> bool:
+        """Commit a finished job: weights, curve and trajectory first, the row last.
+
+        Args:
+            outcome: has the weights, curve and trajectory; None where there are none.
 
         Returns:
             False where an ok row was there already: that one stands.
@@ -149,14 +153,22 @@ class Store:
         Raises:
             StoreIOError: the file system refused; no row is left half-written.
         """
-        job_id = row["job_id"]
+        job_id, outcome = row["job_id"], outcome or Outcome()
         with _io(self.path):
-            if weights is not None:
+            if (weights := outcome.weights) is not None:
                 _replace(weights_path(self.path, job_id), lambda p: _save_weights(weights, p))
-            if curve:
-                table = _curve_table(job_id, curve)
-                _replace(self.path / "_curves" / f"{job_id}.parquet", lambda p: _write(table, p))
-            return self._commit_row(pa.Table.from_pylist([row], schema=ROWS), job_id)
+            if outcome.curve:
+                self._write_epochs("_curves", job_id, _curve_table(job_id, outcome.curve))
+            if outcome.trajectory:
+                points = [{"job_id": job_id, **point} for point in outcome.trajectory]
+                self._write_epochs("_trajectories", job_id, pa.Table.from_pylist(points, schema=TRAJECTORIES))
+            first = self._commit_row(pa.Table.from_pylist([row], schema=ROWS), job_id)
+            if row["status"] == "ok":
+                checkpoint_path(self.path, job_id).unlink(missing_ok=True)
+            return first
+
+    def _write_epochs(self, folder: str, job_id: str, table: pa.Table) -> None:
+        _replace(self.path / folder / f"{job_id}.parquet", lambda p: _write(table, p))
 
     def _commit_row(self, table: pa.Table, job_id: str) -> bool:
         final = self.row_path(job_id)
@@ -189,17 +201,17 @@ class Store:
 
 def outcome_of(row: Row) -> Outcome:
     """An outcome as the row tells it (without curve and weights)."""
-    kept = ("size", "curve", "weights")
-    fields = {k: row[k] for k in Outcome.__dataclass_fields__ if k not in kept}
+    fields = {k: row[k] for k in Outcome.__dataclass_fields__ if k in row}
     size = Size(tuple(row["widths"]), tuple(row["depths"])) if row["widths"] else None
     return Outcome(**fields, size=size)
 
 
-def load(path: str | Path, table: Literal["rows", "curves", "uses"] = "rows") -> pd.DataFrame:
+def load(path: str | Path, table: Table = "rows") -> pd.DataFrame:
     """Read a results directory.
 
     Args:
-        table: "rows" (one per finished job), "curves" (one per job and epoch) or "uses" (one per plan and job).
+        table: "rows" (one per finished job), "curves" (one per job and epoch), "trajectories" (one per search and
+            epoch) or "uses" (one per plan and job).
 
     Raises:
         InputError: there is no such directory, or it holds no results.
@@ -210,7 +222,7 @@ def load(path: str | Path, table: Literal["rows", "curves", "uses"] = "rows") ->
         raise InputError(f"{root} holds no results (no directory {root / 'rows'})")
     folder = root / (table if table == "rows" else f"_{table}")
     files = sorted(f for f in folder.glob("*.parquet") if not f.name.startswith("."))
-    schema = {"rows": ROWS, "uses": USES, "curves": None}[table]
+    schema = {"rows": ROWS, "uses": USES, "curves": None, "trajectories": TRAJECTORIES}[table]
     tables = [_read(f, schema) for f in files]
     if not tables:
         tables = [(schema or CURVE_KEYS).empty_table()]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -10,8 +12,19 @@ from torch.nn import functional as F
 
 from tas_bench.backbones.backbone import Backbone, ImageShape
 from tas_bench.fused import add_relu
-from tas_bench.layers import ElasticConv, channel_interpolation, gumbel_like, sample_candidates
+from tas_bench.layers import ElasticConv, channel_interpolation, sample_candidates
 from tas_bench.space import SizeSpace
+
+
+class Sampling(Protocol):
+    """How candidates are drawn: the settings of a search have these."""
+
+    @property
+    def samples(self) -> int: ...  # noqa: D102
+    @property
+    def depth_samples(self) -> int | None: ...  # noqa: D102
+    @property
+    def selection(self) -> str: ...  # noqa: D102
 
 
 @dataclass(frozen=True)
@@ -19,98 +32,142 @@ class Sample:
     """One draw of a supernet.
 
     Attributes:
-        picks: I candidate indices per convolution.
+        picks: candidate indices of every convolution.
         weights: their weights (convolutions, I).
-        depth_weights: weights of all depth candidates (stages, most candidates).
+        depth_picks: candidate indices of every stage's depth.
+        depth_weights: their weights (stages, I_d).
     """
 
     picks: list[list[int]]
     weights: Tensor
+    depth_picks: list[list[int]]
     depth_weights: Tensor
+
+    @classmethod
+    def of(cls, indices: Sequence[int], convs: int, device: str = "cpu") -> Sample:
+        """A single size, as candidate indices of every row, widths first."""
+        one = torch.ones(len(indices), 1, device=device)
+        picks = [[int(i)] for i in indices]
+        return cls(picks[:convs], one[:convs], picks[convs:], one[convs:])
 
 
 class Architecture(nn.Module):
     """The architecture parameters A: alpha for every width, beta for every depth (rows of one table)."""
 
     missing: Tensor
+    last: Tensor
 
     def __init__(self, space: SizeSpace) -> None:
         super().__init__()
         self.space = space
         most = space.padded.shape[1]
+        counts = torch.from_numpy(space.counts)[:, None]
         self.logits = nn.Parameter(torch.empty(len(space.rows), most).normal_(0, 0.01))
-        self.register_buffer("missing", torch.arange(most) >= torch.from_numpy(space.counts)[:, None])
+        self.register_buffer("missing", torch.arange(most) >= counts, persistent=False)
+        self.register_buffer("last", counts - 1, persistent=False)
 
     def log_p(self) -> Tensor:
         """Log-probabilities (rows, candidates) of Equation 2; -inf past a row's candidates."""
         return torch.log_softmax(self.logits.masked_fill(self.missing, -torch.inf), dim=1)
 
-    def sample(self, tau: float, samples: int, generator: torch.Generator | None = None) -> Sample:
-        """Draw widths (Equations 3 and 4) and depth weights (Equation 5)."""
-        convs = len(self.space.widths)
-        log_p = self.log_p()
-        picks, weights = sample_candidates(log_p[:convs], tau, min(samples, log_p.shape[1]), generator)
-        # a row with fewer candidates than samples: what is drawn past its end has weight zero
-        picks = torch.minimum(picks, torch.from_numpy(self.space.counts[:convs])[:, None].to(picks.device) - 1)
-        beta = log_p[convs:]
-        depth_weights = torch.softmax((beta + gumbel_like(beta, generator)) / tau, dim=1)
-        return Sample(picks.tolist(), weights, depth_weights)
+    def sample(self, how: Sampling, tau: float, generator: torch.Generator | None = None) -> Sample:
+        """Draw widths (Equations 3 and 4) and depths (Equation 5)."""
+        convs, log_p = len(self.space.widths), self.log_p()
+        alpha, beta = log_p[:convs], log_p[convs:]
+        mixture, deepest = how.selection == "mixture", max(map(len, self.space.depths))
+        picks, weights = sample_candidates(alpha, tau, min(how.samples, alpha.shape[1]), generator, mixture)
+        depths = min(how.depth_samples or deepest, deepest)
+        depth_picks, depth_weights = sample_candidates(beta, tau, depths, generator, mixture)
+        # where a row has fewer candidates than samples, what is drawn past its end has weight zero
+        both = torch.cat([picks.minimum(self.last[:convs]).flatten(), depth_picks.flatten()]).tolist()
+        width_picks, depth_picks_ = (
+            [part[i : i + n] for i in range(0, len(part), n)]
+            for part, n in ((both[: picks.numel()], picks.shape[1]), (both[picks.numel() :], depths))
+        )
+        return Sample(width_picks, weights, depth_picks_, depth_weights)
+
+
+def discrepancies(p: Tensor) -> Tensor:
+    """Gap (rows,) between the two most probable of p (rows, candidates): Figure 3, b and d."""
+    if p.shape[1] == 1:
+        return p[:, 0]
+    top = p.topk(2, dim=1).values
+    return top[:, 0] - top[:, 1]
+
+
+def entropies(p: Tensor) -> Tensor:
+    """Entropy (rows,) of every row's distribution, in nats."""
+    return torch.special.entr(p).sum(dim=1)
 
 
 class Supernet(nn.Module):
     """Interprets a backbone's stages over sampled widths and depths, from images to logits."""
 
-    def __init__(self, backbone: Backbone, space: SizeSpace, classes: int, image: ImageShape) -> None:
+    def __init__(
+        self, backbone: Backbone, space: SizeSpace, classes: int, image: ImageShape, alignment: str = "cwi"
+    ) -> None:
+        """Build it with random weights.
+
+        Args:
+            alignment: how widths are matched, see `interpolation_matrix`.
+        """
         super().__init__()
-        self.backbone, self.space = backbone, space
+        self.backbone, self.space, self.alignment = backbone, space, alignment
+        self.macs = 0
         self.convs = nn.ModuleList()
         self.shortcuts = nn.ModuleDict()
         c_in = image.channels
         for i, conv in enumerate(backbone.convs):
-            self.convs.append(ElasticConv(c_in, space.widths[i], conv.kernel, conv.stride))
+            self.convs.append(ElasticConv(c_in, space.widths[i], conv.kernel, conv.stride, alignment))
             c_in = conv.width
         for s, stage in enumerate(backbone.stages):
             for b in range(stage.blocks):
                 if backbone.joins_unequal(s, b):
                     before = backbone.convs[backbone.conv_index(s, b, 0) - 1].width
                     candidates = space.widths[backbone.conv_index(s, b)]
-                    self.shortcuts[f"{s}-{b}"] = ElasticConv(before, candidates, kernel=1, stride=1)
+                    self.shortcuts[f"{s}-{b}"] = ElasticConv(before, candidates, 1, 1, alignment)
         self.classifier = nn.Linear(c_in, classes)
         nn.init.normal_(self.classifier.weight, 0, 0.01)
         nn.init.zeros_(self.classifier.bias)
 
-    @property
-    def macs(self) -> int:
-        """Multiply-accumulates per image of the last forward pass."""
-        elastic = (m for m in self.modules() if isinstance(m, ElasticConv))
-        return sum(m.macs for m in elastic) + self.classifier.weight.numel()
-
     def forward(self, x: Tensor, sample: Sample) -> Tensor:
-        """Images (B, C, H, W) to logits (B, classes), at the sampled widths and the mixture of depths."""
-        x = F.relu(self._conv(0, x, sample))
+        """Images (B, C, H, W) to logits (B, classes), at the sampled widths and the mixture of depths.
+
+        `macs` is set to the multiply-accumulates this took per image.
+        """
+        self.macs = 0
+        x = F.relu(self._elastic(self.convs[0], 0, x, sample))
         if self.backbone.stem_pool:
             x = F.max_pool2d(x, kernel_size=3, stride=2, padding=1)
         for s in range(len(self.backbone.stages)):
             x = self._stage(s, x, sample)
         features = x.mean(dim=(2, 3))
+        self.macs += features.shape[1] * self.classifier.out_features
         return F.linear(features, self.classifier.weight[:, : features.shape[1]], self.classifier.bias)
 
-    def _conv(self, i: int, x: Tensor, sample: Sample) -> Tensor:
-        return self.convs[i](x, sample.picks[i], sample.weights[i])
+    def _elastic(self, conv: Any, i: int, x: Tensor, sample: Sample) -> Tensor:
+        """An elastic convolution at the draw of convolution i."""
+        out: Tensor = conv(x, sample.picks[i], sample.weights[i])
+        self.macs += conv.macs
+        return out
 
     def _stage(self, stage: int, x: Tensor, sample: Sample) -> Tensor:
-        """All blocks; the outputs at the candidate depths aggregated as Equation 5 says."""
-        depths = self.space.depths[stage]
-        outputs = []
-        for block in range(depths[-1]):
+        """The blocks up to the deepest pick; the outputs at the picked depths aggregated as Equation 5 says."""
+        depths, weights = self.space.depths[stage], sample.depth_weights[stage]
+        # a stage with fewer candidates than samples: what is drawn past their end has weight zero
+        wanted = {depths[j]: i for i, j in enumerate(sample.depth_picks[stage]) if j < len(depths)}
+        outputs = {}
+        for block in range(max(wanted)):
             x = self._block(stage, block, x, sample)
-            if block + 1 in depths:
-                outputs.append(x)
+            if block + 1 in wanted:
+                outputs[wanted[block + 1]] = x
         if len(outputs) == 1:
             return x
-        widest = max(out.shape[1] for out in outputs)
-        weights = sample.depth_weights[stage, : len(outputs)]
-        aligned = [q * channel_interpolation(out, widest) for q, out in zip(weights, outputs, strict=True)]
+        widest = max(out.shape[1] for out in outputs.values())
+        aligned = []
+        for i, out in outputs.items():
+            self.macs += (out.shape[1] < widest) * out.shape[1] * widest * out.shape[2] * out.shape[3]
+            aligned.append(weights[i] * channel_interpolation(out, widest, self.alignment))
         return torch.stack(aligned).sum(0)
 
     def _block(self, stage: int, block: int, x: Tensor, sample: Sample) -> Tensor:
@@ -119,9 +176,9 @@ class Supernet(nn.Module):
         first = self.backbone.conv_index(stage, block, 0)
         out = x
         for i in range(first, first + parts - 1):
-            out = F.relu(self._conv(i, out, sample), inplace=True)
+            out = F.relu(self._elastic(self.convs[i], i, out, sample), inplace=True)
         last = first + parts - 1
-        out = self._conv(last, out, sample)
+        out = self._elastic(self.convs[last], last, out, sample)
         return add_relu(out, self._shortcut(stage, block, last, x, sample))
 
     def _shortcut(self, stage: int, block: int, last: int, x: Tensor, sample: Sample) -> Tensor:
@@ -130,4 +187,4 @@ class Supernet(nn.Module):
             return x
         stride = self.backbone.stages[stage].stride
         pooled = F.avg_pool2d(x, stride, ceil_mode=True) if stride > 1 else x
-        return self.shortcuts[f"{stage}-{block}"](pooled, sample.picks[last], sample.weights[last])
+        return self._elastic(self.shortcuts[f"{stage}-{block}"], last, pooled, sample)

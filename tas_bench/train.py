@@ -21,7 +21,6 @@ from tas_bench.backbones import find_backbone
 from tas_bench.costs.macs import MACS
 from tas_bench.costs.params import PARAMS
 from tas_bench.data import Batches, DatasetInfo, Images, dataset_info, halves, load_test, load_train
-from tas_bench.errors import DivergedError
 from tas_bench.jobs import Context, DataSpec, Outcome, Problem, Recipe, job_id, weights_path
 from tas_bench.network import Network
 from tas_bench.space import Size
@@ -166,6 +165,7 @@ def booked(watch: measure.Stopwatch, context: Context, precision: str) -> dict[s
         "seconds_train": watch.seconds["train"],
         "seconds_eval": watch.seconds["eval"],
         "device_seconds": watch.total * (context.gpus or context.cpus),
+        "carried_seconds": watch.carried * (context.gpus or context.cpus),
         "peak_memory": measure.peak_memory(context.device),
         "device": measure.device_name(context.device),
         "precision": precision,
@@ -214,17 +214,17 @@ class _Loop:
         self.student.train()
         lr = cosine_lr(self.job.recipe, epoch)
         set_lr(self.optimizer, lr)
-        meter = measure.Meter()
-        for step, (x, y) in enumerate(batches):
+        meter, guard = measure.Meter(), measure.LossGuard(epoch)
+        for x, y in batches:
             with measure.autocast(x.device.type, self.precision):
                 logits = self.student(x).float()
             loss = self.job.transfer.loss(logits, self._teacher_logits(x), y)
-            if not torch.isfinite(loss):
-                raise DivergedError(f"the loss became {loss.item()} in epoch {epoch + 1}, step {step + 1}")
+            guard.see(loss)
             self.optimizer.zero_grad()
             loss.backward()
             self.optimizer.step()
             meter.add(loss, logits, y)
+        guard.check(self.student)
         return {"lr": lr, "train_loss": meter.loss, "train_accuracy": meter.accuracy}
 
     @torch.no_grad()

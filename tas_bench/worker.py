@@ -60,10 +60,11 @@ def execute(job: Job, labels: Labels, context: Context) -> Row:
     if not outcome.ok:  # what failed has cost as well
         seconds = (time.perf_counter() - clock) * (context.gpus or context.cpus)
         outcome = replace(outcome, device_seconds=seconds)
-    if earlier and earlier["status"] != "ok":
-        outcome = replace(outcome, device_seconds=(outcome.device_seconds or 0) + (earlier["device_seconds"] or 0))
+    if earlier and earlier["status"] != "ok":  # its row has what the checkpoint carried over
+        own = (outcome.device_seconds or 0) - outcome.carried_seconds
+        outcome = replace(outcome, device_seconds=own + (earlier["device_seconds"] or 0))
     row = row_of(job, labels, outcome, attempts=1 + (earlier["attempts"] if earlier else 0), started=started)
-    store.commit(row, outcome.curve, outcome.weights)
+    store.commit(row, outcome)
     return row
 
 

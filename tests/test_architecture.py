@@ -25,6 +25,8 @@ ORDER = [
     "tas_bench.measure",
     "tas_bench.transfer",
     "tas_bench.train",
+    "tas_bench.checkpoint",
+    "tas_bench.search",
     "tas_bench.tas",
     "tas_bench.schema",
     "tas_bench.store",

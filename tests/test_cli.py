@@ -228,7 +228,7 @@ def finished(sweep, results, **changed):
     with store.lock():
         store.claim(sweep.manifest() | changed)
         row = dict.fromkeys(ROWS.names) | {"job_id": "a", "status": "ok", "attempts": 1}
-        store.commit(row, (), None)
+        store.commit(row)
     (results / "_lock").write_text(f"{os.uname().nodename}:{os.getpid()}\n")
 
 

@@ -151,8 +151,8 @@ LOW, HIGH = 90.0, 110.0
 def test_cost_loss_is_piecewise_and_f_cost_alone_decides_the_piece(actual, sign):
     for value in (0.5, 1.0, 100.0, 5000.0):
         expected = torch.tensor(value, dtype=torch.float64, requires_grad=True)
-        assert cost_loss(expected, actual, LOW, HIGH).item() == pytest.approx(sign * math.log(value))
-        loss = cost_loss(expected, actual, LOW, HIGH) + 0 * expected
+        assert cost_loss(expected, torch.tensor(actual), LOW, HIGH).item() == pytest.approx(sign * math.log(value))
+        loss = cost_loss(expected, torch.tensor(actual), LOW, HIGH) + 0 * expected
         [slope] = torch.autograd.grad(loss, expected)
         assert slope.item() == pytest.approx(sign / value)
 
@@ -162,7 +162,9 @@ def test_cost_loss_has_the_gradient_of_finite_differences(actual):
     space = SPACES["WD"]
     model = ExpectedCost(layers_of("WD"), space, MACS)
     logits = torch.randn(space.padded.shape, generator=torch.Generator().manual_seed(1)).double().requires_grad_()
-    assert torch.autograd.gradcheck(lambda x: cost_loss(model(x.softmax(1)), actual, LOW, HIGH), logits)
+    assert torch.autograd.gradcheck(
+        lambda x: cost_loss(model(x.softmax(1)), torch.tensor(actual), LOW, HIGH), logits
+    )
 
 
 def test_stepping_against_the_loss_moves_the_cost_towards_the_band():
@@ -171,6 +173,6 @@ def test_stepping_against_the_loss_moves_the_cost_towards_the_band():
     for actual, direction in ((50, 1), (150, -1)):
         logits = torch.zeros(space.padded.shape, dtype=torch.float64).requires_grad_()
         before = model(logits.softmax(1))
-        [slope] = torch.autograd.grad(cost_loss(before, actual, LOW, HIGH), logits)
+        [slope] = torch.autograd.grad(cost_loss(before, torch.tensor(actual), LOW, HIGH), logits)
         after = model((logits - 0.1 * slope).softmax(1))
         assert direction * (after - before).item() > 0

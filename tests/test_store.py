@@ -70,7 +70,7 @@ def same(frame, other):
 
 def test_every_column_reads_back(store):
     rows = [full_row("a", 1), bare_row("b"), full_row("c", 2, status="failed")]
-    assert all(store.commit(row, (), None) for row in rows)
+    assert all(store.commit(row) for row in rows)
     assert [store.row(row["job_id"]) for row in rows] == rows
     assert store.row("never") is None
     table = pq.read_table(store.row_path("b"))
@@ -80,7 +80,7 @@ def test_every_column_reads_back(store):
 
 def test_load_has_typed_columns(store):
     for i, job in enumerate("ab"):
-        store.commit(full_row(job, i), (), None)
+        store.commit(full_row(job, i))
     frame = tas_bench.load(store.path)
     assert list(frame.columns) == ROWS.names
     assert frame["macs"].tolist() == [2**31, 2**31 + 1]
@@ -92,16 +92,16 @@ def test_load_has_typed_columns(store):
 def test_outcomes_read_back(store):
     size = Size((8, 8), (1, 2))
     row = bare_row("a", widths=list(size.widths), depths=list(size.depths), val_accuracy=0.25, epochs=3)
-    store.commit(row, CURVE, None)
+    store.commit(row, Outcome(curve=CURVE))
     assert store.outcome("a") == outcome_of(store.row("a")) == Outcome(size=size, val_accuracy=0.25, epochs=3)
-    store.commit(bare_row("b", status="failed"), (), None)
+    store.commit(bare_row("b", status="failed"))
     assert store.outcome("b") is None, "a failed job is to be run again"
     assert outcome_of(store.row("b")).size is None
 
 
 def test_weights_read_back_and_are_part_of_the_outcome(store):
     weights = {"conv": torch.randn(4, 3, 3, 3).to(memory_format=torch.channels_last), "steps": torch.tensor(7)}
-    store.commit(bare_row("a"), (), weights)
+    store.commit(bare_row("a"), Outcome(weights=weights))
     found = load_file(store.path / "_weights" / "a.safetensors")
     assert all(torch.equal(found[k], weights[k]) for k in weights)
     assert store.outcome("a", needs_weights=True) is not None
@@ -110,9 +110,9 @@ def test_weights_read_back_and_are_part_of_the_outcome(store):
 
 
 def test_curves_of_different_measures_read_back(store):
-    store.commit(bare_row("a"), CURVE, None)
-    store.commit(bare_row("b"), [{"epoch": 1, "tau": 10.0}], None)
-    store.commit(bare_row("c"), (), None)
+    store.commit(bare_row("a"), Outcome(curve=CURVE))
+    store.commit(bare_row("b"), Outcome(curve=[{"epoch": 1, "tau": 10.0}]))
+    store.commit(bare_row("c"))
     curves = load(store.path, table="curves")
     assert curves["job_id"].tolist() == ["a"] * 3 + ["b"]
     assert curves["epoch"].tolist() == [1, 2, 3, 1]
@@ -145,8 +145,8 @@ def test_every_reader_finds_the_same_rows_among_leftovers(tmp_path):
     with store.lock():
         pass
     for i in range(3):
-        store.commit(full_row(f"full{i}", i), CURVE, {"w": torch.zeros(2)})
-        store.commit(bare_row(f"bare{i}", status="failed"), (), None)
+        store.commit(full_row(f"full{i}", i), Outcome(curve=CURVE, weights={"w": torch.zeros(2)}))
+        store.commit(bare_row(f"bare{i}", status="failed"))
     store.write_uses("p", [dict.fromkeys(USES.names, "x") | {"seed": 3}], [])
     (store.path / "rows" / ".full9.host.7.tmp").write_bytes(b"PAR1 torn")
     (store.path / "_curves" / ".full9.parquet.7.tmp").write_bytes(b"torn")
@@ -172,6 +172,7 @@ def test_every_reader_finds_the_same_rows_among_leftovers(tmp_path):
 WRITER = """
 import sys
 from pathlib import Path
+from tas_bench.jobs import Outcome
 from tas_bench.schema import ROWS
 from tas_bench.store import Store
 path, me, first, last = sys.argv[1:]
@@ -180,7 +181,7 @@ print("ready", flush=True)
 sys.stdin.readline()
 for i in range(int(first), int(last)):
     row = dict.fromkeys(ROWS.names) | {"job_id": f"job{i:06}", "status": "ok", "seed": i, "sweep": me}
-    if store.commit(row, [{"epoch": 1, "loss": 0.5}, {"epoch": 2, "loss": 0.25}], None):
+    if store.commit(row, Outcome(curve=[{"epoch": 1, "loss": 0.5}, {"epoch": 2, "loss": 0.25}])):
         print(i, flush=True)
 """
 """Commits jobs first to last once told to, and says which it won; a plain process starts faster than a spawned."""
@@ -213,7 +214,7 @@ def test_two_writers_and_one_winner_each(store):
 
 def test_a_failed_row_gives_way_and_an_ok_row_stays(store):
     def commit(status, seed):
-        return store.commit(bare_row("a", status=status, seed=seed), (), None)
+        return store.commit(bare_row("a", status=status, seed=seed))
 
     assert commit("failed", 1)
     assert commit("oom", 2)
@@ -260,8 +261,8 @@ def damaged_line(store, job="a"):
 
 @pytest.mark.parametrize("keep", [0, 1, 4, 500, -9, -1])
 def test_a_truncated_row_is_named(store, keep):
-    store.commit(full_row("a"), (), None)
-    store.commit(full_row("b"), (), None)
+    store.commit(full_row("a"))
+    store.commit(full_row("b"))
     path = store.row_path("a")
     path.write_bytes(path.read_bytes()[:keep])
     assert "delete it and its job runs again" in damaged_line(store)
@@ -272,7 +273,7 @@ def test_a_truncated_row_is_named(store, keep):
 def test_a_flipped_bit_never_changes_a_value(store, place, bit):
     row, path = full_row("a"), store.row_path("a")
     path.unlink(missing_ok=True)
-    store.commit(row, (), None)
+    store.commit(row)
     whole = bytearray(path.read_bytes())
     whole[int(place * len(whole))] ^= 1 << bit
     path.write_bytes(whole)
@@ -281,7 +282,7 @@ def test_a_flipped_bit_never_changes_a_value(store, place, bit):
 
 
 def test_a_flipped_value_is_named(store):
-    store.commit(bare_row("a", error="needle" * 9), (), None)
+    store.commit(bare_row("a", error="needle" * 9))
     path = store.row_path("a")
     data = path.read_bytes()
     assert b"needle" in data
@@ -302,7 +303,7 @@ def test_zeroes_foreign_tables_and_empty_tables_are_named(store):
 def test_a_damaged_row_is_not_replaced_in_silence(store):
     store.row_path("a").write_bytes(b"torn")
     with pytest.raises(StoreDamagedError):
-        store.commit(bare_row("a"), (), None)
+        store.commit(bare_row("a"))
     assert store.row_path("a").read_bytes() == b"torn"
     assert not list((store.path / "rows").glob(".*.tmp"))
 
@@ -320,7 +321,7 @@ def test_a_full_disk_is_one_line_and_leaves_no_row(store, monkeypatch):
 
     monkeypatch.setattr(pq, "write_table", refuse)
     with pytest.raises(StoreIOError, match="cannot write /somewhere: No space left on device"):
-        store.commit(bare_row("a"), CURVE, None)
+        store.commit(bare_row("a"), Outcome(curve=CURVE))
     assert not list(store.path.rglob("*.parquet"))
     assert not list(store.path.rglob(".*.tmp"))
 
@@ -377,7 +378,7 @@ def manifest(name="mine", seeds=(0, 1), methods=("tas",), transfers=("scratch",)
 def claimed(store):
     """A directory with a row in it, of a sweep of one method."""
     store.claim(manifest())
-    store.commit(bare_row("a"), (), None)
+    store.commit(bare_row("a"))
     return store
 
 
@@ -454,7 +455,7 @@ def test_finals_of_transfers_that_a_narrower_run_leaves_out_stay(store):
 
 def test_a_teacher_with_damaged_weights_is_trained_again(store):
     row = dict.fromkeys(ROWS.names) | {"job_id": "x", "status": "ok", "attempts": 1}
-    store.commit(row, (), {"w": torch.ones(1000)})
+    store.commit(row, Outcome(weights={"w": torch.ones(1000)}))
     assert store.outcome("x", needs_weights=True) is not None
     path = weights_path(store.path, "x")
     path.write_bytes(path.read_bytes()[:1000])

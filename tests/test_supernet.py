@@ -13,6 +13,7 @@ from tas_bench.backbones.cifar_resnet import BASIC, BOTTLENECK, RESNET20
 from tas_bench.backbones.imagenet_resnet import RESNET18, RESNET34, RESNET50
 from tas_bench.backbones.tiny import TINY
 from tas_bench.network import Network, Shortcut
+from tas_bench.search import SearchSettings
 from tas_bench.space import Size, SizeSpace
 from tas_bench.supernet import Architecture, Supernet
 
@@ -28,14 +29,18 @@ IMAGE, TAU = ImageShape(2, 8), 0.8
 pytestmark = pytest.mark.usefixtures("float64")
 
 
+def how(samples, **settings):
+    return SearchSettings(samples=samples, **settings)
+
+
 def seeded(seed):
     return torch.Generator().manual_seed(seed)
 
 
-def build(backbone, space, classes=5, seed=0):
+def build(backbone, space, classes=5, seed=0, alignment="cwi"):
     """A supernet whose norms and classifier are not as they start, an architecture, images."""
     torch.manual_seed(seed)
-    supernet, architecture = Supernet(backbone, space, classes, IMAGE), Architecture(space)
+    supernet, architecture = Supernet(backbone, space, classes, IMAGE, alignment), Architecture(space)
     for name, parameter in supernet.named_parameters():
         if not name.endswith("weight") or "classifier" in name:
             nn.init.normal_(parameter)
@@ -46,28 +51,41 @@ def build(backbone, space, classes=5, seed=0):
 class Again:
     """Equations 2 to 5 written a second time: row by row, candidate by candidate, in their own order."""
 
-    def __init__(self, supernet, backbone, space, logits, seed):
-        self.net, self.backbone, self.space, self.logits = supernet, backbone, space, logits
+    def __init__(self, supernet, backbone, space, logits, seed, how):
+        self.net, self.backbone, self.space, self.logits, self.how = supernet, backbone, space, logits, how
         convs, generator = len(space.widths), seeded(seed)
-        shape = (len(space.rows), max(map(len, space.rows)))
-        noise = [torch.rand(n, shape[1], generator=generator) for n in (convs, convs, shape[0] - convs)]
-        self.noise = -(-torch.cat([noise[0], noise[2]]).log()).log()
-        self.draw_noise = -(-noise[1].log()).log()
+        rows, most = len(space.rows), max(map(len, space.rows))
+        counts = (
+            (convs, rows - convs) if how.selection == "mixture" else (convs, convs, rows - convs, rows - convs)
+        )
+        noise = [-(-torch.rand(n, most, generator=generator).log()).log() for n in counts]
+        if how.selection == "mixture":
+            self.draw_noise = torch.cat(noise)
+        else:
+            self.noise, self.draw_noise = torch.cat(noise[::2]), torch.cat(noise[1::2])
 
     def hat(self, row):
         """Logits of p^ (Equation 3) of a row's own candidates."""
         n = len(self.space.rows[row])
         p = self.logits[row, :n].exp() / self.logits[row, :n].exp().sum()
-        return (p.log() + self.noise[row, :n]) / TAU
+        return p.log() if self.how.selection == "mixture" else (p.log() + self.noise[row, :n]) / TAU
 
     def picks(self, row, samples):
         """The candidates drawn from p^ without replacement: largest log p^ + fresh noise."""
         keys = self.hat(row).detach().log_softmax(0) + self.draw_noise[row, : len(self.space.rows[row])]
         return keys.argsort(descending=True)[:samples].tolist()
 
-    def conv(self, module, row, x, samples):
+    def align(self, x, channels):
+        """A feature map with that many channels, by torch's own means."""
+        if self.net.alignment == "pad":
+            return torch.cat([x, torch.zeros(len(x), channels - x.shape[1], *x.shape[2:])], dim=1)
+        if self.net.alignment == "linear":
+            return F.interpolate(x[:, None], (channels, *x.shape[2:]), mode="trilinear")[:, 0]
+        return F.adaptive_avg_pool3d(x, (channels, *x.shape[2:]))
+
+    def conv(self, module, row, x):
         """Equation 4."""
-        picks, logits = self.picks(row, samples), self.hat(row)
+        picks, logits = self.picks(row, self.how.samples), self.hat(row)
         stride, kernel = module.stride, module.weight.shape[-1]
         full = F.conv2d(x, module.weight[:, : x.shape[1]], stride=stride, padding=(kernel - 1) // 2)
         widest = max(self.space.rows[row][j] for j in picks)
@@ -78,12 +96,12 @@ class Again:
             var = full[:, :c].var((0, 2, 3), correction=0, keepdim=True)
             gamma, beta = (t[j, :c, None, None] for t in (module.gamma, module.beta))
             normed = gamma * (full[:, :c] - mean) / (var + 1e-5).sqrt() + beta
-            total = total + weight * F.adaptive_avg_pool3d(normed, (widest, *full.shape[2:]))
+            total = total + weight * self.align(normed, widest)
         return total
 
-    def __call__(self, x, samples):
+    def __call__(self, x):
         place = itertools.count()
-        x = self.conv(self.net.convs[0], next(place), x, samples).relu()
+        x = self.conv(self.net.convs[0], next(place), x).relu()
         if self.backbone.stem_pool:
             x = F.max_pool2d(F.pad(x, (1, 1, 1, 1)), 3, 2)
         unpruned = self.backbone.stem_width
@@ -94,11 +112,11 @@ class Again:
                 for part in self.backbone.block:
                     branch = branch.relu() if part is not self.backbone.block[0] else branch
                     row = next(place)
-                    branch = self.conv(self.net.convs[row], row, branch, samples)
+                    branch = self.conv(self.net.convs[row], row, branch)
                 stride = stage.stride if b == 0 else 1
                 if stride == 2 or unpruned != stage.width * part.expansion:
                     pooled = F.avg_pool2d(x, 2) if stride == 2 else x
-                    x = self.conv(self.net.shortcuts[f"{s}-{b}"], row, pooled, samples)
+                    x = self.conv(self.net.shortcuts[f"{s}-{b}"], row, pooled)
                 unpruned = stage.width * part.expansion
                 x = sum_of(x, branch).relu()
                 outputs += [x] if b + 1 in self.space.depths[s] else []
@@ -109,11 +127,10 @@ class Again:
 
     def mix(self, row, outputs):
         """Equation 5."""
-        widest, q_hat = max(x.shape[1] for x in outputs), self.hat(row).exp()
-        return sum(
-            q * F.adaptive_avg_pool3d(x, (widest, *x.shape[2:]))
-            for q, x in zip(q_hat / q_hat.sum(), outputs, strict=True)
-        )
+        depths = self.how.depth_samples or len(outputs)
+        picks, q_hat = self.picks(row, depths), self.hat(row).exp()
+        widest = max(outputs[j].shape[1] for j in picks)
+        return sum(q_hat[j] / q_hat[picks].sum() * self.align(outputs[j], widest) for j in picks)
 
 
 def sum_of(a, b):
@@ -134,18 +151,49 @@ CASES = [  # as many samples as some row has candidates, at most
 @pytest.mark.parametrize("seed", [0, 1])
 @pytest.mark.parametrize(("backbone", "search", "samples"), CASES)
 def test_forward_and_gradients_are_those_of_the_second_writing(backbone, search, samples, seed):
-    space = backbone.space(search)
-    supernet, architecture, x = build(backbone, space, seed=seed)
-    found = supernet(x, architecture.sample(TAU, samples, seeded(seed)))
-    expected = Again(supernet, backbone, space, architecture.logits, seed)(x, samples)
+    ours, _ = compare(backbone, how(samples, search=search), seed)
+    assert ours[0].abs().max() > 1e-3 or (samples, search) == (1, "W")
+
+
+VARIANTS = {
+    "no interpolation": ({}, "pad"),
+    "linear interpolation": ({}, "linear"),
+    "two depths": ({"depth_samples": 2}, "cwi"),
+    "one depth": ({"depth_samples": 1}, "cwi"),
+    "mixture": ({"selection": "mixture"}, "cwi"),
+    "full mixture": ({"selection": "mixture", "samples": 8}, "cwi"),
+    "mixture, no interpolation": ({"selection": "mixture"}, "pad"),
+    "all at once": ({"selection": "mixture", "depth_samples": 2, "samples": 3}, "linear"),
+}
+DEEP = Backbone("deep", 6, BASIC, (Stage(6, 1, (1, 2, 3)), Stage(8, 2, (1, 2))), mismatch_norm=True)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(("settings", "alignment"), VARIANTS.values(), ids=VARIANTS)
+def test_ablations_are_those_of_the_second_writing(settings, alignment, seed):
+    settings = how(**{"samples": 2} | settings)
+    _, net = compare(DEEP, settings, seed, alignment)
+    drawn = net.architecture.sample(settings, TAU, seeded(seed))
+    assert [len(picks) for picks in drawn.depth_picks] == [settings.depth_samples or 3] * 2
+
+
+def compare(backbone, settings, seed, alignment="cwi"):
+    """Value and every gradient; the gradients of A first."""
+    space = backbone.space(settings.search)
+    supernet, architecture, x = build(backbone, space, seed=seed, alignment=alignment)
+    found = supernet(x, architecture.sample(settings, TAU, seeded(seed)))
+    again = Again(supernet, backbone, space, architecture.logits, seed, settings)
+    again.architecture = architecture
+    expected = again(x)
     assert torch.allclose(found, expected, rtol=1e-8, atol=1e-8)
 
     inputs = [architecture.logits, *supernet.parameters()]
     cotangent = torch.randn_like(found)
     ours, theirs = (torch.autograd.grad(y, inputs, cotangent, allow_unused=True) for y in (found, expected))
     for a, b in zip(ours, theirs, strict=True):
-        assert torch.allclose(a, torch.zeros_like(a) if b is None else b, rtol=1e-6, atol=1e-8)
-    assert ours[0].abs().max() > 1e-3 or (samples, search) == (1, "W")
+        zero = torch.zeros(())
+        assert torch.allclose(zero if a is None else a, zero if b is None else b, rtol=1e-6, atol=1e-8)
+    return ours, again
 
 
 def only(size):
@@ -190,7 +238,7 @@ SINGLE = {  # each stage's outputs equally wide, so that no identity is mismatch
 def test_of_one_candidate_each_it_is_the_deployed_network(backbone, size):
     supernet, architecture, x = build(backbone, only(size))
     network = deployed(backbone, size, supernet)
-    found, expected = supernet(x, architecture.sample(TAU, 1)), network(x)
+    found, expected = supernet(x, architecture.sample(how(1), TAU)), network(x)
     assert torch.allclose(found, expected, rtol=1e-8, atol=1e-9)
 
     found.square().sum().backward()
@@ -209,7 +257,7 @@ def test_a_narrower_output_is_padded_with_zeros_where_the_deployed_network_has_a
     size = Size((6, 4, 6, 4, 3), (2,))
     flat = Backbone("one stage", 6, BASIC, (Stage(6, 1, (2,)),), mismatch_norm=True)
     supernet, architecture, x = build(flat, only(size))
-    sample = architecture.sample(TAU, 1)
+    sample = architecture.sample(how(1), TAU)
     with torch.no_grad():
         supernet.classifier.weight.copy_(torch.eye(6)[:5])
         supernet.classifier.bias.zero_()
@@ -235,7 +283,7 @@ def test_imagenet_networks_at_a_small_side(backbone):
     torch.manual_seed(0)
     space = backbone.space()
     supernet, architecture = Supernet(backbone, space, 10, ImageShape(3, 64)), Architecture(space)
-    logits = supernet(torch.randn(2, 3, 64, 64), architecture.sample(TAU, 2))
+    logits = supernet(torch.randn(2, 3, 64, 64), architecture.sample(how(2), TAU))
     logits.square().sum().backward()
     assert logits.shape == (2, 10)
     assert logits.isfinite().all()
@@ -255,21 +303,15 @@ def counted(supernet, sample):
     return counter.get_total_flops() // 4, convs // 4
 
 
-@pytest.mark.parametrize("backbone", [TINY, WIDE, STEM], ids=lambda b: b.name)
-@pytest.mark.parametrize("search", ["W", "D"])
-def test_convolutions_macs_are_those_of_torchs_counter(backbone, search):
-    supernet, architecture, _ = build(backbone, backbone.space(search))
-    _, convs = counted(supernet, architecture.sample(TAU, 2))
-    assert supernet.macs - supernet.classifier.weight.numel() == convs
-
-
+@pytest.mark.parametrize("backbone", [TINY, WIDE, STEM, DEEP], ids=lambda b: b.name)
 @pytest.mark.parametrize("search", ["D", "W", "WD"])
-def test_macs_are_torchs_but_for_a_few_percent(search):
-    """The interpolation at the end of a stage is left out, and the classifier taken at full width."""
-    supernet, architecture, _ = build(TINY, TINY.space(search))
+def test_macs_are_those_of_torchs_counter(backbone, search):
+    supernet, architecture, x = build(backbone, backbone.space(search))
     for seed in range(5):
-        total, _ = counted(supernet, architecture.sample(TAU, 2, seeded(seed)))
-        assert supernet.macs == pytest.approx(total, rel=0 if search == "D" else 0.05)
+        sample = architecture.sample(how(2, depth_samples=1 + seed % 2), TAU, seeded(seed))
+        with FlopCounterMode(display=False) as counter:
+            supernet(x, sample)
+        assert supernet.macs == counter.get_total_flops() // (2 * len(x))
 
 
 # ---- architecture parameters
@@ -290,19 +332,19 @@ def test_architecture_starts_undecided_and_knows_what_is_missing():
 
 def test_samples_of_short_rows_stay_inside_them_and_depths_take_all_candidates():
     space = SizeSpace(((2, 4, 8), (6,), (3, 5)), ((1, 2), (1,)))
-    sample = Architecture(space).sample(TAU, 3, seeded(0))
+    sample = Architecture(space).sample(how(3), TAU, seeded(0))
     assert [set(picks) for picks in sample.picks] == [{0, 1, 2}, {0}, {0, 1}]
     for row, (picks, weights) in enumerate(zip(sample.picks, sample.weights, strict=True)):
         assert weights.sum().item() == pytest.approx(1)
         assert (weights > 0).sum() == len(set(picks)) == len(space.widths[row])
     assert torch.allclose(sample.depth_weights.sum(1), torch.ones(2))
-    assert (sample.depth_weights > 0).tolist() == [[True, True, False], [True, False, False]]
+    assert (sample.depth_weights > 0).tolist() == [[True, True], [True, False]]
 
 
 def test_what_is_missing_gets_no_gradient():
     space = TINY.space()
     architecture = Architecture(space)
-    sample = architecture.sample(TAU, 8, seeded(0))
+    sample = architecture.sample(how(8), TAU, seeded(0))
     (sample.weights.square().sum() + sample.depth_weights.square().sum()).backward()
     missing = architecture.missing
     assert missing.sum() == 5 + 2 * 6

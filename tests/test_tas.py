@@ -8,19 +8,25 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from tas_bench import tas
 from tas_bench.backbones.backbone import ImageShape
+from tas_bench.checkpoint import Checkpoint
 from tas_bench.costs.macs import MACS
 from tas_bench.costs.macs_search import MACS_SEARCH
 from tas_bench.data import halves, load_test, load_train
 from tas_bench.errors import DivergedError, InputError, PlanFailedError
 from tas_bench.expected import ExpectedCost
-from tas_bench.jobs import Context, DataSpec, Outcome, Problem, Recipe, job_id
-from tas_bench.space import SizeSpace
-from tas_bench.tas import Tas, TasSearch, discrepancy, scaled_arch_lr, tau_at
+from tas_bench.jobs import Context, DataSpec, Outcome, Problem, Recipe, checkpoint_path, job_id
+from tas_bench.measure import Stopwatch
+from tas_bench.schema import TRAJECTORIES
+from tas_bench.search import TasSearch
+from tas_bench.search import searcher as searcher_module
+from tas_bench.search.settings import PAPER_STEPS, scaled_arch_lr, tau_at
+from tas_bench.space import Size
+from tas_bench.supernet import discrepancies, entropies
+from tas_bench.tas import Tas
 
 PAPER, RELEASED = Tas.presets()["paper"], Tas.presets()["released"]
-COLUMNS = ["epoch", "tau", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "f_cost", "e_cost"]
+COLUMNS = ["epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy"]
 
 
 def problem(keep=0.6, t=0.05, backbone="tiny", **recipe):
@@ -44,7 +50,8 @@ def context(tmp_path):
 def searcher(context):
     def build(settings, **changes):
         torch.manual_seed(0)
-        return tas._Searcher(search_job(settings, **changes), context)
+        job = search_job(settings, **changes)
+        return searcher_module.Searcher(job.problem, settings, job.seed, context)
 
     return build
 
@@ -79,13 +86,15 @@ def test_longer_searches_and_bold_settings_keep_their_rate():
 
 def test_papers_number_of_updates():
     """600 epochs over 25,000 images in batches of 256."""
-    assert 600 * math.ceil(25_000 / 256) == tas.PAPER_STEPS == 58_800
+    assert 600 * math.ceil(25_000 / 256) == PAPER_STEPS == 58_800
 
 
-def test_discrepancy_is_the_mean_gap_over_searched_rows():
-    space = SizeSpace(((1, 2, 3), (1, 2), (5,)), ((1, 2, 3),))
+def test_discrepancy_and_entropy_of_a_row():
     p = torch.tensor([[0.2, 0.7, 0.1], [0.5, 0.5, 0.0], [1.0, 0.0, 0.0], [0.1, 0.0, 0.9]])
-    assert discrepancy(p, space) == pytest.approx((0.5 + 0.0 + 0.8) / 3)
+    assert discrepancies(p).tolist() == pytest.approx([0.5, 0.0, 1.0, 0.8])
+    by_hand = [-sum(x * math.log(x) for x in row if x) for row in p.tolist()]
+    assert entropies(p).tolist() == pytest.approx(by_hand)
+    assert discrepancies(p[2:3, :1]).tolist() == [1.0]
 
 
 # ---- settings
@@ -97,11 +106,12 @@ def test_presets():
         "search": "WD", "samples": 2, "lambda_cost": 2.0, "search_epochs": 600,
         "tau_start": 10.0, "tau_end": 0.1, "tau_shape": "linear",
         "arch_lr": 0.001, "arch_weight_decay": 0.001, "arch_beta1": 0.9,
-        "zone": "paper", "cost": "macs", "exact_expectation": True,
+        "zone": "paper", "rule": "deployed", "exact_expectation": True,
+        "depth_samples": None, "draws": 1, "selection": "gumbel", "alignment": "cwi",
     }  # fmt: skip
     released = paper | {
         "tau_start": 5.0, "tau_shape": "cosine", "arch_beta1": 0.5,
-        "zone": "released", "cost": "macs_search", "exact_expectation": False,
+        "zone": "released", "rule": "released", "exact_expectation": False,
     }  # fmt: skip
     assert Tas() == PAPER
     assert {k: dataclasses.asdict(v) for k, v in Tas.presets().items()} == {"paper": paper, "released": released}
@@ -113,7 +123,8 @@ BAD = [
     {"search": "depth"}, {"search": "w"}, {"samples": 0}, {"samples": -1}, {"search_epochs": 0},
     {"lambda_cost": -0.1}, {"lambda_cost": math.nan}, {"lambda_cost": math.inf},
     {"tau_start": 0.0}, {"tau_end": -1.0}, {"tau_end": math.nan}, {"tau_shape": "square"},
-    {"arch_lr": 0.0}, {"arch_lr": math.nan}, {"arch_weight_decay": -1.0}, {"arch_beta1": 1.0}, {"cost": "params"},
+    {"arch_lr": 0.0}, {"arch_lr": math.nan}, {"arch_weight_decay": -1.0}, {"arch_beta1": 1.0}, {"rule": "params"},
+    {"depth_samples": 0}, {"draws": 0}, {"selection": "random"}, {"alignment": "bicubic"},
 ]  # fmt: skip
 
 
@@ -209,12 +220,12 @@ def test_updates_alternate_between_the_halves(searcher, monkeypatch):
     train, val = halves(images, DataSpec(name="digits"))
     given = []
 
-    class Recorded(tas.Batches):
+    class Recorded(searcher_module.Batches):
         def __init__(self, data, *args, **kwargs):
             super().__init__(data, *args, **kwargs)
             given.append(data)
 
-    monkeypatch.setattr(tas, "Batches", Recorded)
+    monkeypatch.setattr(searcher_module, "Batches", Recorded)
     state = searcher(Tas(search_epochs=1))
     for data, half in zip(given, (train, val), strict=True):
         assert torch.equal(data.images, half.images)
@@ -265,9 +276,9 @@ def test_inside_the_band_the_cost_has_no_gradient(searcher):
 @pytest.mark.parametrize(("keep", "sign"), [(0.1, 1), (1.0, -1)])
 @pytest.mark.parametrize("preset", [PAPER, RELEASED], ids=["paper", "released"])
 def test_outside_the_band_the_gradient_is_that_of_equation_8(searcher, preset, keep, sign):
-    settings = {k: getattr(preset, k) for k in ("zone", "cost", "exact_expectation")}
+    settings = {k: getattr(preset, k) for k in ("zone", "rule", "exact_expectation")}
     state, logits, grad = cost_gradient(searcher, lambda_cost=3.0, keep=keep, **settings)
-    problem_, space = state.job.problem, state.space
+    problem_, space = state.problem, state.space
     cost = MACS if preset is PAPER else MACS_SEARCH
     model = ExpectedCost(problem_.layers, space, cost, exact=preset is PAPER)
     p = torch.stack([F.pad(row[:n].softmax(0), (0, 8 - n)) for row, n in zip(logits, space.counts, strict=True)])
@@ -299,7 +310,9 @@ def test_optimisers_are_those_of_section_4_1(searcher):
 def test_epochs_follow_the_schedules(searcher, monkeypatch):
     state, used = searcher(Tas(search_epochs=4)), []
     sample = state.architecture.sample
-    monkeypatch.setattr(state.architecture, "sample", lambda tau, *args: used.append(tau) or sample(tau, *args))
+    monkeypatch.setattr(
+        state.architecture, "sample", lambda how, tau, *args: used.append(tau) or sample(how, tau, *args)
+    )
     rates = []
     for epoch in range(4):
         state.epoch(epoch)
@@ -327,8 +340,8 @@ def choose(state, indices):
 def test_argmax_in_the_band_is_the_result(searcher):
     state = searcher(Tas(search="D"), keep=0.75, t=0.3)
     choose(state, [0] * 9 + [1, 0])
-    size, derived, macs = state.derive()
-    assert (size.depths, derived, macs) == ((2, 1), "argmax", state.job.problem.macs(size))
+    size, derived, macs = state.derive().values()
+    assert (size.depths, derived, macs) == ((2, 1), "argmax", state.problem.macs(size))
 
 
 def test_argmax_beside_the_band_gives_way_to_the_most_probable_size_in_it(searcher):
@@ -338,15 +351,15 @@ def test_argmax_beside_the_band_gives_way_to_the_most_probable_size_in_it(search
         state.architecture.logits[-2:] = torch.tensor([[0.0, 0.2], [0.0, 0.1]])  # the second stage gives way
     in_band = [d for d in ((1, 1), (1, 2), (2, 1), (2, 2)) if abs(cost_of(state, d) / 0.75 - 1) <= 0.1]
     assert in_band == [(1, 2), (2, 1)]
-    size, derived, macs = state.derive()
+    size, derived, macs = state.derive().values()
     assert (size.depths, derived) == ((2, 1), "in-band")
-    assert macs == state.job.problem.macs(state.job.problem.backbone.full)
+    assert macs == state.problem.macs(state.problem.backbone.full)
 
 
 def cost_of(state, depths):
     """As a fraction of the unpruned."""
-    full = state.job.problem.backbone.full
-    return state.job.problem.macs(dataclasses.replace(full, depths=depths)) / state.job.problem.macs(full)
+    full = state.problem.backbone.full
+    return state.problem.macs(dataclasses.replace(full, depths=depths)) / state.problem.macs(full)
 
 
 # ---- whole searches
@@ -365,12 +378,17 @@ def test_a_search_end_to_end(context):
     assert list(first.curve) == list(again.curve) != list(other.curve)
     assert (first.size, first.argmax_macs) == (again.size, again.argmax_macs)
 
-    assert [list(point) for point in first.curve] == [[*COLUMNS, "discrepancy"]] * 3
+    assert [list(point) for point in first.curve] == [COLUMNS] * 3
     assert [point["epoch"] for point in first.curve] == [1, 2, 3]
-    assert [point["tau"] for point in first.curve] == pytest.approx([10.0, 5.05, 0.1])
-    last = first.curve[-1]
-    assert first.argmax_macs == last["f_cost"]
-    assert (first.discrepancy, first.val_accuracy) == (last["discrepancy"], last["val_accuracy"])
+    assert first.val_accuracy == first.curve[-1]["val_accuracy"]
+    assert [["job_id", *point] for point in first.trajectory] == [TRAJECTORIES.names] * 3
+    assert [point["tau"] for point in first.trajectory] == pytest.approx([10.0, 5.05, 0.1])
+    last = first.trajectory[-1]
+    argmax = Size(tuple(last["widths"]), tuple(last["depths"]))
+    assert first.argmax_macs == last["f_cost"] == job.problem.macs(argmax)
+    assert first.discrepancy == last["discrepancy"] == pytest.approx(sum(last["discrepancies"]) / 11)
+    assert len(last["entropies"]) == 11
+    assert all(0 < h < math.log(8) for h in last["entropies"])
     assert first.test_accuracy is None
     assert first.images == 2 * 3 * 719
     assert first.arch_lr == 0.15
@@ -399,8 +417,129 @@ def test_no_search_reaches_the_test_images(context, monkeypatch):
 
 
 def test_a_search_that_blows_up_says_so(context):
-    with pytest.raises(DivergedError, match="became NaN or infinite in epoch"):
+    with pytest.raises(DivergedError, match=r"became (nan|inf) in epoch \d+, step \d+$"):
         search_job(Tas(search_epochs=2), lr=1e30).run(context)
+
+
+class StoppedError(Exception):
+    """A stand-in for whatever ends a process."""
+
+
+def stopping(context, after):
+    """A context in which the job is stopped once it has done that many epochs and kept a checkpoint."""
+
+    def tick(done, _):
+        if done == after + 1:
+            raise StoppedError
+
+    return dataclasses.replace(context, tick=tick, checkpoint_seconds=0)
+
+
+SETTINGS = {
+    "default": {}, "two draws": {"draws": 2}, "mixture": {"selection": "mixture"},
+    "released": dataclasses.asdict(RELEASED),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
+def test_a_stopped_search_resumes_to_bitwise_the_same_result(tmp_path, settings):
+    job = search_job(Tas(**settings | {"search_epochs": 4}))
+    whole = job.run(Context(results=tmp_path / "whole"))
+    for after in (1, 2, 3):
+        context = Context(results=tmp_path / str(after))
+        context.results.mkdir()
+        with pytest.raises(StoppedError):
+            job.run(stopping(context, after))
+        torch.manual_seed(after)
+        epochs = []
+        resumed = job.run(dataclasses.replace(context, tick=lambda done, _, log=epochs: log.append(done)))
+        assert epochs == list(range(after + 1, 5))
+        assert list(resumed.curve) == list(whole.curve)
+        assert list(resumed.trajectory) == list(whole.trajectory)
+        same = ("size", "derived", "argmax_macs", "images", "train_macs", "discrepancy", "val_accuracy")
+        assert [getattr(resumed, name) for name in same] == [getattr(whole, name) for name in same]
+        assert 0 < resumed.carried_seconds < resumed.device_seconds
+
+
+def test_weights_after_a_resume_are_bitwise_the_same(searcher, context, tmp_path):
+    """Not only what is reported of them."""
+    kept = Checkpoint(dataclasses.replace(context, checkpoint_seconds=0), "key")
+    state, other = searcher(Tas(search_epochs=3)), searcher(Tas(search_epochs=3))
+    state.epoch(0)
+    kept.save(lambda: state.state([], [], Stopwatch()))
+    other.resume(kept.load(), Stopwatch())
+    for each in (state, other):
+        each.epoch(1)
+    for a, b in ((state.supernet, other.supernet), (state.architecture, other.architecture)):
+        assert all(torch.equal(p, q) for p, q in zip(a.parameters(), b.parameters(), strict=True))
+
+
+def test_checkpoints_are_kept_no_oftener_than_asked(context):
+    job = search_job(Tas(search_epochs=3))
+    job.run(context)
+    path = checkpoint_path(context.results, job_id(job))
+    assert not path.exists()
+    job.run(dataclasses.replace(context, checkpoint_seconds=0))
+    assert path.exists()
+
+
+@pytest.mark.parametrize("damage", ["cut short", "empty", "other bytes"])
+def test_a_damaged_checkpoint_counts_as_none(context, damage):
+    context = dataclasses.replace(context, checkpoint_seconds=0)
+    job = search_job(Tas(search_epochs=2))
+    first = job.run(context)
+    path = checkpoint_path(context.results, job_id(job))
+    whole = path.read_bytes()
+    path.write_bytes({"cut short": whole[: len(whole) // 2], "empty": b"", "other bytes": b"x" * 1000}[damage])
+    assert list(job.run(context).curve) == list(first.curve)
+
+
+def test_a_search_that_blows_up_keeps_its_last_good_checkpoint(context, monkeypatch):
+    """In epoch 3, at the fourth step, the loss is NaN: the row says so, and epoch 2 is what is kept."""
+    context, job = dataclasses.replace(context, checkpoint_seconds=0), search_job(Tas(search_epochs=4))
+    calls = []
+    update = searcher_module.Searcher._update_weights
+
+    def blows_up(self, x, y, tau):
+        calls.append(tau)
+        loss, logits = update(self, x, y, tau)
+        return (loss * math.nan if len(calls) == 2 * 6 + 4 else loss), logits
+
+    monkeypatch.setattr(searcher_module.Searcher, "_update_weights", blows_up)
+    with pytest.raises(DivergedError, match=r"^the loss became nan in epoch 3, step 4$"):
+        job.run(context)
+    assert len(Checkpoint(context, job_id(job)).load()["curve"]) == 2
+
+
+def test_weights_that_blow_up_in_an_epochs_last_step_are_seen_before_they_are_kept(searcher):
+    state = searcher(Tas(search_epochs=2))
+    hook = state.weight_optimizer.register_step_post_hook
+    steps = []
+
+    def spoil(*_):
+        steps.append(1)
+        if len(steps) == 6:
+            with torch.no_grad():
+                state.supernet.convs[3].weight[0, 0, 0, 0] = math.inf
+
+    hook(spoil)
+    with pytest.raises(DivergedError, match=r"(loss|weight) became .* in epoch 1"):
+        state.epoch(0)
+
+
+def test_several_draws_are_several_widths_in_one_step(searcher, monkeypatch):
+    state = searcher(Tas(search_epochs=1, draws=3), batch=30)
+    drawn, seen = [], []
+    sample, forward = state.architecture.sample, state.supernet.forward
+    monkeypatch.setattr(state.architecture, "sample", lambda *args: drawn.append(sample(*args)) or drawn[-1])
+    monkeypatch.setattr(state.supernet, "forward", lambda x, s: seen.append(len(x)) or forward(x, s))
+    x, y = next(iter(state.train_batches))
+    _, logits = state._update_weights(x, y, tau=1.0)
+    assert seen == [10, 10, 10]
+    assert logits.shape == (30, 10)
+    assert len({str(s.picks) for s in drawn}) == 3
+    with pytest.raises(InputError, match=r"draws is 3; a batch of 5"):
+        next(Tas(draws=3).plan(problem(batch=5), 0))
 
 
 def test_what_is_hardly_a_search_is_warned_of(context):
@@ -420,7 +559,7 @@ def test_forty_epochs_decide_and_steer_the_cost_to_the_target(context, keep):
     """
     job = search_job(Tas(search_epochs=40), backbone="resnet20", keep=keep)
     outcome, (low, high) = job.run(context), job.problem.band
-    mean_cost = sum(point["f_cost"] for point in outcome.curve[-10:]) / 10
+    mean_cost = sum(point["f_cost"] for point in outcome.trajectory[-10:]) / 10
     assert mean_cost == pytest.approx(job.problem.budget, rel=0.1)
     assert low <= job.problem.macs(outcome.size) <= high
     assert outcome.argmax_macs == pytest.approx(job.problem.budget, rel=0.2)

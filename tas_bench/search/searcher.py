@@ -1,0 +1,186 @@
+"""The state of one search and its two alternating updates (Algorithm 1, lines 2 to 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from tas_bench import measure
+from tas_bench.budget import Band, most_probable
+from tas_bench.costs import all_costs
+from tas_bench.costs.macs import MACS
+from tas_bench.data import Batches, dataset_info, halves, load_train
+from tas_bench.expected import ExpectedCost, cost_loss
+from tas_bench.jobs import Context, Problem
+from tas_bench.search.settings import SearchSettings, scaled_arch_lr, tau_at
+from tas_bench.supernet import Architecture, Supernet, discrepancies, entropies
+from tas_bench.train import cosine_lr, set_lr, sgd
+
+
+class Searcher:
+    """Supernet, architecture, their optimisers, and the two halves of the data."""
+
+    def __init__(self, problem: Problem, settings: SearchSettings, seed: int, context: Context) -> None:
+        self.problem, self.settings, self.device = problem, settings, context.device
+        info, backbone, device = dataset_info(problem.data.name), problem.backbone, context.device
+        self.precision = measure.precision(device, info.image)
+        self.space = backbone.space(settings.search)
+        self.supernet = Supernet(backbone, self.space, info.classes, info.image, settings.alignment)
+        self.supernet.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.architecture = Architecture(self.space).to(device)
+        self.generator = torch.Generator(device).manual_seed(seed)
+        train_half, val_half = (
+            h.to(device) for h in halves(load_train(problem.data, context.data_root), problem.data)
+        )
+        batch = problem.recipe.batch
+        self.train_batches = Batches(train_half, info, batch, augment=True, generator=self.generator)
+        self.val_batches = Batches(val_half, info, batch, augment=True, generator=self.generator)
+
+        self.arch_lr = scaled_arch_lr(settings, settings.search_epochs * len(self.train_batches))
+        self.weight_optimizer = sgd(self.supernet.parameters(), problem.recipe)
+        self.arch_optimizer = torch.optim.Adam(
+            self.architecture.parameters(), lr=self.arch_lr,
+            betas=(settings.arch_beta1, 0.999), weight_decay=settings.arch_weight_decay,
+        )  # fmt: skip
+        cost = all_costs()["macs" if settings.rule == "deployed" else "macs_search"]
+        self.expected = ExpectedCost(problem.layers, self.space, cost, settings.exact_expectation).to(device)
+        self.actual = ExpectedCost(problem.layers, self.space, cost).to(device)
+        self.low, self.high = problem.band
+        if settings.zone == "released":
+            unpruned = cost.of(problem.layers, backbone.full)
+            self.low, self.high = problem.budget - problem.t * unpruned, problem.budget
+        self.images = self.macs = 0
+
+    # ---- one epoch
+
+    def epoch(self, epoch: int) -> dict[str, float]:
+        """One epoch of alternating updates.
+
+        Raises:
+            DivergedError: a loss or a weight became NaN or infinite.
+        """
+        set_lr(self.weight_optimizer, cosine_lr(self.problem.recipe, epoch))
+        tau = self._tau(epoch)
+        train_meter, val_meter = measure.Meter(), measure.Meter()
+        guard = measure.LossGuard(epoch)
+        for (x, y), (x_val, y_val) in zip(self.train_batches, _endless(self.val_batches), strict=False):
+            loss, logits = self._update_weights(x, y, tau)
+            val_loss, val_logits = self._update_architecture(x_val, y_val, tau)
+            guard.see(loss + val_loss)
+            train_meter.add(loss, logits, y)
+            val_meter.add(val_loss, val_logits, y_val)
+        guard.check(self.supernet)
+        return {
+            "train_loss": train_meter.loss, "train_accuracy": train_meter.accuracy,
+            "val_loss": val_meter.loss, "val_accuracy": val_meter.accuracy,
+        }  # fmt: skip
+
+    def _update_weights(self, x: Tensor, y: Tensor, tau: float) -> tuple[Tensor, Tensor]:
+        """Lines 2 and 3: L_train on a batch of D_train updates the weights."""
+        logits = self._forward(x, tau, weights_only=True)
+        loss = F.cross_entropy(logits, y)
+        self.weight_optimizer.zero_grad()
+        loss.backward()
+        self.weight_optimizer.step()
+        return loss, logits
+
+    def _update_architecture(self, x: Tensor, y: Tensor, tau: float) -> tuple[Tensor, Tensor]:
+        """Lines 4 and 5: L_val (Equation 7) on a batch of D_val updates A."""
+        logits = self._forward(x, tau)
+        task_loss = F.cross_entropy(logits, y)
+        expected = self.expected(self.architecture.log_p().exp())
+        loss = task_loss + self.settings.lambda_cost * cost_loss(
+            expected / 1e6, self._argmax_cost(), self.low, self.high
+        )
+        self.arch_optimizer.zero_grad()
+        loss.backward(inputs=list(self.architecture.parameters()))
+        self.arch_optimizer.step()
+        return task_loss, logits
+
+    def _forward(self, x: Tensor, tau: float, weights_only: bool = False) -> Tensor:
+        """Logits (B, classes); every part of the batch with a draw of its own."""
+        passes = 3 if weights_only else 2  # the architecture's update takes no gradients of weights
+        logits = []
+        for part in x.chunk(self.settings.draws):
+            with torch.set_grad_enabled(not weights_only):
+                sample = self.architecture.sample(self.settings, tau, self.generator)
+            with measure.autocast(self.device, self.precision):
+                logits.append(self.supernet(part, sample).float())
+            self.macs += passes * len(part) * self.supernet.macs
+        self.images += len(x)
+        return torch.cat(logits)
+
+    def _tau(self, epoch: int) -> float:
+        return tau_at(self.settings, epoch / max(1, self.settings.search_epochs - 1))
+
+    def _argmax_cost(self) -> Tensor:
+        """F_cost: the cost of the size of highest probability; no value leaves the device."""
+        argmax = self.architecture.log_p().argmax(dim=1)
+        return self.actual(F.one_hot(argmax, self.space.padded.shape[1]))
+
+    # ---- what became of it
+
+    @torch.no_grad()
+    def trajectory(self, epoch: int) -> dict[str, Any]:
+        """Where the architecture stands after an epoch: the measures of Figure 3."""
+        p = self.architecture.log_p().exp()
+        size = self.space.size(p.argmax(dim=1).cpu().numpy())
+        gaps, searched = discrepancies(p), torch.from_numpy(self.space.counts > 1)
+        return {
+            "tau": self._tau(epoch), "f_cost": float(self._argmax_cost()), "e_cost": float(self.expected(p)),
+            "discrepancy": float(gaps.cpu()[searched].mean()),
+            "entropies": entropies(p).tolist(), "discrepancies": gaps.tolist(),
+            "widths": list(size.widths), "depths": list(size.depths),
+        }  # fmt: skip
+
+    def derive(self) -> dict[str, Any]:
+        """The argmax size (line 7), or where it misses the band the most probable size inside.
+
+        Returns:
+            The `Outcome` fields size, derived ("argmax" or "in-band") and argmax_macs.
+        """
+        problem, log_p = self.problem, self.architecture.log_p().detach().cpu().double().numpy()
+        argmax = self.space.size(log_p.argmax(axis=1))
+        low, high = problem.band
+        told = {"size": argmax, "derived": "argmax", "argmax_macs": MACS.of(problem.layers, argmax)}
+        if low <= problem.macs(argmax) <= high:
+            return told
+        indices = most_probable(log_p, Band(problem.layers, self.space, low, high))
+        return told | {"size": self.space.size(indices), "derived": "in-band"}
+
+    # ---- checkpoints
+
+    def state(self, curve: Sequence[Any], trajectory: Sequence[Any], watch: measure.Stopwatch) -> dict[str, Any]:
+        """All that the next epoch depends on, and what was measured so far."""
+        return {name: part.state_dict() for name, part in self._parts().items()} | {
+            "generator": self.generator.get_state(), "images": self.images, "macs": self.macs,
+            "curve": list(curve), "trajectory": list(trajectory), "seconds": dict(watch.seconds),
+        }  # fmt: skip
+
+    def resume(
+        self, state: Mapping[str, Any] | None, watch: measure.Stopwatch
+    ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """Take over what `state` gave; learning curve and trajectory so far."""
+        if state is None:
+            return [], []
+        for name, part in self._parts().items():
+            part.load_state_dict(state[name])
+        self.generator.set_state(state["generator"].cpu())
+        self.images, self.macs = state["images"], state["macs"]
+        watch.carry(state["seconds"])
+        return state["curve"], state["trajectory"]
+
+    def _parts(self) -> dict[str, Any]:
+        return {
+            "supernet": self.supernet, "architecture": self.architecture,
+            "weight_optimizer": self.weight_optimizer, "arch_optimizer": self.arch_optimizer,
+        }  # fmt: skip
+
+
+def _endless(batches: Batches) -> Iterator[tuple[Tensor, Tensor]]:
+    while True:
+        yield from batches
