@@ -28,7 +28,7 @@ def main() -> None:
     for jobs in JOBS:
         sweep = Sweep(
             name="overhead", title="", methods=(StubMethod(jobs=jobs),), transfers=(Scratch(),),
-            dataset="digits", backbone="tiny",
+            datasets=("digits",), backbones=("tiny",),
         )  # fmt: skip
         with tempfile.TemporaryDirectory() as folder:
             store = Store(Path(folder))
@@ -53,7 +53,7 @@ def _display() -> Progress:
 
 def _plans(sweep: Sweep, store: Store) -> Plans:
     [method] = sweep.methods
-    plan = NamedPlan("stub", "stub", 0, method.plan(sweep.problem, 0))
+    plan = NamedPlan("stub", "stub", 0, sweep.problems[0], method.plan(sweep.problems[0], 0))
     return Plans([plan], lambda _job, key: store.outcome(key))
 
 

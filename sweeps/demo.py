@@ -13,8 +13,8 @@ from tas_bench.transfer.scratch import Scratch
 SWEEP = Sweep(
     name="demo",
     title="Table 1's layout",
-    dataset="digits",
-    backbone="resnet20",
+    datasets=("digits",),
+    backbones=("resnet20",),
     keep=0.6,
     methods=(
         Ratio(),

@@ -12,8 +12,8 @@ from tas_bench.transfer.scratch import Scratch
 SWEEP = Sweep(
     name="table1",
     title="Table 1",
-    dataset="cifar100",
-    backbone="resnet32",
+    datasets=("cifar100",),
+    backbones=("resnet32",),
     keep=0.6,
     methods=(Ratio(), RandomSearch(), CmaEs(), Tas()),
     transfers=(Scratch(), Init(), KD()),

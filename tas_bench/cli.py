@@ -87,7 +87,8 @@ def run(args: argparse.Namespace) -> int:
     if args.download:
         if args.data is None:
             raise InputError("--download needs --data DIR to put the files in")
-        download(sweep.dataset, args.data)
+        for dataset in sweep.datasets:
+            download(dataset, args.data)
     results = args.results or DEFAULT_RESULTS / sweep.name
     resources = Resources(address=args.address, cpus=args.cpus_per_job, gpus=args.gpus_per_job)
     console = Console(stderr=True)

@@ -115,4 +115,4 @@ def _label(use: Use) -> str:
 
 
 def _labels(sweep: Sweep, use: Use) -> Labels:
-    return Labels(sweep.name, use.method, None if use.job.kind == "teacher" else sweep.problem.budget)
+    return Labels(sweep.name, use.method, None if use.job.kind == "teacher" else use.problem.budget)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tas_bench.errors import PlanFailedError, TasBenchError
-from tas_bench.jobs import Job, Outcome, job_id
+from tas_bench.jobs import Job, Outcome, Problem, job_id
 
 AnyPlan = Generator[Sequence[Job], Sequence[Outcome], Any]
 
@@ -23,6 +23,7 @@ class Use:
     plan: str
     method: str
     seed: int
+    problem: Problem
     job: Job
     key: str
 
@@ -39,6 +40,7 @@ class NamedPlan:
     name: str
     method: str
     seed: int
+    problem: Problem
     steps: AnyPlan
     awaited: list[str] = field(default_factory=list)
     uses: list[Use] = field(default_factory=list)
@@ -120,7 +122,7 @@ class Plans:
         """Answer a batch from the store, or queue its jobs."""
         plan.awaited = [job_id(job) for job in batch]
         for job, key in zip(batch, plan.awaited, strict=True):
-            use = Use(plan.name, plan.method, plan.seed, job, key)
+            use = Use(plan.name, plan.method, plan.seed, plan.problem, job, key)
             if all(u.key != key for u in plan.uses):
                 plan.uses.append(use)
             if key in self.outcomes:
@@ -141,8 +143,9 @@ def uses_rows(plan: NamedPlan, sweep: str) -> list[dict[str, Any]]:
     """A plan's uses as rows of the table `uses`."""
     return [
         {
-            "job_id": u.key, "sweep": sweep, "plan": plan.name, "method": plan.method, "seed": plan.seed,
-            "kind": u.job.kind, "transfer": u.job.describe().get("transfer"),
+            "job_id": u.key, "sweep": sweep, "plan": plan.name,
+            "dataset": plan.problem.data.name, "backbone": plan.problem.backbone_name,
+            "method": plan.method, "seed": plan.seed, "kind": u.job.kind, "transfer": u.job.describe().get("transfer"),
         }
         for u in plan.uses
     ]  # fmt: skip

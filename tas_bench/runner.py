@@ -49,7 +49,7 @@ def run_sweep(
         Interrupted: SIGINT or SIGTERM came; the same command goes on from here.
     """
     store = Store(results)
-    fingerprint = check_data(sweep.problem.data, data_root)
+    fingerprints = {p.data.name: check_data(p.data, data_root) for p in sweep.problems}
     sweep.check_budget()
     resources.check()
     one_seed = replace(sweep, seeds=sweep.seeds[:1])
@@ -66,7 +66,7 @@ def run_sweep(
                 log.warning("plan %s ended early: %s", plan.name, plan.error)
 
         plans = Plans(sweep.plans(), lookup)
-        store.claim(sweep.manifest(fingerprint))
+        store.claim(sweep.manifest(fingerprints))
         plans.watch(on_progress)
         root = data_root.absolute() if data_root else None
         run_plans(plans, sweep, Context(results=results.absolute(), data_root=root), resources, progress)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 _ROW_COLUMNS: list[tuple[str, pa.DataType, str]] = [
     ("job_id", pa.string(), "hash of everything that decides the outcome; one row per job"),
@@ -60,6 +60,8 @@ _USE_COLUMNS: list[tuple[str, pa.DataType, str]] = [
     ("job_id", pa.string(), "the job"),
     ("sweep", pa.string(), "the sweep"),
     ("plan", pa.string(), "the plan that asked for it"),
+    ("dataset", pa.string(), "its data set"),
+    ("backbone", pa.string(), "its backbone"),
     ("method", pa.string(), "its method; 'teacher' for the teacher's plan"),
     ("seed", pa.int64(), "its seed"),
     ("kind", pa.string(), "teacher, search, candidate or final"),

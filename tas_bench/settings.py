@@ -5,12 +5,13 @@ from __future__ import annotations
 import difflib
 import math
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from typing import Any
 
 from tas_bench.errors import InputError, unknown
 from tas_bench.sweep import Sweep, names_of
+from tas_bench.variant import Variant, settings_of
 
 
 def with_settings(
@@ -30,6 +31,8 @@ def with_settings(
     for key in ("methods", "transfers"):  # first, so that their own settings find them
         if key in settings:
             sweep = _choose(sweep, key, settings[key], (known or {}).get(key, {}))
+    if "keep" in settings:
+        sweep = replace(sweep, keeps={})
     parts = _parts(sweep)
     for key in sorted(settings, key=lambda key: key not in parts):  # presets before single settings
         if key not in ("methods", "transfers"):
@@ -44,14 +47,18 @@ def smoke(sweep: Sweep) -> Sweep:
 
 
 def _parts(sweep: Sweep) -> dict[str, Any]:
-    """The settable values of a sweep by prefix."""
-    plugins: tuple[Any, ...] = (*sweep.methods, *sweep.transfers)
-    return {"": sweep, "recipe": sweep.recipe} | {plugin.name: plugin for plugin in plugins}
+    """The settable values of a sweep by prefix; variants share their method's name, and the last stands here."""
+    return {"": sweep, "recipe": sweep.recipe} | {plugin.name: plugin for plugin in _plugins(sweep)}
+
+
+def _plugins(sweep: Sweep) -> list[Any]:
+    """Methods and transfers, or what holds their settings."""
+    return [settings_of(plugin) for plugin in (*sweep.methods, *sweep.transfers)]
 
 
 def _keys(sweep: Sweep) -> dict[str, tuple[str, str]]:
     """Full key to (prefix, field)."""
-    hidden = ("name", "title", "methods", "transfers", "recipe", "shortened")
+    hidden = ("name", "title", "methods", "transfers", "recipe", "keeps", "shortened")
     return {
         f"{prefix}.{f.name}".lstrip("."): (prefix, f.name)
         for prefix, part in _parts(sweep).items()
@@ -62,21 +69,26 @@ def _keys(sweep: Sweep) -> dict[str, tuple[str, str]]:
 
 def setting_names(sweep: Sweep) -> dict[str, Any]:
     """Every key `--set` takes for this sweep, with its present value."""
-    parts = _parts(sweep)
     lists = {"methods": names_of(sweep.methods), "transfers": names_of(sweep.transfers)}
-    return lists | {key: getattr(parts[prefix], name) for key, (prefix, name) in _keys(sweep).items()}
+    return lists | {key: _value(sweep, prefix, name) for key, (prefix, name) in _keys(sweep).items()}
+
+
+def _value(sweep: Sweep, prefix: str, name: str) -> Any:
+    """A setting's present value; where variants differ, all their values with bars between."""
+    found = [getattr(p, name) for p in _plugins(sweep) if p.name == prefix]
+    found = list(dict.fromkeys(found)) or [getattr(_parts(sweep)[prefix], name)]
+    return found[0] if len(found) == 1 else "|".join(map(str, found))
 
 
 def preset_names(sweep: Sweep) -> dict[str, tuple[str, ...]]:
     """The methods and transfers that have presets, with the presets' names."""
-    plugins: tuple[Any, ...] = (*sweep.methods, *sweep.transfers)
-    return {plugin.name: tuple(plugin.presets()) for plugin in plugins if hasattr(plugin, "presets")}
+    return {plugin.name: tuple(plugin.presets()) for plugin in _plugins(sweep) if hasattr(plugin, "presets")}
 
 
 def _set(sweep: Sweep, key: str, text: str) -> Sweep:
     parts, keys = _parts(sweep), _keys(sweep)
     if key and key in parts:
-        return _put(sweep, key, _preset(parts[key], key, text))
+        return _put(sweep, key, lambda part: _preset(part, key, text))
     matches = [full for full in keys if full == key] or [full for full in keys if full.endswith(f".{key}")]
     if not matches:
         raise _unknown_setting(sweep, key)
@@ -84,19 +96,23 @@ def _set(sweep: Sweep, key: str, text: str) -> Sweep:
         raise InputError(f"setting '{key}' could be {' or '.join(matches)}; give it in full")
     prefix, name = keys[matches[0]]
     value = _parse(matches[0], typing.get_type_hints(type(parts[prefix]))[name], text)
-    return _put(sweep, prefix, replace(parts[prefix], **{name: value}))
+    return _put(sweep, prefix, lambda part: replace(part, **{name: value}))
 
 
-def _put(sweep: Sweep, prefix: str, part: Any) -> Sweep:
-    """The sweep with one of its parts exchanged."""
+def _put(sweep: Sweep, prefix: str, change: Callable[[Any], Any]) -> Sweep:
+    """The sweep with one of its parts changed; a method in all its variants."""
     if not prefix:
-        return typing.cast("Sweep", part)
+        return typing.cast("Sweep", change(sweep))
     if prefix == "recipe":
-        return replace(sweep, recipe=part)
+        return replace(sweep, recipe=change(sweep.recipe))
+
+    def changed(plugin: Any) -> Any:
+        if settings_of(plugin).name != prefix:
+            return plugin
+        return replace(plugin, method=change(plugin.method)) if isinstance(plugin, Variant) else change(plugin)
+
     return replace(
-        sweep,
-        methods=tuple(part if m.name == prefix else m for m in sweep.methods),
-        transfers=tuple(part if t.name == prefix else t for t in sweep.transfers),
+        sweep, methods=tuple(map(changed, sweep.methods)), transfers=tuple(map(changed, sweep.transfers))
     )
 
 
@@ -126,6 +142,8 @@ def _preset(part: Any, key: str, text: str) -> Any:
 
 def _choose(sweep: Sweep, key: str, text: str, known: Mapping[str, Any]) -> Sweep:
     """Pick methods or transfers by name: the sweep's own with their settings, others with their defaults."""
+    if (key, text) == ("transfers", "none"):  # search only
+        return replace(sweep, transfers=())
     own = {x.name: x for x in getattr(sweep, key)}
     chosen: list[Any] = []
     for name in (n.strip() for n in text.split(",")):
@@ -142,8 +160,8 @@ def _parse(key: str, kind: Any, text: str) -> Any:
             return {"true": True, "false": False}[text.lower()]
         if kind == int | None:
             return None if text.lower() == "none" else int(text)
-        if kind == tuple[int, ...]:
-            return tuple(int(part) for part in text.split(","))
+        if kind in (tuple[int, ...], tuple[str, ...]):
+            return tuple(typing.get_args(kind)[0](part.strip()) for part in text.split(","))
         value = kind(text)
         if kind is float and not math.isfinite(value):
             raise ValueError(text)

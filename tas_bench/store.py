@@ -37,7 +37,7 @@ Row = dict[str, Any]
 Table = Literal["rows", "curves", "trajectories", "uses"]
 FOLDERS = ("rows", "_curves", "_trajectories", "_uses", "_weights", "_checkpoints", "_log")
 
-MANIFEST_KEYS = {"name", "title", "dataset", "backbone", "keep", "t", "seeds", "methods", "transfers", "fixed"}
+MANIFEST_KEYS = {"name", "title", "t", "problems", "seeds", "methods", "transfers", "fixed"}
 """What `_sweep.json` must hold to be compared and reported."""
 
 
@@ -239,7 +239,11 @@ def _read(path: Path, schema: pa.Schema | None) -> pa.Table:
             table = file.read()
             if schema is ROWS and len(table) != 1:
                 raise ValueError(f"{len(table)} rows in it, not one")
-            return table if schema is None else table.select(schema.names).cast(schema)
+            if schema is None:
+                return table
+            for name in set(schema.names) - set(table.column_names) if 0 < version < SCHEMA_VERSION else ():
+                table = table.append_column(name, pa.nulls(len(table)))  # a later version added it
+            return table.select(schema.names).cast(schema)
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
         reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
         raise StoreDamagedError(f"{path} is damaged ({reason}); delete it and its job runs again") from error
@@ -293,7 +297,7 @@ def _sync(path: Path) -> None:
 
 
 def _compare(found: Mapping[str, Any], wanted: Mapping[str, Any], path: Path) -> None:
-    """Refuse to mix what must not be compared; more seeds, methods or transfers are welcome."""
+    """Refuse to mix what must not be compared; more problems, seeds, methods or transfers are welcome."""
     if found["name"] != wanted["name"]:
         raise InputError(f"{path} holds sweep '{found['name']}', not '{wanted['name']}'; use another --results")
     for key, value in wanted["fixed"].items():
@@ -303,9 +307,9 @@ def _compare(found: Mapping[str, Any], wanted: Mapping[str, Any], path: Path) ->
 
 
 def _union(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
-    """The wanted manifest with the seeds, methods and transfers that earlier runs added."""
+    """The wanted manifest with the problems, seeds, methods and transfers that earlier runs added."""
     both = {
         key: [*found[key], *(x for x in wanted[key] if x not in found[key])]
-        for key in ("seeds", "methods", "transfers")
+        for key in ("problems", "seeds", "methods", "transfers")
     }
     return {**wanted, **both, "fixed": {**found["fixed"], **wanted["fixed"]}}

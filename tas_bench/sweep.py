@@ -6,7 +6,7 @@ How its settings are changed by name, and how a minutes-long version is made of 
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -19,26 +19,29 @@ from tas_bench.plans import AnyPlan, NamedPlan
 from tas_bench.space import Size
 from tas_bench.train import final_job, teacher_job
 from tas_bench.transfer import Transfer
+from tas_bench.variant import Variant, settings_of
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sweep:
-    """One comparison.
+    """One comparison, on every data set with every backbone.
 
     Attributes:
-        keep: the budget R as a fraction of the unpruned network's macs.
+        keep: the budget R as a fraction of the unpruned network's macs; `keeps` of single backbones.
         t: tolerance of the budget, for the band of every method and for the cost loss of TAS.
         title: what it is for; `heading` adds what it runs on.
+        transfers: how found sizes are trained; none for a sweep that only searches.
         shortened: what `settings.smoke` changes, written as for `--set`.
     """
 
     name: str
     title: str
-    methods: tuple[Method, ...]
+    methods: tuple[Method | Variant, ...]
     transfers: tuple[Transfer, ...]
-    dataset: str = "cifar100"
-    backbone: str = "resnet32"
+    datasets: tuple[str, ...] = ("cifar100",)
+    backbones: tuple[str, ...] = ("resnet32",)
     keep: float = 0.6
+    keeps: Mapping[str, float] = field(default_factory=dict)
     t: float = 0.05
     seeds: tuple[int, ...] = (0, 1, 2)
     train_subset: int | None = None
@@ -46,18 +49,21 @@ class Sweep:
     shortened: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        dataset_info(self.dataset)
-        find_backbone(self.backbone)
-        if not 0 < self.keep < math.inf:
-            raise InputError(f"keep is {self.keep}; it must be a positive fraction of the unpruned macs")
+        for name in self.datasets:
+            dataset_info(name)
+        for name in self.backbones:
+            find_backbone(name)
+        for keep in (self.keep, *self.keeps.values()):
+            if not 0 < keep < math.inf:
+                raise InputError(f"keep is {keep}; it must be a positive fraction of the unpruned macs")
         if not 0 <= self.t <= 1:
             raise InputError(f"t is {self.t}; it must be in [0, 1]")
-        for what, names in (
-            ("seeds", self.seeds),
-            ("methods", names_of(self.methods)),
-            ("transfers", names_of(self.transfers)),
-        ):
-            if not names or len(set(names)) < len(names):
+        lists = {
+            "seeds": self.seeds, "datasets": self.datasets, "backbones": self.backbones,
+            "methods": names_of(self.methods), "transfers": names_of(self.transfers),
+        }  # fmt: skip
+        for what, names in lists.items():
+            if (not names and what != "transfers") or len(set(names)) < len(names):
                 raise InputError(
                     f"{what} are {', '.join(map(str, names)) or 'empty'}; give at least one, each once"
                 )
@@ -66,26 +72,36 @@ class Sweep:
 
     @property
     def heading(self) -> str:
-        """Title, data set, backbone and budget in one line."""
+        """Title, data sets, backbones and budget in one line."""
         images = "" if self.train_subset is None else f" ({self.train_subset:,} training images)"
-        return f"{self.title}: {self.dataset}{images}, {self.backbone}, {1 - self.keep:.0%} of MACs pruned"
+        keeps = [self.keeps.get(backbone, self.keep) for backbone in self.backbones]
+        pruned = " to ".join(f"{1 - keep:.0%}" for keep in sorted({max(keeps), min(keeps)}, reverse=True))
+        datasets, backbones = ", ".join(self.datasets), ", ".join(self.backbones)
+        return f"{self.title}: {datasets}{images}, {backbones}, {pruned} of MACs pruned"
 
     @property
     def jobs(self) -> int:
         """How many jobs it asks for in all, as far as the methods can tell beforehand."""
         searches = sum(getattr(method, "jobs", 0) for method in self.methods)
-        teacher = any(t.needs_teacher for t in self.transfers)
-        return len(self.seeds) * (searches + len(self.methods) * len(self.transfers) + teacher)
+        each = searches + len(self.methods) * len(self.transfers) + self._needs_teacher
+        return len(self.seeds) * len(self.datasets) * len(self.backbones) * each
 
     @property
-    def problem(self) -> Problem:
-        """What all methods share."""
-        info = dataset_info(self.dataset)
+    def problems(self) -> list[Problem]:
+        """What all methods share, for every data set and backbone."""
+        return [self._problem(dataset, backbone) for dataset in self.datasets for backbone in self.backbones]
+
+    def _problem(self, dataset: str, backbone: str) -> Problem:
+        info = dataset_info(dataset)
         return Problem(
-            data=DataSpec(name=self.dataset, train_subset=self.train_subset),
-            backbone_name=self.backbone, classes=info.classes, image=info.image,
-            keep=self.keep, t=self.t, recipe=self.recipe,
+            data=DataSpec(name=dataset, train_subset=self.train_subset),
+            backbone_name=backbone, classes=info.classes, image=info.image,
+            keep=self.keeps.get(backbone, self.keep), t=self.t, recipe=self.recipe,
         )  # fmt: skip
+
+    @property
+    def _needs_teacher(self) -> bool:
+        return any(t.needs_teacher for t in self.transfers)
 
     def check_budget(self) -> None:
         """Refuse a budget that no size can meet.
@@ -93,38 +109,55 @@ class Sweep:
         Raises:
             InputError: says which range can be met.
         """
-        problem = self.problem
-        Band(problem.layers, problem.space, *problem.band).check()
+        for problem in self.problems:
+            Band(problem.layers, problem.space, *problem.band).check()
 
     def plans(self) -> list[NamedPlan]:
-        """The teacher's plan for every seed, then one plan per method and seed."""
-        needs_teacher = any(t.needs_teacher for t in self.transfers)
-        teachers = [
-            NamedPlan(f"teacher-s{seed}", "teacher", seed, _teacher_plan(self.problem, seed))
-            for seed in (self.seeds if needs_teacher else ())
-        ]
-        return teachers + [
-            NamedPlan(f"{m.name}-s{seed}", m.name, seed, cell_plan(self.problem, m, self.transfers, seed))
-            for seed in self.seeds
-            for m in self.methods
-        ]
+        """The teachers' plans, then one plan per problem, method and seed."""
+        return [*self._teacher_plans(), *self._method_plans()]
 
-    def manifest(self, data: str = "") -> dict[str, Any]:
+    def _teacher_plans(self) -> Iterator[NamedPlan]:
+        for problem in self.problems if self._needs_teacher else ():
+            for seed in self.seeds:
+                name = f"{self._prefix(problem)}teacher-s{seed}"
+                yield NamedPlan(name, "teacher", seed, problem, _teacher_plan(problem, seed))
+
+    def _method_plans(self) -> Iterator[NamedPlan]:
+        for problem in self.problems:
+            for seed in self.seeds:
+                for m in self.methods:
+                    steps = cell_plan(problem, m, self.transfers, seed)
+                    yield NamedPlan(f"{self._prefix(problem)}{m.name}-s{seed}", m.name, seed, problem, steps)
+
+    def _prefix(self, problem: Problem) -> str:
+        """Tells plans of several problems apart."""
+        alone = len(self.datasets) * len(self.backbones) == 1
+        return "" if alone else f"{problem.data.name}-{problem.backbone_name}-"
+
+    def manifest(self, data: Mapping[str, str] | None = None) -> dict[str, Any]:
         """What the results directory says of the sweep; `fixed` must not change between runs in it.
 
         Args:
-            data: fingerprint of the training data.
+            data: fingerprints of the training data, by data set.
         """
         plugins: tuple[Any, ...] = (*self.methods, *self.transfers)
-        settings = {f"{p.name}.{f.name}": to_plain(getattr(p, f.name)) for p in plugins for f in fields(p)}
+        settings = {
+            f"{p.name}.{f.name}": to_plain(getattr(settings_of(p), f.name))
+            for p in plugins
+            for f in fields(settings_of(p))
+        }
         recipe = {f"recipe.{f.name}": getattr(self.recipe, f.name) for f in fields(self.recipe)}
-        basics = {key: getattr(self, key) for key in ("dataset", "backbone", "keep", "t", "train_subset")}
+        basics = {"t": self.t, "train_subset": self.train_subset}
+        keeps = {f"keep of {p.data.name} {p.backbone_name}": p.keep for p in self.problems}
+        fingerprints = {f"data fingerprint of {name}": found for name, found in (data or {}).items()}
+        problems = [{"dataset": p.data.name, "backbone": p.backbone_name, "keep": p.keep} for p in self.problems]
         return {
-            "name": self.name, "title": self.heading, **basics,
+            "name": self.name, "title": self.title, **basics,
+            "problems": problems,
             "seeds": list(self.seeds),
             "methods": [{"name": m.name, "label": m.label} for m in self.methods],
             "transfers": list(names_of(self.transfers)),
-            "fixed": basics | recipe | settings | {"data fingerprint": data},
+            "fixed": basics | keeps | recipe | settings | fingerprints,
         }  # fmt: skip
 
 
@@ -137,14 +170,15 @@ def _teacher_plan(problem: Problem, seed: int) -> AnyPlan:
     yield [teacher_job(problem, seed)]
 
 
-def cell_plan(problem: Problem, method: Method, transfers: Sequence[Transfer], seed: int) -> AnyPlan:
+def cell_plan(problem: Problem, method: Method | Variant, transfers: Sequence[Transfer], seed: int) -> AnyPlan:
     """Search a size, then train it from scratch and with the teacher's help: one method's cells of Table 1."""
     size = yield from without_test(method.plan(problem, seed))
     if any(t.needs_teacher for t in transfers):
         [teacher] = yield [teacher_job(problem, seed)]
         if not teacher.ok:
             raise PlanFailedError(f"the teacher of seed {seed} ended as {teacher.status}: {teacher.error}")
-    yield [final_job(problem, size, seed, t) for t in transfers]
+    if transfers:
+        yield [final_job(problem, size, seed, t) for t in transfers]
 
 
 def without_test(plan: Plan) -> Generator[Sequence[Job], Sequence[Outcome], Size]:

@@ -30,6 +30,7 @@ ORDER = [
     "tas_bench.tas",
     "tas_bench.schema",
     "tas_bench.store",
+    "tas_bench.variant",
     "tas_bench.plans",
     "tas_bench.sweep",
     "tas_bench.settings",

@@ -92,8 +92,8 @@ def test_bad_arguments(refused, argv, said):
 @pytest.mark.parametrize(
     ("setting", "said"),
     [
-        ("backbone=resnet23", "unknown backbone 'resnet23'; did you mean 'resnet"),
-        ("dataset=cifar-100", "unknown dataset 'cifar-100'; did you mean 'cifar100'?"),
+        ("backbones=resnet23", "unknown backbone 'resnet23'; did you mean 'resnet"),
+        ("datasets=cifar-100", "unknown dataset 'cifar-100'; did you mean 'cifar100'?"),
         ("methods=ratio,tass", "unknown method 'tass'; did you mean 'tas'?"),
         ("transfers=scrach", "unknown transfer 'scrach'; did you mean 'scratch'?"),
         ("keep=0.001", "this space reaches 0.058 M to 2.533 M: change keep"),
@@ -123,7 +123,7 @@ def test_a_setting_twice(refused):
 
 
 def test_a_method_that_cannot_meet_the_budget(refused):
-    assert "ratio: no single keep-ratio" in refused(*DEMO, "--set", "backbone=tiny", "--set", "t=0.001")
+    assert "ratio: no single keep-ratio" in refused(*DEMO, "--set", "backbones=tiny", "--set", "t=0.001")
 
 
 def with_first(width):
@@ -362,7 +362,7 @@ def sets(*settings):
 def tiny(methods, transfers="scratch", epochs=1, seeds="0"):
     """Settings of a run of seconds."""
     return sets(
-        "backbone=tiny", f"methods={methods}", f"transfers={transfers}", f"epochs={epochs}", f"seeds={seeds}"
+        "backbones=tiny", f"methods={methods}", f"transfers={transfers}", f"epochs={epochs}", f"seeds={seeds}"
     )
 
 

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tas_bench.backbones.backbone import ImageShape
 from tas_bench.errors import PlanFailedError
-from tas_bench.jobs import Outcome, job_id
+from tas_bench.jobs import DataSpec, Outcome, Problem, Recipe, job_id
 from tas_bench.plans import NamedPlan, Plans, uses_rows
 from tas_bench.schema import USES
 
@@ -50,13 +51,21 @@ def climber(start, steps, width):
     return trace
 
 
+PROBLEM = Problem(
+    data=DataSpec(name="digits"), backbone_name="tiny", classes=10, image=ImageShape(1, 8), keep=0.6, t=0.05,
+    recipe=Recipe(),
+)  # fmt: skip
+
+
 class Run:
     """Plans that remember what they returned, over a dict of finished jobs."""
 
     def __init__(self, makers, known=()):
         self.results = {}
         self.known = dict(known)
-        named = [NamedPlan(name, f"m-{name}", 0, self._kept(name, steps)) for name, steps in makers.items()]
+        named = [
+            NamedPlan(name, f"m-{name}", 0, PROBLEM, self._kept(name, steps)) for name, steps in makers.items()
+        ]
         self.started, self.finished = [], []
         self.plans = Plans(named, lambda job, key: self.known.get(key))
 
@@ -122,7 +131,7 @@ def test_a_job_belongs_to_who_asked_first_and_is_used_by_all():
     assert [list(row) for row in rows] == [USES.names] * 2
     assert rows[1] == {
         "job_id": key(1), "sweep": "mine", "plan": "b", "method": "m-b", "seed": 0,
-        "kind": "candidate", "transfer": "scratch",
+        "dataset": "digits", "backbone": "tiny", "kind": "candidate", "transfer": "scratch",
     }  # fmt: skip
 
 

@@ -16,19 +16,19 @@ from rich.console import Console
 
 from tas_bench.errors import StoreIOError
 from tas_bench.report import render, report
+from tas_bench.report.searches import searches
 from tas_bench.report.stats import mean_interval
-from tas_bench.report.table1 import COLUMNS, published, table1, teacher_row
-from tas_bench.schema import ROWS, USES
+from tas_bench.report.table1 import COLUMNS, narrowed, published, table1, teacher_row
+from tas_bench.schema import ROWS, TRAJECTORIES, USES
 
 ROOT = Path(__file__).parents[1]
 BUDGET = 41_480_000.0
 
 SWEEP = {
     "name": "table1_cifar",
-    "title": "Table 1: CIFAR-100, ResNet-32",
-    "dataset": "cifar100",
-    "backbone": "resnet32",
-    "keep": 0.6,
+    "title": "Table 1",
+    "problems": [{"dataset": "cifar100", "backbone": "resnet32", "keep": 0.6}],
+    "train_subset": None,
     "t": 0.05,
     "seeds": [0, 1, 2],
     "methods": [
@@ -56,6 +56,8 @@ class Sweep:
                 "plan": f"{method}-{seed}",
                 "method": method,
                 "seed": seed,
+                "dataset": "cifar100",
+                "backbone": "resnet32",
             }
             | {"kind": kind, "transfer": transfer}
         )
@@ -89,7 +91,14 @@ def full_sweep(shifts=(-0.01, 0.0, 0.01)):
 
 
 def lines_of(sweep, manifest=SWEEP):
-    return table1(*sweep.frames, manifest).set_index("name")
+    return table1(*sweep.frames, narrowed(manifest)[0]).set_index("name")
+
+
+def on(sweep=None, **changes):
+    """The manifest with another problem; the sweep's uses are moved to it."""
+    for use in sweep.uses if sweep else ():
+        use |= {k: v for k, v in changes.items() if k in use}
+    return SWEEP | {"problems": [SWEEP["problems"][0] | changes]}
 
 
 def shown(sweep, manifest=SWEEP, width=100, out_dir=None, **console):
@@ -182,10 +191,12 @@ def test_paper_has_no_cma_es():
 
 @pytest.mark.parametrize("other", [{"dataset": "digits"}, {"backbone": "resnet20"}])
 def test_no_difference_to_another_setting(other):
-    found = lines_of(full_sweep(), SWEEP | other)
+    sweep = full_sweep()
+    manifest = on(sweep, **other)
+    found = lines_of(sweep, manifest)
     assert found["difference"].isna().all()
     assert found.loc["TAS", "paper_accuracy"] == 68.95
-    assert "no difference is taken" in shown(full_sweep(), SWEEP | other)
+    assert "no difference is taken" in shown(sweep, manifest)
 
 
 def test_difference_at_another_scale_is_taken_and_told():
@@ -195,12 +206,13 @@ def test_difference_at_another_scale_is_taken_and_told():
     assert lines_of(sweep)["difference"].notna().any()
     scale = "differences are not like for like: 2,000 training images, 60 epochs instead of 300"
     assert scale in shown(sweep, width=200)
-    assert "30% of the macs kept" in shown(full_sweep(), SWEEP | {"keep": 0.3}, width=200)
+    assert "30% of the macs kept" in shown(full_sweep(), on(keep=0.3), width=200)
     assert "not like for like" not in shown(full_sweep(), width=200)
 
 
 def test_other_data_has_the_papers_caption():
-    text = shown(full_sweep(), SWEEP | {"dataset": "digits"})
+    sweep = full_sweep()
+    text = shown(sweep, on(sweep, dataset="digits"))
     assert "paper's figures are CIFAR-100, ResNet-32; no difference is taken" in text
     assert "no difference is taken" not in shown(full_sweep())
 
@@ -288,7 +300,7 @@ def test_teacher_comes_first_and_counts_once():
     sweep = full_sweep()
     teacher = sweep.uses[0]["job_id"]
     sweep.add("tas", 1, "teacher", job=teacher, row=False)
-    found = teacher_row(*sweep.frames, SWEEP)
+    found = teacher_row(*sweep.frames, narrowed(SWEEP)[0])
     assert len(found) == 1
     line = found.iloc[0]
     assert (line["name"], line["macs_mean"], line["n"]) == ("Unpruned (teacher)", 69_000_000, 1)
@@ -452,7 +464,7 @@ def test_all_failed():
 def test_csv_holds_every_column_and_reads_back(tmp_path):
     shown(full_sweep(), out_dir=tmp_path / "_report")
     back = pd.read_csv(tmp_path / "_report" / "table1.csv")
-    assert list(back.columns) == list(COLUMNS)
+    assert list(back.columns) == [*COLUMNS, "dataset", "backbone"]
     assert len(back) == 13
     assert back.set_index("name").loc["TAS w/ KD", "accuracy_mean"] == pytest.approx(75.0)
     assert sorted(path.name for path in (tmp_path / "_report").iterdir()) == ["table1.csv", "table1.md"]
@@ -477,10 +489,72 @@ def test_failed_replace_leaves_the_old_file(tmp_path, monkeypatch):
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"table1.md": "old"}
 
 
+# --- several problems, searches ---
+
+
+def test_every_problem_has_tables_of_its_own(tmp_path):
+    one, other = full_sweep(), full_sweep()
+    on(other, backbone="resnet56")
+    for sweep in (one, other):
+        for use in sweep.uses:
+            use["job_id"] += use["backbone"]
+        sweep.rows = {row["job_id"]: row for row in sweep.rows.values()}
+        for row in sweep.rows.values():
+            row["job_id"] += sweep.uses[0]["backbone"]
+    for row in other.rows.values():
+        row["test_accuracy"] = None if row.get("test_accuracy") is None else row["test_accuracy"] - 0.2
+    one.rows |= {f"{k}-other": row for k, row in other.rows.items()}
+    one.uses += other.uses
+    manifest = SWEEP | {"problems": [*SWEEP["problems"], *on(backbone="resnet56", keep=0.5)["problems"]]}
+    text = shown(one, manifest, out_dir=tmp_path, width=200)
+    assert text.count("Pre-defined w/ KD") == 2
+    assert "cifar100, resnet32, 40% of MACs pruned" in text
+    assert "cifar100, resnet56, 50% of MACs pruned" in text
+    back = pd.read_csv(tmp_path / "table1.csv").set_index(["backbone", "name"])["accuracy_mean"]
+    assert back["resnet32"]["TAS w/ KD"] == pytest.approx(75.0)
+    assert back["resnet56"]["TAS w/ KD"] == pytest.approx(55.0)
+
+
+def searched(transfers=()):
+    sweep = Sweep()
+    for seed, (share, derived) in enumerate(((1.0, "argmax"), (1.2, "in-band"))):
+        sweep.add(
+            "tas", seed, "search", budget=BUDGET, argmax_macs=round(share * BUDGET), derived=derived,
+            discrepancy=0.3 + 0.2 * seed, val_accuracy=0.5, device_seconds=60.0, peak_memory=2**30,
+        )  # fmt: skip
+    sweep.add("tas", 2, "search", status="diverged", error="the loss became nan in epoch 3, step 4")
+    return sweep, SWEEP | {"methods": SWEEP["methods"][-1:], "transfers": list(transfers)}
+
+
+def test_searches_by_hand():
+    sweep, manifest = searched()
+    [line] = searches(*sweep.frames, narrowed(manifest)[0]).to_dict("records")
+    assert (line["name"], line["n"]) == ("TAS", 2)
+    assert line["argmax_share_mean"] == pytest.approx(1.1)
+    assert line["met_mean"] == 0.5
+    assert line["discrepancy_mean"] == pytest.approx(0.4)
+    # t(0.975, 1) = 12.7062, s = 0.2 / sqrt(2)
+    assert line["discrepancy_half_width"] == pytest.approx(12.7062 * 0.1, rel=1e-4)
+    assert (line["val_accuracy_mean"], line["device_seconds_mean"]) == (50.0, 60.0)
+
+
+@pytest.mark.parametrize("transfers", [(), ("kd",)])
+def test_a_sweep_that_only_searches_has_its_searches_told(tmp_path, transfers):
+    sweep, manifest = searched(transfers)
+    text = shown(sweep, manifest, out_dir=tmp_path, width=120)
+    assert "1.10 ± 1.27" in text
+    assert "50%" in text
+    assert "1.00 GiB" in text
+    assert "2/3" in text
+    assert "tas seed 2: diverged: the loss became nan in epoch 3, step 4" in text
+    assert ("TAS w/ KD" in text) == bool(transfers)
+    assert len(pd.read_csv(tmp_path / "searches.csv")) == 1
+
+
 # --- results/README.md ---
 
 
-@pytest.mark.parametrize(("name", "schema"), [("rows", ROWS), ("uses", USES)])
+@pytest.mark.parametrize(("name", "schema"), [("rows", ROWS), ("uses", USES), ("trajectories", TRAJECTORIES)])
 def test_readme_shows_the_schema(name, schema):
     text = (ROOT / "results" / "README.md").read_text()
     section = text.split(f"<!-- {name}: ", 1)[1].split("-->\n", 1)[1].split("<!-- end -->", 1)[0]

@@ -39,15 +39,15 @@ class StubSweep(Sweep):
 
     def plans(self):
         return [
-            NamedPlan(f"stub-s{seed}", "stub", seed, stub.plan(self.problem, seed))
+            NamedPlan(f"stub-s{seed}", "stub", seed, self.problems[0], stub.plan(self.problems[0], seed))
             for seed, stub in enumerate(self.stubs)
         ]
 
 
 def stub_sweep(*stubs):
     return StubSweep(
-        name="stubs", title="Stubs", methods=(StubMethod(),), transfers=(Scratch(),), dataset="digits",
-        backbone="tiny", stubs=stubs,
+        name="stubs", title="Stubs", methods=(StubMethod(),), transfers=(Scratch(),), datasets=("digits",),
+        backbones=("tiny",), stubs=stubs,
     )  # fmt: skip
 
 

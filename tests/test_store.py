@@ -364,9 +364,10 @@ def test_a_file_in_the_way_is_one_line(tmp_path):
 
 
 def manifest(name="mine", seeds=(0, 1), methods=("tas",), transfers=("scratch",), **fixed):
-    basics = {"dataset": "digits", "backbone": "tiny", "keep": 0.6, "t": 0.05, "train_subset": None}
+    basics = {"keep": 0.6, "t": 0.05, "train_subset": None}
     return {
         "name": name, "title": "A title", **basics,
+        "problems": [{"dataset": "digits", "backbone": "tiny", "keep": 0.6}],
         "seeds": list(seeds),
         "methods": [{"name": m, "label": m.upper()} for m in methods],
         "transfers": list(transfers),

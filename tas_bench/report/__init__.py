@@ -11,7 +11,8 @@ from rich.text import Text
 
 from tas_bench.errors import StoreIOError
 from tas_bench.report import render
-from tas_bench.report.table1 import Sweep, table1, teacher_row
+from tas_bench.report.searches import searches
+from tas_bench.report.table1 import Sweep, narrowed, table1, teacher_row
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,30 +22,41 @@ if TYPE_CHECKING:
 __all__ = ["report"]
 
 
-def report(rows: pd.DataFrame, uses: pd.DataFrame, sweep: Sweep, out_dir: Path | None, console: Console) -> None:
-    """Print Table 1 of a results directory and write it to files.
+def report(
+    rows: pd.DataFrame, uses: pd.DataFrame, manifest: Sweep, out_dir: Path | None, console: Console
+) -> None:
+    """Print Table 1 and how the searches ended, for every problem of a sweep, and write them to files.
 
     Args:
         rows: the rows, `tas_bench.load(DIR)`.
         uses: who asked for them, `tas_bench.load(DIR, table="uses")`.
-        sweep: the manifest of the directory.
+        manifest: the manifest of the directory.
         out_dir: folder of the files; None writes none.
-        console: where the table is printed.
+        console: where the tables are printed.
 
     Raises:
-        StoreIOError: `table1.md` or `table1.csv` cannot be written.
+        StoreIOError: a file cannot be written.
     """
-    lines = [teacher_row(rows, uses, sweep), table1(rows, uses, sweep)]
-    table = pd.concat(lines, ignore_index=True)
-    grids = [render.accuracy_grid(table, sweep), render.cost_grid(table, sweep)]
-    notes = render.notes(rows, uses, sweep, table)
-    for grid in grids:
-        console.print(render.terminal(grid))
-    for note in notes:
-        console.print(Text(note))
+    pages, tables, ends = [], [], []
+    for sweep in narrowed(manifest):
+        table = pd.concat([teacher_row(rows, uses, sweep), table1(rows, uses, sweep)], ignore_index=True)
+        ended = searches(rows, uses, sweep)
+        grids = [render.accuracy_grid(table, sweep), render.cost_grid(table, sweep)] if len(table) else []
+        grids += [render.searches_grid(ended, sweep)] if len(ended) else []
+        notes = render.notes(rows, uses, sweep, table)
+        for grid in grids:
+            console.print(render.terminal(grid))
+        for note in notes:
+            console.print(Text(note))
+        pages.append(render.markdown(f"Report of {sweep['name']}", grids, notes))
+        problem = {"dataset": sweep["dataset"], "backbone": sweep["backbone"]}
+        tables.append(table.assign(**problem))
+        ends.append(ended.assign(**problem))
     if out_dir is not None:
-        _write(out_dir / "table1.md", render.markdown(f"Report of {sweep['name']}", grids, notes))
-        _write(out_dir / "table1.csv", render.csv(table))
+        _write(out_dir / "table1.md", "\n".join(pages))
+        for name, frames in (("table1", tables), ("searches", ends)):
+            if whole := [frame for frame in frames if len(frame)]:
+                _write(out_dir / f"{name}.csv", render.csv(pd.concat(whole, ignore_index=True)))
 
 
 def _write(path: Path, text: str) -> None:

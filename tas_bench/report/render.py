@@ -93,6 +93,27 @@ def cost_grid(table: pd.DataFrame, sweep: Sweep) -> Grid:
     return Grid("Search cost: a method's search jobs, mean over seeds", header, lines)
 
 
+def searches_grid(ended: pd.DataFrame, sweep: Sweep) -> Grid:
+    """How the differentiable searches ended, one line per method."""
+    header = ("", "argmax\nmacs / R", "argmax\nin band", "discrepancy", "supernet %", "device time", "memory", "n")
+    lines: list[tuple[str, ...]] = []
+    row: Any
+    for row in ended.itertuples():
+        lines.append(
+            (
+                one_line(str(row.name)),
+                _spread(row.argmax_share_mean, row.argmax_share_half_width, _fraction),
+                f"{row.met_mean:.0%}",
+                _spread(row.discrepancy_mean, row.discrepancy_half_width, _fraction),
+                _spread(row.val_accuracy_mean, row.val_accuracy_half_width, _fraction),
+                _spread(row.device_seconds_mean, row.device_seconds_half_width, duration),
+                _format(row.peak_memory_mean, lambda peak: f"{peak / 2**30:.2f} GiB"),
+                f"{row.n}/{len(sweep['seeds'])}",
+            )
+        )
+    return Grid("Differentiable searches: mean ± 95 % interval over seeds", header, lines)
+
+
 def notes(rows: pd.DataFrame, uses: pd.DataFrame, sweep: Sweep, table: pd.DataFrame) -> list[str]:
     """What a reader must know beside the tables, one line each."""
     used = used_jobs(rows, uses, sweep)
@@ -188,6 +209,10 @@ def _spread(mean: Any, half_width: Any, how: Callable[[float, float | None], str
     if pd.isna(mean):
         return ""
     return how(mean, None if pd.isna(half_width) else half_width) if mean else "0"
+
+
+def _fraction(value: float, half_width: float | None) -> str:
+    return f"{value:.2f}" + ("" if half_width is None else f" ± {half_width:.2f}")
 
 
 def _millions(macs: float) -> str:

@@ -2,8 +2,8 @@
 
 DataFrame in, DataFrame out; the paper's own figures come from `published/` beside this file.
 
-`sweep` is the manifest of a results directory: name, title, dataset, backbone, keep, t, seeds, methods
-(name and label of each, in display order) and transfers (likewise).
+`sweep` is the manifest of a results directory, `narrowed` to one problem: name, title, dataset, backbone, keep,
+t, seeds, methods (name and label of each, in display order) and transfers (likewise).
 """
 
 from __future__ import annotations
@@ -67,6 +67,8 @@ _MEASURES = [
     "macs",
     "budget",
     "test_accuracy",
+    "val_accuracy",
+    "peak_memory",
     "epochs",
     "train_subset",
     "train_macs",
@@ -82,10 +84,25 @@ def published(name: str) -> pd.DataFrame:
         return pd.read_csv(file)
 
 
+def narrowed(manifest: Sweep) -> list[Sweep]:
+    """The manifest of a results directory, once for every problem of its sweep."""
+    images = manifest["train_subset"]
+    images = "" if images is None else f" ({images:,} training images)"
+    return [
+        {**manifest, **p}
+        | {
+            "title": f"{manifest['title']}: {p['dataset']}{images}, {p['backbone']}, "
+            f"{1 - p['keep']:.0%} of MACs pruned"
+        }
+        for p in manifest["problems"]
+    ]
+
+
 def used_jobs(rows: pd.DataFrame, uses: pd.DataFrame, sweep: Sweep) -> pd.DataFrame:
     """What the sweep's plans asked for, with its row's measures; no status where a row is missing."""
     asked = uses.reindex(columns=USES.names)
-    asked = asked[(asked["sweep"] == sweep["name"]) & asked["seed"].isin(sweep["seeds"])]
+    here = (asked["dataset"] == sweep["dataset"]) & (asked["backbone"] == sweep["backbone"])
+    asked = asked[here & (asked["sweep"] == sweep["name"]) & asked["seed"].isin(sweep["seeds"])]
     asked = asked[["job_id", "method", "seed", "kind", "transfer"]].drop_duplicates()
     return asked.merge(rows.reindex(columns=_MEASURES), on="job_id", how="left", validate="many_to_one")
 
