@@ -10,7 +10,14 @@ from torch.nn import functional as F
 
 from tas_bench.backbones.backbone import Backbone, ImageShape
 from tas_bench.fused import add_relu
-from tas_bench.layers import ElasticConv, channel_interpolation, gumbel_like, sample_candidates
+from tas_bench.layers import (
+    DepthwiseConv,
+    ElasticConv,
+    channel_interpolation,
+    gumbel_like,
+    padded_sum,
+    sample_candidates,
+)
 from tas_bench.space import SizeSpace
 
 
@@ -65,14 +72,21 @@ class Supernet(nn.Module):
         self.backbone, self.space = backbone, space
         self.convs = nn.ModuleList()
         self.shortcuts = nn.ModuleDict()
+        self.depthwise = nn.ModuleDict()
+        self.activation = F.relu if backbone.activation == "relu" else F.relu6
         c_in = image.channels
         for i, conv in enumerate(backbone.convs):
             self.convs.append(ElasticConv(c_in, space.widths[i], conv.kernel, conv.stride))
             c_in = conv.width
         for s, stage in enumerate(backbone.stages):
             for b in range(stage.blocks):
-                if backbone.joins_unequal(s, b):
-                    before = backbone.convs[backbone.conv_index(s, b, 0) - 1].width
+                width = before = backbone.convs[backbone.conv_index(s, b, 0) - 1].width
+                for p, step in enumerate(backbone.steps(s, b)):
+                    if step.row is None:
+                        self.depthwise[f"{s}-{b}-{p}"] = DepthwiseConv(width, step.kernel, step.stride)
+                    else:
+                        width = backbone.convs[step.row].width
+                if backbone.has_shortcut(s, b) and backbone.joins_unequal(s, b):
                     candidates = space.widths[backbone.conv_index(s, b)]
                     self.shortcuts[f"{s}-{b}"] = ElasticConv(before, candidates, kernel=1, stride=1)
         self.classifier = nn.Linear(c_in, classes)
@@ -82,16 +96,18 @@ class Supernet(nn.Module):
     @property
     def macs(self) -> int:
         """Multiply-accumulates per image of the last forward pass."""
-        elastic = (m for m in self.modules() if isinstance(m, ElasticConv))
-        return sum(m.macs for m in elastic) + self.classifier.weight.numel()
+        convs = (m for m in self.modules() if isinstance(m, ElasticConv | DepthwiseConv))
+        return sum(m.macs for m in convs) + self.classifier.weight.numel()
 
     def forward(self, x: Tensor, sample: Sample) -> Tensor:
         """Images (B, C, H, W) to logits (B, classes), at the sampled widths and the mixture of depths."""
-        x = F.relu(self._conv(0, x, sample))
+        x = self.activation(self._conv(0, x, sample))
         if self.backbone.stem_pool:
             x = F.max_pool2d(x, kernel_size=3, stride=2, padding=1)
         for s in range(len(self.backbone.stages)):
             x = self._stage(s, x, sample)
+        if self.backbone.head_width:
+            x = self.activation(self._conv(len(self.convs) - 1, x, sample))
         features = x.mean(dim=(2, 3))
         return F.linear(features, self.classifier.weight[:, : features.shape[1]], self.classifier.bias)
 
@@ -114,15 +130,25 @@ class Supernet(nn.Module):
         return torch.stack(aligned).sum(0)
 
     def _block(self, stage: int, block: int, x: Tensor, sample: Sample) -> Tensor:
-        """A residual block; where only sampled widths differ, the shortcut is padded with zeros."""
-        parts = len(self.backbone.block)
-        first = self.backbone.conv_index(stage, block, 0)
+        """A block; where only sampled widths differ, its shortcut is padded with zeros."""
         out = x
-        for i in range(first, first + parts - 1):
-            out = F.relu(self._conv(i, out, sample), inplace=True)
-        last = first + parts - 1
-        out = self._conv(last, out, sample)
-        return add_relu(out, self._shortcut(stage, block, last, x, sample))
+        for p, step in enumerate(self.backbone.steps(stage, block)):
+            out = self.activation(out, inplace=True) if p > 0 else out
+            if step.row is None:
+                out = self.depthwise[f"{stage}-{block}-{p}"](out)
+            else:
+                out = self._conv(step.row, out, sample)
+        return self._end(stage, block, out, x, sample)
+
+    def _end(self, stage: int, block: int, out: Tensor, x: Tensor, sample: Sample) -> Tensor:
+        """Add the block's shortcut, if it has one; then the activation, if there is one."""
+        linear = self.backbone.linear_blocks
+        if self.backbone.has_shortcut(stage, block):
+            x = self._shortcut(stage, block, self.backbone.conv_index(stage, block), x, sample)
+            if self.activation is F.relu and not linear:
+                return add_relu(out, x)
+            out = padded_sum(out, x)
+        return out if linear else self.activation(out, inplace=True)
 
     def _shortcut(self, stage: int, block: int, last: int, x: Tensor, sample: Sample) -> Tensor:
         """Identity, or the 1 x 1 convolution that shares the draw of the block's last convolution."""
