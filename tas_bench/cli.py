@@ -224,9 +224,7 @@ def _about(thing: Any) -> str:
     if hasattr(thing, "title"):
         return str(thing.title)
     if hasattr(thing, "convs"):
-        return (
-            f"{len(thing.convs)} convolutions, stages of {' + '.join(str(s.blocks) for s in thing.stages)} blocks"
-        )
+        return f"{len(thing.convs)} widths, stages of {' + '.join(str(s.blocks) for s in thing.stages)} blocks"
     if hasattr(thing, "classes"):
         return f"{thing.classes} classes, {thing.image.channels} x {thing.image.side} x {thing.image.side}"
     text = sys.modules[thing.of_layer.__module__ if hasattr(thing, "of_layer") else thing.__module__].__doc__ or ""

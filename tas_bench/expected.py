@@ -3,6 +3,7 @@
 A cost is a sum over layers, and a layer's cost depends on two widths that are drawn independently, so the
 expectation is exact without enumeration: p_in^T F p_out per layer, where F holds the layer's cost (the same
 formula as for integers) at every pair of candidate widths, times the probability that its block is kept.
+A depthwise layer's two widths are one draw: every row of its F is the diagonal, and p_in, of sum one, drops out.
 """
 
 from __future__ import annotations
@@ -71,8 +72,9 @@ class ExpectedCost(nn.Module):
 
     def _pairs(self, layer: Layer, cost: Cost) -> np.ndarray:
         """The layer's cost at every pair of candidate widths: F (candidates in, candidates out)."""
-        c_in, c_out = self._values(layer.source)[:, None], self._values(layer.target)[None]
-        there = (c_in != c_out) if layer.repairs_mismatch else np.ones_like(c_in != c_out)
+        c_in, c_out = np.meshgrid(self._values(layer.source), self._values(layer.target), indexing="ij")
+        c_in = c_out if layer.depthwise else c_in  # one draw sets both
+        there = (c_in != c_out) if layer.repairs_mismatch else np.ones_like(c_in, dtype=bool)
         return np.asarray(there * cost.of_layer(layer, c_in, c_out), dtype=np.float64)
 
     def _kept(self, layer: Layer) -> np.ndarray:

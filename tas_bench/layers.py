@@ -1,4 +1,4 @@
-"""The parts of the supernet: Gumbel sampling, channel-wise interpolation, the elastic convolution.
+"""The parts of the supernet: Gumbel sampling, channel-wise interpolation, the elastic and depthwise convolutions.
 
 Shape suffixes: B batch, C channels, H height, W width, R rows (one per searched decision), K candidates,
 I sampled candidates.
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tas_bench.fused import normalised_mix
+from tas_bench.fused import EPS, normalised_mix
 
 
 def gumbel_like(x: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -118,3 +118,33 @@ class ElasticConv(nn.Module):
             mixes.append(w * F.pad(matrix * self.gamma[j, :c_j], (0, c_max - c_j)))
             shifts.append(w * (matrix @ self.beta[j, :c_j]))
         return torch.stack(mixes).sum(0), torch.stack(shifts).sum(0)
+
+
+class DepthwiseConv(nn.Module):
+    """Depthwise convolution and batch norm over the channels that come, a prefix of its own.
+
+    What comes is mixed already: no candidates, no mixing here. Batch norm always uses batch statistics.
+    """
+
+    def __init__(self, channels: int, kernel: int, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+        self.weight = nn.Parameter(torch.empty(channels, 1, kernel, kernel))
+        self.gamma = nn.Parameter(torch.ones(channels))
+        self.beta = nn.Parameter(torch.zeros(channels))
+        nn.init.kaiming_normal_(self.weight, mode="fan_out", nonlinearity="relu")
+        self.macs = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, C, H', W')."""
+        c, kernel = x.shape[1], self.weight.shape[-1]
+        out = F.conv2d(x, self.weight[:c], stride=self.stride, padding=kernel // 2, groups=c)
+        self.macs = kernel**2 * c * out.shape[2] * out.shape[3]
+        return F.batch_norm(out, None, None, self.gamma[:c], self.beta[:c], training=True, eps=EPS)
+
+
+def padded_sum(a: Tensor, b: Tensor) -> Tensor:
+    """Sum of two feature maps (B, C, H, W); the narrower counts as padded with zero channels."""
+    widest = max(a.shape[1], b.shape[1])
+    a, b = (F.pad(x, (0, 0, 0, 0, 0, widest - x.shape[1])) if x.shape[1] < widest else x for x in (a, b))
+    return a + b

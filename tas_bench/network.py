@@ -8,17 +8,21 @@ of them a batch norm follows.
 from __future__ import annotations
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from tas_bench.backbones.backbone import Backbone, ImageShape
 from tas_bench.space import Size
+
+ACTIVATIONS = {"relu": nn.ReLU, "relu6": nn.ReLU6}
 
 
 class ConvNorm(nn.Sequential):
     """Convolution without bias, then batch norm (or none)."""
 
-    def __init__(self, c_in: int, c_out: int, kernel: int, stride: int, norm: bool = True) -> None:
-        conv = nn.Conv2d(c_in, c_out, kernel, stride, padding=kernel // 2, bias=False)
+    def __init__(
+        self, c_in: int, c_out: int, kernel: int, stride: int, norm: bool = True, depthwise: bool = False
+    ) -> None:
+        groups = c_in if depthwise else 1
+        conv = nn.Conv2d(c_in, c_out, kernel, stride, padding=kernel // 2, groups=groups, bias=False)
         super().__init__(conv, nn.BatchNorm2d(c_out) if norm else nn.Identity())
 
 
@@ -31,19 +35,22 @@ class Shortcut(nn.Sequential):
 
 
 class Block(nn.Module):
-    """A residual block: convolutions with ReLU between, plus the shortcut, then ReLU."""
+    """Convolutions with an activation between, plus the shortcut if there is one, then an activation or none."""
 
-    def __init__(self, convs: list[ConvNorm], shortcut: nn.Module) -> None:
+    def __init__(self, backbone: Backbone, convs: list[ConvNorm], shortcut: nn.Module | None) -> None:
         super().__init__()
         self.convs = nn.ModuleList(convs)
         self.shortcut = shortcut
+        self.between = ACTIVATIONS[backbone.activation]()
+        self.last = nn.Identity() if backbone.linear_blocks else self.between
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C_in, H, W) to (B, C_out, H / stride, W / stride)."""
         out = x
         for conv in self.convs[:-1]:
-            out = F.relu(conv(out))
-        return F.relu(self.convs[-1](out) + self.shortcut(x))
+            out = self.between(conv(out))
+        out = self.convs[-1](out)
+        return self.last(out if self.shortcut is None else out + self.shortcut(x))
 
 
 class Network(nn.Module):
@@ -60,6 +67,7 @@ class Network(nn.Module):
         channels = size.widths[0]
         stem = backbone.convs[0]
         self.stem = ConvNorm((image or backbone.image).channels, channels, stem.kernel, stem.stride)
+        self.activation = ACTIVATIONS[backbone.activation]()
         self.pool = nn.MaxPool2d(3, stride=2, padding=1) if backbone.stem_pool else nn.Identity()
         self.stages = nn.ModuleList()
         for s, depth in enumerate(size.depths):
@@ -68,30 +76,39 @@ class Network(nn.Module):
                 block, channels = _block(backbone, size, s, b, channels)
                 blocks.append(block)
             self.stages.append(blocks)
+        self.head: nn.Module = nn.Identity()
+        if backbone.head_width:
+            self.head = nn.Sequential(ConvNorm(channels, size.widths[-1], kernel=1, stride=1), self.activation)
+            channels = size.widths[-1]
         self.classifier = nn.Linear(channels, classes)
         _initialise(self)
 
     def forward(self, x: Tensor) -> Tensor:
         """Images (B, C, H, W) to logits (B, classes)."""
-        x = self.pool(F.relu(self.stem(x)))
+        x = self.pool(self.activation(self.stem(x)))
         for stage in self.stages:
             x = stage(x)
-        return self.classifier(x.mean(dim=(2, 3)))
+        return self.classifier(self.head(x).mean(dim=(2, 3)))
 
 
 def _block(backbone: Backbone, size: Size, stage: int, block: int, c_in: int) -> tuple[Block, int]:
     """One block, and the number of channels it puts out."""
     parts, channels = [], c_in
-    for p in range(len(backbone.block)):
-        i = backbone.conv_index(stage, block, p)
-        conv = backbone.convs[i]
-        parts.append(ConvNorm(channels, size.widths[i], conv.kernel, conv.stride))
-        channels = size.widths[i]
+    for step in backbone.steps(stage, block):
+        c_out = channels if step.row is None else size.widths[step.row]
+        parts.append(ConvNorm(channels, c_out, step.kernel, step.stride, depthwise=step.row is None))
+        channels = c_out
+    shortcut = _shortcut(backbone, stage, block, c_in, channels)
+    return Block(backbone, parts, shortcut), channels
+
+
+def _shortcut(backbone: Backbone, stage: int, block: int, c_in: int, c_out: int) -> nn.Module | None:
+    if not backbone.has_shortcut(stage, block):
+        return None
+    if not backbone.joins_unequal(stage, block) and c_in == c_out:
+        return nn.Identity()
     stride = backbone.stages[stage].stride if block == 0 else 1
-    shortcut: nn.Module = nn.Identity()
-    if backbone.joins_unequal(stage, block) or c_in != channels:
-        shortcut = Shortcut(c_in, channels, stride, norm=backbone.shortcut_norm(stage, block))
-    return Block(parts, shortcut), channels
+    return Shortcut(c_in, c_out, stride, norm=backbone.shortcut_norm(stage, block))
 
 
 def _initialise(network: nn.Module) -> None:

@@ -145,7 +145,8 @@ def uses_rows(plan: NamedPlan, sweep: str) -> list[dict[str, Any]]:
         {
             "job_id": u.key, "sweep": sweep, "plan": plan.name,
             "dataset": plan.problem.data.name, "backbone": plan.problem.backbone_name,
-            "method": plan.method, "seed": plan.seed, "kind": u.job.kind, "transfer": u.job.describe().get("transfer"),
+            "method": plan.method, "seed": plan.seed,
+            "kind": u.job.kind, "transfer": u.job.describe().get("transfer"),
         }
         for u in plan.uses
     ]  # fmt: skip

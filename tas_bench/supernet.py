@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from tas_bench.backbones.backbone import Backbone, ImageShape
 from tas_bench.fused import add_relu
-from tas_bench.layers import ElasticConv, channel_interpolation, sample_candidates
+from tas_bench.layers import DepthwiseConv, ElasticConv, channel_interpolation, padded_sum, sample_candidates
 from tas_bench.space import SizeSpace
 
 
@@ -116,14 +116,21 @@ class Supernet(nn.Module):
         self.macs = 0
         self.convs = nn.ModuleList()
         self.shortcuts = nn.ModuleDict()
+        self.depthwise = nn.ModuleDict()
+        self.activation = F.relu if backbone.activation == "relu" else F.relu6
         c_in = image.channels
         for i, conv in enumerate(backbone.convs):
             self.convs.append(ElasticConv(c_in, space.widths[i], conv.kernel, conv.stride, alignment))
             c_in = conv.width
         for s, stage in enumerate(backbone.stages):
             for b in range(stage.blocks):
-                if backbone.joins_unequal(s, b):
-                    before = backbone.convs[backbone.conv_index(s, b, 0) - 1].width
+                width = before = backbone.convs[backbone.conv_index(s, b, 0) - 1].width
+                for p, step in enumerate(backbone.steps(s, b)):
+                    if step.row is None:
+                        self.depthwise[f"{s}-{b}-{p}"] = DepthwiseConv(width, step.kernel, step.stride)
+                    else:
+                        width = backbone.convs[step.row].width
+                if backbone.has_shortcut(s, b) and backbone.joins_unequal(s, b):
                     candidates = space.widths[backbone.conv_index(s, b)]
                     self.shortcuts[f"{s}-{b}"] = ElasticConv(before, candidates, 1, 1, alignment)
         self.classifier = nn.Linear(c_in, classes)
@@ -136,19 +143,24 @@ class Supernet(nn.Module):
         `macs` is set to the multiply-accumulates this took per image.
         """
         self.macs = 0
-        x = F.relu(self._elastic(self.convs[0], 0, x, sample))
+        x = self.activation(self._conv(0, x, sample))
         if self.backbone.stem_pool:
             x = F.max_pool2d(x, kernel_size=3, stride=2, padding=1)
         for s in range(len(self.backbone.stages)):
             x = self._stage(s, x, sample)
+        if self.backbone.head_width:
+            x = self.activation(self._conv(len(self.convs) - 1, x, sample))
         features = x.mean(dim=(2, 3))
         self.macs += features.shape[1] * self.classifier.out_features
         return F.linear(features, self.classifier.weight[:, : features.shape[1]], self.classifier.bias)
 
-    def _elastic(self, conv: Any, i: int, x: Tensor, sample: Sample) -> Tensor:
-        """An elastic convolution at the draw of convolution i."""
-        out: Tensor = conv(x, sample.picks[i], sample.weights[i])
-        self.macs += conv.macs
+    def _conv(self, i: int, x: Tensor, sample: Sample) -> Tensor:
+        return self._counted(self.convs[i], x, sample.picks[i], sample.weights[i])
+
+    def _counted(self, module: Any, *inputs: Any) -> Tensor:
+        """The module's output, its multiply-accumulates booked."""
+        out: Tensor = module(*inputs)
+        self.macs += module.macs
         return out
 
     def _stage(self, stage: int, x: Tensor, sample: Sample) -> Tensor:
@@ -171,15 +183,25 @@ class Supernet(nn.Module):
         return torch.stack(aligned).sum(0)
 
     def _block(self, stage: int, block: int, x: Tensor, sample: Sample) -> Tensor:
-        """A residual block; where only sampled widths differ, the shortcut is padded with zeros."""
-        parts = len(self.backbone.block)
-        first = self.backbone.conv_index(stage, block, 0)
+        """A block; where only sampled widths differ, its shortcut is padded with zeros."""
         out = x
-        for i in range(first, first + parts - 1):
-            out = F.relu(self._elastic(self.convs[i], i, out, sample), inplace=True)
-        last = first + parts - 1
-        out = self._elastic(self.convs[last], last, out, sample)
-        return add_relu(out, self._shortcut(stage, block, last, x, sample))
+        for p, step in enumerate(self.backbone.steps(stage, block)):
+            out = self.activation(out, inplace=True) if p > 0 else out
+            if step.row is None:
+                out = self._counted(self.depthwise[f"{stage}-{block}-{p}"], out)
+            else:
+                out = self._conv(step.row, out, sample)
+        return self._end(stage, block, out, x, sample)
+
+    def _end(self, stage: int, block: int, out: Tensor, x: Tensor, sample: Sample) -> Tensor:
+        """Add the block's shortcut, if it has one; then the activation, if there is one."""
+        linear = self.backbone.linear_blocks
+        if self.backbone.has_shortcut(stage, block):
+            x = self._shortcut(stage, block, self.backbone.conv_index(stage, block), x, sample)
+            if self.activation is F.relu and not linear:
+                return add_relu(out, x)
+            out = padded_sum(out, x)
+        return out if linear else self.activation(out, inplace=True)
 
     def _shortcut(self, stage: int, block: int, last: int, x: Tensor, sample: Sample) -> Tensor:
         """Identity, or the 1 x 1 convolution that shares the draw of the block's last convolution."""
@@ -187,4 +209,4 @@ class Supernet(nn.Module):
             return x
         stride = self.backbone.stages[stage].stride
         pooled = F.avg_pool2d(x, stride, ceil_mode=True) if stride > 1 else x
-        return self._elastic(self.shortcuts[f"{stage}-{block}"], last, pooled, sample)
+        return self._counted(self.shortcuts[f"{stage}-{block}"], pooled, sample.picks[last], sample.weights[last])

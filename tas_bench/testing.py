@@ -110,7 +110,8 @@ def _check_sums(cost: Cost, backbone: Backbone, rng: np.random.Generator) -> Non
 def _check_monotone(cost: Cost, backbone: Backbone, rng: np.random.Generator) -> None:
     """What cannot change a mismatch never costs less: an inner width more, or a block more at full widths."""
     layers = backbone.layers(CLASSES)
-    inner = [i for i in range(1, len(backbone.convs)) if i % len(backbone.block)]
+    joined = {i for la in layers if la.repairs_mismatch for i in (*la.source.convs, *la.target.convs)}
+    inner = [i for i in range(len(backbone.convs)) if i not in joined]
     for size in some_sizes(backbone, rng)[:3]:
         wider = [_set_width(size, i, size.widths[i] + 1) for i in rng.choice(inner, 5)]
         assert np.all(_many(cost, layers, wider) >= cost.of(layers, size)), f"{cost.name}: wider costs less"

@@ -120,21 +120,24 @@ def naive(backbone, size, classes, image, *, rule):
     side = half(side) if backbone.stem_pool else side
     for stage, depth in zip(backbone.stages, size.depths, strict=True):
         for block in range(stage.blocks):
-            widths = size.widths[here : here + len(backbone.block)]
-            here += len(backbone.block)
             stride = stage.stride if block == 0 else 1
-            unpruned_out = stage.width * backbone.block[-1].expansion
-            if block < depth:
-                c = c_in
-                for part, width in zip(backbone.block, widths, strict=True):
-                    side = half(side) if part.strided and stride == 2 else side
-                    total += part.kernel * part.kernel * c * width * side * side
-                    c = width
-                if stride == 2 or unpruned_in != unpruned_out or c_in != c:
-                    total += c_in * c * side * side
-            if block < depth or rule == "S":  # by index: the dropped block's width is read all the same
-                c_in = widths[-1]
+            c, kept = c_in, block < depth
+            for part in stage.block or backbone.block:
+                side = half(side) if part.strided and stride == 2 else side
+                filters = c if part.depthwise else c * size.widths[here]
+                total += kept * part.kernel * part.kernel * filters * side * side
+                if not part.depthwise:
+                    c, here = size.widths[here], here + 1
+            unpruned_out = stage.width * part.expansion
+            joins = stride == 2 or unpruned_in != unpruned_out
+            charged = {"all": joins or c_in != c, "identity": not joins and c_in != c, "none": False}
+            total += kept * charged[backbone.shortcuts] * c_in * c * side * side
+            if kept or rule == "S":  # by index: the dropped block's width is read all the same
+                c_in = c
             unpruned_in = unpruned_out
+    if backbone.head_width:
+        total += c_in * size.widths[-1] * side * side
+        c_in = size.widths[-1]
     return total + c_in * classes + (classes if rule == "I" else 0)
 
 

@@ -9,15 +9,27 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tas_bench.backbones.backbone import Backbone, ImageShape, Stage
+from tas_bench.backbones.backbone import Backbone, BlockConv, ImageShape, Stage
 from tas_bench.backbones.cifar_resnet import BASIC, BOTTLENECK, RESNET32
+from tas_bench.backbones.mobilenet import DEPTHWISE, SEPARABLE
 from tas_bench.costs import all_costs
+from tas_bench.costs.layer import Cost
 from tas_bench.costs.macs import MACS
 from tas_bench.expected import ExpectedCost, cost_loss
 
 COSTS = {name: all_costs()[name] for name in ("macs", "macs_search", "params")}
+COSTS["product"] = Cost("product", lambda layer, c_in, c_out: layer.positions * c_in * c_out)
+"""A formula that reads both ends of a layer, depthwise or not."""
 BASE = Backbone("basic", 8, BASIC, (Stage(8, 1, (1, 3)), Stage(8, 1, (1, 2)), Stage(16, 2, (1,))), True)
 NECK = Backbone("neck", 8, BOTTLENECK, (Stage(4, 1, (1, 2)), Stage(4, 2, (1, 2))), mismatch_norm=False)
+PLAIN = Backbone(
+    "plain", 8, SEPARABLE, (Stage(8, 1, (1, 3)), Stage(16, 2, (1, 2))), mismatch_norm=True, shortcuts="none"
+)  # fmt: skip
+INVERTED = Backbone(
+    "inverted", 8, (BlockConv(1, expansion=2, of_input=True), DEPTHWISE, BlockConv(1)),
+    (Stage(8, 1, (1,), block=SEPARABLE), Stage(8, 2, (1, 2)), Stage(8, 1, (1,))), mismatch_norm=True,
+    shortcuts="identity", head_width=16,
+)  # fmt: skip
 CLASSES, IMAGE = 7, ImageShape(1, 8)
 
 SPACES = {  # width rows of two or three candidates, and of one
@@ -28,7 +40,8 @@ SPACES = {  # width rows of two or three candidates, and of one
 }
 RATIOS3 = Backbone("short", 8, BASIC, (Stage(8, 1, (1, 2)), Stage(8, 1, (1,))), True)
 SPACES["three ratios"] = RATIOS3.space("WD", (0.3, 0.6, 1.0))
-BACKBONES = {"bottleneck": NECK, "three ratios": RATIOS3}
+SPACES |= {"plain": PLAIN.space("WD", (0.3, 1.0)), "inverted": INVERTED.space("WD", (0.6, 1.0))}
+BACKBONES = {"bottleneck": NECK, "three ratios": RATIOS3, "plain": PLAIN, "inverted": INVERTED}
 
 
 def layers_of(kind):
@@ -60,11 +73,11 @@ def mismatches(kind):
     side, here, unpruned = IMAGE.side, widths[:, 0], backbone.stem_width
     for s, stage in enumerate(backbone.stages):
         for b in range(stage.blocks):
-            place += len(backbone.block)
+            place += sum(not part.depthwise for part in stage.block or backbone.block)
             out, kept = widths[:, place - 1], depths[:, s] > b
             full = stage.width * backbone.block[-1].expansion
             side //= stage.stride if b == 0 else 1
-            if (stage.stride == 1 or b > 0) and unpruned == full:
+            if (stage.stride == 1 or b > 0) and unpruned == full and backbone.shortcuts != "none":
                 found += kept * (here != out) * here * out * side**2
             here, unpruned = np.where(kept, out, here), full
     return found
@@ -107,7 +120,7 @@ def test_released_expectation_leaves_out_the_mismatch_shortcuts(kind):
     table = table_of(p, space.padded.shape[1])
     without = ExpectedCost(layers_of(kind), space, MACS, exact=False)(table).item()
     assert without == pytest.approx(chances(kind, p) @ (enumerated(kind, "macs") - mismatches(kind)), rel=1e-9)
-    assert mismatches(kind).any() == (kind != "D")
+    assert mismatches(kind).any() == (kind not in ("D", "plain"))
 
 
 @pytest.mark.parametrize("name", COSTS)
@@ -131,7 +144,7 @@ def test_probabilities_in_float32_are_summed_in_float64():
 
 
 @pytest.mark.parametrize("exact", [True, False])
-@pytest.mark.parametrize("kind", ["WD", "bottleneck"])
+@pytest.mark.parametrize("kind", ["WD", "bottleneck", "inverted"])
 @pytest.mark.parametrize("name", COSTS)
 def test_gradient_is_that_of_finite_differences(kind, name, exact):
     space = SPACES[kind]

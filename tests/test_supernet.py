@@ -8,10 +8,12 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from tas_bench.backbones.backbone import Backbone, ImageShape, Stage
+from tas_bench.backbones.backbone import Backbone, BlockConv, ImageShape, Stage
 from tas_bench.backbones.cifar_resnet import BASIC, BOTTLENECK, RESNET20
 from tas_bench.backbones.imagenet_resnet import RESNET18, RESNET34, RESNET50
+from tas_bench.backbones.mobilenet import DEPTHWISE, MOBILENET_V1, MOBILENET_V2, SEPARABLE
 from tas_bench.backbones.tiny import TINY
+from tas_bench.layers import DepthwiseConv
 from tas_bench.network import Network, Shortcut
 from tas_bench.search import SearchSettings
 from tas_bench.space import Size, SizeSpace
@@ -22,6 +24,14 @@ FLAT = Backbone("flat", 6, BASIC, (Stage(6, 1, (1, 2)), Stage(6, 1, (2,))), mism
 STEM = Backbone(
     "stem", 6, BASIC, (Stage(6, 1, (1, 2)), Stage(8, 2, (2,))), mismatch_norm=True, stride_norm=True,
     stem_kernel=7, stem_stride=2, stem_pool=True,
+)  # fmt: skip
+PLAIN = Backbone(
+    "plain", 6, SEPARABLE, (Stage(6, 1, (1, 2)), Stage(8, 2, (1, 2))), mismatch_norm=True, shortcuts="none"
+)  # fmt: skip
+INVERTED = Backbone(
+    "inverted", 6, (BlockConv(1, expansion=2, of_input=True), DEPTHWISE, BlockConv(1)),
+    (Stage(4, 1, (1,), block=SEPARABLE), Stage(6, 2, (1, 2)), Stage(8, 1, (1,))), mismatch_norm=True,
+    shortcuts="identity", activation="relu6", linear_blocks=True, head_width=9,
 )  # fmt: skip
 IMAGE, TAU = ImageShape(2, 8), 0.8
 
@@ -99,9 +109,21 @@ class Again:
             total = total + weight * self.align(normed, widest)
         return total
 
+    def depthwise(self, module, x):
+        """Channel by channel; batch norm."""
+        planes = []
+        for c in range(x.shape[1]):
+            plane = F.conv2d(x[:, c : c + 1], module.weight[c : c + 1], stride=module.stride, padding=1)
+            normed = (plane - plane.mean()) / (plane.var(correction=0) + 1e-5).sqrt()
+            planes.append(module.gamma[c] * normed + module.beta[c])
+        return torch.cat(planes, dim=1)
+
+    def act(self, x):
+        return x.clamp(0, 6) if self.backbone.activation == "relu6" else x.relu()
+
     def __call__(self, x):
         place = itertools.count()
-        x = self.conv(self.net.convs[0], next(place), x).relu()
+        x = self.act(self.conv(self.net.convs[0], next(place), x))
         if self.backbone.stem_pool:
             x = F.max_pool2d(F.pad(x, (1, 1, 1, 1)), 3, 2)
         unpruned = self.backbone.stem_width
@@ -109,18 +131,27 @@ class Again:
             outputs = []
             for b in range(stage.blocks):
                 branch = x
-                for part in self.backbone.block:
-                    branch = branch.relu() if part is not self.backbone.block[0] else branch
+                for p, part in enumerate(stage.block or self.backbone.block):
+                    branch = self.act(branch) if p > 0 else branch
+                    if part.depthwise:
+                        branch = self.depthwise(self.net.depthwise[f"{s}-{b}-{p}"], branch)
+                        continue
                     row = next(place)
                     branch = self.conv(self.net.convs[row], row, branch)
                 stride = stage.stride if b == 0 else 1
-                if stride == 2 or unpruned != stage.width * part.expansion:
+                unequal = stride == 2 or unpruned != stage.width * part.expansion
+                if unequal and self.backbone.shortcuts == "all":
                     pooled = F.avg_pool2d(x, 2) if stride == 2 else x
                     x = self.conv(self.net.shortcuts[f"{s}-{b}"], row, pooled)
                 unpruned = stage.width * part.expansion
-                x = sum_of(x, branch).relu()
+                if self.backbone.shortcuts == "all" or (self.backbone.shortcuts == "identity" and not unequal):
+                    branch = sum_of(x, branch)
+                x = branch if self.backbone.linear_blocks else self.act(branch)
                 outputs += [x] if b + 1 in self.space.depths[s] else []
             x = self.mix(len(self.space.widths) + s, outputs)
+        if self.backbone.head_width:
+            row = next(place)
+            x = self.act(self.conv(self.net.convs[row], row, x))
         features = x.mean((2, 3))
         classifier = self.net.classifier
         return features @ classifier.weight[:, : features.shape[1]].T + classifier.bias
@@ -141,7 +172,7 @@ def sum_of(a, b):
 
 CASES = [  # as many samples as some row has candidates, at most
     pytest.param(backbone, search, samples, id=f"{backbone.name} {search} {samples}")
-    for backbone in (TINY, WIDE, FLAT, STEM)
+    for backbone in (TINY, WIDE, FLAT, STEM, PLAIN, INVERTED)
     for search in ("W", "D", "WD")
     for samples in (1, 2, 3, 8)
     if samples <= max(len(row) for row in backbone.space(search).rows)
@@ -210,14 +241,20 @@ def deployed(backbone, size, supernet):
     pairs = [(network.stem, supernet.convs[0])]
     for s, b in ((s, b) for s, depth in enumerate(size.depths) for b in range(depth)):
         block, first = network.stages[s][b], backbone.conv_index(s, b, 0)
-        pairs += [(conv, supernet.convs[first + i]) for i, conv in enumerate(block.convs)]
+        own = iter(supernet.convs[first:])
+        pairs += [
+            (conv, supernet.depthwise[f"{s}-{b}-{p}"] if conv[0].groups > 1 else next(own))
+            for p, conv in enumerate(block.convs)
+        ]
         if isinstance(block.shortcut, Shortcut):
             pairs.append((block.shortcut[1], supernet.shortcuts[f"{s}-{b}"]))
+    pairs += [(network.head[0], supernet.convs[-1])] if backbone.head_width else []
     with torch.no_grad():
         for (conv, norm), elastic in pairs:
             conv.weight.copy_(elastic.weight[: conv.out_channels, : conv.in_channels])
-            norm.weight.copy_(elastic.gamma[0])
-            norm.bias.copy_(elastic.beta[0])
+            depthwise = isinstance(elastic, DepthwiseConv)
+            norm.weight.copy_(elastic.gamma[: conv.out_channels] if depthwise else elastic.gamma[0])
+            norm.bias.copy_(elastic.beta[: conv.out_channels] if depthwise else elastic.beta[0])
         network.classifier.weight.copy_(supernet.classifier.weight[:, : network.classifier.in_features])
         network.classifier.bias.copy_(supernet.classifier.bias)
     return network
@@ -229,6 +266,10 @@ SINGLE = {  # each stage's outputs equally wide, so that no identity is mismatch
     "cut": (TINY, Size((5, 3, 5, 8, 5, 9, 11, 4, 11), (1, 1))),
     "strided stem": (STEM, Size((5, 3, 5, 6, 5, 8, 7, 4, 7), (2, 2))),
     "no shortcut": (FLAT, Size((4, 2, 4, 6, 4, 5, 4, 3, 4), (2, 2))),
+    "depthwise": (PLAIN, Size((5, 4, 4, 7, 7), (2, 2))),
+    "depthwise cut": (PLAIN, Size((5, 4, 6, 7, 8), (1, 1))),
+    "inverted": (INVERTED, Size((5, 3, 7, 5, 9, 5, 11, 7, 8), (1, 2, 1))),
+    "inverted cut": (INVERTED, Size((5, 3, 7, 5, 9, 6, 11, 7, 8), (1, 1, 1))),
     "bottleneck": (WIDE, Size((5, 4, 2, 13, 1, 2, 13, 3, 3, 13, 6, 7, 20, 8, 2, 20), (3, 2))),
     "bottleneck cut": (WIDE, Size((5, 4, 2, 13, 1, 2, 13, 3, 3, 13, 6, 7, 20, 8, 2, 20), (1, 2))),
 }
@@ -246,7 +287,8 @@ def test_of_one_candidate_each_it_is_the_deployed_network(backbone, size):
     stem = supernet.convs[0].weight.grad
     assert torch.allclose(stem, network.stem[0].weight.grad, rtol=1e-6, atol=1e-8)
     weights = [m.weight.grad for m in network.modules() if isinstance(m, nn.Conv2d)]
-    elastic = [m.weight.grad for m in (*supernet.convs, *supernet.shortcuts.values()) if m.weight.grad is not None]
+    modules = (*supernet.convs, *supernet.shortcuts.values(), *supernet.depthwise.values())
+    elastic = [m.weight.grad for m in modules if m.weight.grad is not None]
     assert sum(g.square().sum() for g in elastic).item() == pytest.approx(
         sum(g.square().sum() for g in weights).item()
     )
@@ -278,7 +320,9 @@ def test_it_starts_with_a_small_classifier_and_a_norm_on_every_shortcut():
     assert supernet.shortcuts["1-0"].gamma.shape == (8, 32)
 
 
-@pytest.mark.parametrize("backbone", [RESNET18, RESNET34, RESNET50], ids=lambda b: b.name)
+@pytest.mark.parametrize(
+    "backbone", [RESNET18, RESNET34, RESNET50, MOBILENET_V1, MOBILENET_V2], ids=lambda b: b.name
+)
 def test_imagenet_networks_at_a_small_side(backbone):
     torch.manual_seed(0)
     space = backbone.space()
@@ -289,21 +333,14 @@ def test_imagenet_networks_at_a_small_side(backbone):
     assert logits.isfinite().all()
     gradient = architecture.logits.grad
     assert gradient.isfinite().all()
-    assert gradient.any(1).all()  # every row: all widths, all depths
+    choices = torch.from_numpy(space.counts > 1)
+    assert torch.equal(gradient.any(1), choices)  # all widths; all depths but those of stages of one block
 
 
 # ---- what it costs
 
 
-def counted(supernet, sample):
-    """Multiply-accumulates of one image by torch's counter: (all, convolutions)."""
-    with FlopCounterMode(display=False) as counter:
-        supernet(torch.randn(2, IMAGE.channels, IMAGE.side, IMAGE.side), sample)
-    convs = counter.get_flop_counts()["Global"][torch.ops.aten.convolution]
-    return counter.get_total_flops() // 4, convs // 4
-
-
-@pytest.mark.parametrize("backbone", [TINY, WIDE, STEM, DEEP], ids=lambda b: b.name)
+@pytest.mark.parametrize("backbone", [TINY, WIDE, STEM, DEEP, PLAIN, INVERTED], ids=lambda b: b.name)
 @pytest.mark.parametrize("search", ["D", "W", "WD"])
 def test_macs_are_those_of_torchs_counter(backbone, search):
     supernet, architecture, x = build(backbone, backbone.space(search))

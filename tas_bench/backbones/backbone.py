@@ -1,4 +1,4 @@
-"""A backbone as data: a stem, stages of equal blocks, a classifier.
+"""A backbone as data: a stem, stages of equal blocks, perhaps one convolution more, a classifier.
 
 One description serves the costs (`layers`), the deployed network (`tas_bench.network`) and the supernet
 (`tas_bench.supernet`), so the three cannot disagree.
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import Literal
 
 from tas_bench.costs.layer import Layer, Tap
 from tas_bench.errors import InputError
@@ -36,11 +37,15 @@ class BlockConv:
     Attributes:
         strided: carries the stage's stride in the stage's first block.
         expansion: output channels as a multiple of the stage's width.
+        of_input: as a multiple of the width of the block's input instead.
+        depthwise: one filter per channel. It has no width of its own: its channels are its input's.
     """
 
     kernel: int
     strided: bool = False
     expansion: int = 1
+    of_input: bool = False
+    depthwise: bool = False
 
 
 @dataclass(frozen=True)
@@ -49,16 +54,22 @@ class Stage:
 
     Attributes:
         depths: candidate numbers of blocks, ascending; the last is the full depth.
+        block: its block's convolutions, where they are not the backbone's.
     """
 
     width: int
     stride: int
     depths: tuple[int, ...]
+    block: tuple[BlockConv, ...] = ()
 
     @property
     def blocks(self) -> int:
         """Blocks at full depth."""
         return self.depths[-1]
+
+    def stride_of(self, part: BlockConv, block: int) -> int:
+        """Stride of a convolution of that block."""
+        return self.stride if part.strided and block == 0 else 1
 
 
 @dataclass(frozen=True)
@@ -73,11 +84,29 @@ class Conv:
 
 
 @dataclass(frozen=True)
+class Step:
+    """A convolution of a block in its place.
+
+    Attributes:
+        row: its place in `Size.widths`; None if it is depthwise.
+    """
+
+    kernel: int
+    stride: int
+    row: int | None
+
+
+@dataclass(frozen=True)
 class Backbone:
-    """A residual network family member.
+    """A family member, residual or plain.
 
     Attributes:
         block: the block's convolutions, first to last.
+        shortcuts: which blocks have one: "all", a 1 x 1 convolution joining what differs; "identity", those alone
+            whose unpruned input and output are of one shape; "none".
+        activation: follows every convolution but a block's last, and the block.
+        linear_blocks: nothing follows the block.
+        head_width: channels of a 1 x 1 convolution between the last stage and the classifier; 0: there is none.
         mismatch_norm: whether the 1 x 1 shortcut that repairs a width mismatch (or joins unequal unpruned
             dimensions) at stride 1 is followed by a batch norm.
         stride_norm: whether the one at stride 2 is, which is an average pooling and a 1 x 1 convolution.
@@ -95,6 +124,10 @@ class Backbone:
     stem_stride: int = 1
     stem_pool: bool = False
     image: ImageShape = CIFAR
+    shortcuts: Literal["all", "identity", "none"] = "all"
+    activation: Literal["relu", "relu6"] = "relu"
+    linear_blocks: bool = False
+    head_width: int = 0
 
     @cached_property
     def convs(self) -> tuple[Conv, ...]:
@@ -103,19 +136,46 @@ class Backbone:
 
     def _convs(self) -> Iterator[Conv]:
         yield Conv(self.stem_width, self.stem_kernel, self.stem_stride, stage=None, block=0)
+        width = self.stem_width
         for s, stage in enumerate(self.stages):
             for b in range(stage.blocks):
-                for part in self.block:
-                    stride = stage.stride if part.strided and b == 0 else 1
-                    yield Conv(part.expansion * stage.width, part.kernel, stride, s, b)
+                block_input = width
+                for part in self._own_widths(s):
+                    width = part.expansion * (block_input if part.of_input else stage.width)
+                    yield Conv(width, part.kernel, stage.stride_of(part, b), s, b)
+        if self.head_width:
+            yield Conv(self.head_width, kernel=1, stride=1, stage=None, block=0)
+
+    def parts(self, stage: int) -> tuple[BlockConv, ...]:
+        """The convolutions of a stage's block, first to last."""
+        return self.stages[stage].block or self.block
+
+    def _own_widths(self, stage: int) -> list[BlockConv]:
+        """Those that have a width of their own."""
+        return [part for part in self.parts(stage) if not part.depthwise]
 
     def conv_index(self, stage: int, block: int, part: int = -1) -> int:
-        """Place in `Size.widths` of a block's convolution (its last by default)."""
-        blocks_before = sum(s.blocks for s in self.stages[:stage]) + block
-        return 1 + blocks_before * len(self.block) + part % len(self.block)
+        """Place in `Size.widths` of a block's convolution, counting those with a width (its last by default)."""
+        before = sum(st.blocks * len(self._own_widths(s)) for s, st in enumerate(self.stages[:stage]))
+        own = len(self._own_widths(stage))
+        return 1 + before + block * own + part % own
+
+    def steps(self, stage: int, block: int) -> Iterator[Step]:
+        """A block's convolutions, first to last."""
+        row = self.conv_index(stage, block, 0)
+        for part in self.parts(stage):
+            stride = self.stages[stage].stride_of(part, block)
+            yield Step(part.kernel, stride, row=None if part.depthwise else row)
+            row += not part.depthwise
+
+    def has_shortcut(self, stage: int, block: int) -> bool:
+        """Whether the block's input is added to its output."""
+        if self.shortcuts == "identity":
+            return not self.joins_unequal(stage, block)
+        return self.shortcuts == "all"
 
     def joins_unequal(self, stage: int, block: int) -> bool:
-        """Whether even the unpruned network's shortcut needs a 1 x 1 convolution here."""
+        """Whether input and output differ in shape even in the unpruned network."""
         before = self.convs[self.conv_index(stage, block, 0) - 1]
         after = self.convs[self.conv_index(stage, block)]
         return block == 0 and (self.stages[stage].stride != 1 or before.width != after.width)
@@ -187,17 +247,22 @@ def _walk(backbone: Backbone, classes: int, image: ImageShape) -> Iterator[Layer
         for b in range(stage.blocks):
             block_input = Tap((backbone.conv_index(s, b - 1),)) if b else backbone.stage_output(s - 1)
             source = block_input
-            for p in range(len(backbone.block)):
-                i = backbone.conv_index(s, b, p)
-                conv = backbone.convs[i]
-                side = -(-side // conv.stride)
-                yield Layer(source, Tap((i,)), conv.kernel, conv.stride, side**2, s, b)
-                source = Tap((i,))
-            stride = stage.stride if b == 0 else 1
-            yield Layer(
-                block_input, source, 1, stride, side**2, s, b,
-                norm=backbone.shortcut_norm(s, b),
-                repairs_mismatch=not backbone.joins_unequal(s, b),
-            )  # fmt: skip
+            for step in backbone.steps(s, b):
+                side = -(-side // step.stride)
+                target = source if step.row is None else Tap((step.row,))
+                depthwise = step.row is None
+                yield Layer(source, target, step.kernel, step.stride, side**2, s, b, depthwise=depthwise)
+                source = target
+            if backbone.has_shortcut(s, b):
+                stride = stage.stride if b == 0 else 1
+                yield Layer(
+                    block_input, source, 1, stride, side**2, s, b,
+                    norm=backbone.shortcut_norm(s, b),
+                    repairs_mismatch=not backbone.joins_unequal(s, b),
+                )  # fmt: skip
     last = backbone.stage_output(len(backbone.stages) - 1)
+    if backbone.head_width:
+        head = Tap((len(backbone.convs) - 1,))
+        yield Layer(last, head, 1, 1, side**2)
+        last = head
     yield Layer(last, Tap(constant=classes), 1, 1, 1, norm=False, bias=True)

@@ -10,12 +10,14 @@ BASIC = (BlockConv(3, strided=True), BlockConv(3))
 BOTTLENECK = (BlockConv(1), BlockConv(3, strided=True), BlockConv(1, expansion=4))
 
 
-def cifar_resnet(name: str, blocks: int, block: tuple[BlockConv, ...]) -> Backbone:
-    """Three stages of `blocks` blocks of 16, 32 and 64 channels.
+def candidate_depths(blocks: int) -> tuple[int, ...]:
+    """Every depth up to 3, else the odd ones and the full depth."""
+    return tuple(range(1, blocks + 1)) if blocks <= 3 else tuple(sorted({*range(1, blocks, 2), blocks}))
 
-    Candidate depths: every depth up to 3, else the odd ones and the full depth.
-    """
-    depths = tuple(range(1, blocks + 1)) if blocks <= 3 else tuple(sorted({*range(1, blocks, 2), blocks}))
+
+def cifar_resnet(name: str, blocks: int, block: tuple[BlockConv, ...]) -> Backbone:
+    """Three stages of `blocks` blocks of 16, 32 and 64 channels."""
+    depths = candidate_depths(blocks)
     stages = tuple(Stage(width, stride, depths) for width, stride in ((16, 1), (32, 2), (64, 2)))
     return Backbone(name, 16, block, stages, mismatch_norm=block is BASIC)
 

@@ -40,6 +40,7 @@ class Layer:
         block: number of the block in its stage; the layer is there while `depths[stage] > block`.
         stage: None for stem and classifier, which are always there.
         norm: a batch norm follows.
+        depthwise: each output channel reads its own input channel alone; `source` and `target` are one tap.
         repairs_mismatch: a 1 x 1 shortcut that is there only where its input and output widths differ.
     """
 
@@ -53,6 +54,11 @@ class Layer:
     norm: bool = True
     bias: bool = False
     repairs_mismatch: bool = False
+    depthwise: bool = False
+
+    def weights(self, c_in: Any, c_out: Any) -> Any:
+        """k^2 C_in C_out; k^2 C where depthwise."""
+        return self.kernel**2 * (c_out if self.depthwise else c_in * c_out)
 
 
 LayerCost = Callable[[Layer, Any, Any], Any]

@@ -9,8 +9,8 @@ from tas_bench.costs.layer import Cost, Layer
 
 
 def macs_of_layer(layer: Layer, c_in: Any, c_out: Any) -> Any:
-    """k^2 C_in C_out H W, and C_out more for a bias."""
-    return layer.kernel**2 * layer.positions * c_in * c_out + layer.bias * c_out
+    """Weights x H W, and C_out more for a bias."""
+    return layer.weights(c_in, c_out) * layer.positions + layer.bias * c_out
 
 
 MACS = Cost("macs", macs_of_layer)

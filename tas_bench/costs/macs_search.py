@@ -10,8 +10,8 @@ from tas_bench.costs.layer import Cost, Layer
 
 
 def macs_search_of_layer(layer: Layer, c_in: Any, c_out: Any) -> Any:
-    """k^2 C_in C_out H W."""
-    return layer.kernel**2 * layer.positions * c_in * c_out
+    """Weights x H W."""
+    return layer.weights(c_in, c_out) * layer.positions
 
 
 MACS_SEARCH = Cost("macs_search", macs_search_of_layer, by_index=True)

@@ -6,8 +6,8 @@ from tas_bench.costs.layer import Cost, Layer
 
 
 def params_of_layer(layer: Layer, c_in: Any, c_out: Any) -> Any:
-    """k^2 C_in C_out weights, a scale and a shift per channel for a batch norm, and the bias."""
-    return layer.kernel**2 * c_in * c_out + (2 * layer.norm + layer.bias) * c_out
+    """The weights, a scale and a shift per channel for a batch norm, and the bias."""
+    return layer.weights(c_in, c_out) + (2 * layer.norm + layer.bias) * c_out
 
 
 PARAMS = Cost("params", params_of_layer)
