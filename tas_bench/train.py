@@ -194,12 +194,19 @@ def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
 def accuracy(network: torch.nn.Module, batches: Batches, precision: str) -> float:
     """Fraction of images classified right, in eval mode."""
     network.eval()
-    hits, seen = 0, 0
+    hits: Tensor | int = 0
+    seen = 0
     for x, y in batches:
-        with measure.autocast(x.device.type, precision):
-            hits += (network(x).argmax(dim=1) == y).sum()
+        hits = hits + (run_through(network, x, precision).argmax(dim=1) == y).sum()
         seen += len(y)
     return float(hits) / seen
+
+
+def run_through(network: torch.nn.Module, x: Tensor, precision: str) -> Tensor:
+    """Float32 logits of a batch."""
+    with measure.autocast(x.device.type, precision):
+        logits: Tensor = network(x).float()
+    return logits
 
 
 class _Loop:
@@ -216,8 +223,7 @@ class _Loop:
         set_lr(self.optimizer, lr)
         meter, guard = measure.Meter(), measure.LossGuard(epoch)
         for x, y in batches:
-            with measure.autocast(x.device.type, self.precision):
-                logits = self.student(x).float()
+            logits = run_through(self.student, x, self.precision)
             loss = self.job.transfer.loss(logits, self._teacher_logits(x), y)
             guard.see(loss)
             self.optimizer.zero_grad()
@@ -231,8 +237,7 @@ class _Loop:
     def _teacher_logits(self, x: Tensor) -> Tensor | None:
         if self.teacher is None:
             return None
-        with measure.autocast(x.device.type, self.precision):
-            return self.teacher(x).float()
+        return run_through(self.teacher, x, self.precision)
 
     def macs_per_image(self, info: DatasetInfo) -> int:
         """Multiply-accumulates per training image: three forwards, and the teacher's one."""

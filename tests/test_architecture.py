@@ -25,6 +25,7 @@ ORDER = [
     "tas_bench.measure",
     "tas_bench.transfer",
     "tas_bench.train",
+    "tas_bench.subnetwork",
     "tas_bench.checkpoint",
     "tas_bench.search",
     "tas_bench.tas",

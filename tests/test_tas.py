@@ -20,7 +20,7 @@ from tas_bench.measure import Stopwatch
 from tas_bench.schema import TRAJECTORIES
 from tas_bench.search import TasSearch
 from tas_bench.search import searcher as searcher_module
-from tas_bench.search.settings import PAPER_STEPS, scaled_arch_lr, tau_at
+from tas_bench.search.settings import PAPER_STEPS, arch_lr_at, scaled_arch_lr, tau_at
 from tas_bench.space import Size
 from tas_bench.supernet import discrepancies, entropies
 from tas_bench.tas import Tas
@@ -77,6 +77,12 @@ def test_temperature(settings, taus):
 def test_shorter_searches_take_larger_steps_up_to_a_cap(steps, rate):
     assert scaled_arch_lr(Tas(), steps) == pytest.approx(rate)
     assert scaled_arch_lr(Tas(), steps) * steps <= 58.8 + 1e-9
+
+
+def test_a_scaled_rate_falls_back_to_the_papers_over_the_last_quarter():
+    rates = [arch_lr_at(Tas(), 0.101, i / 8) for i in range(9)]
+    assert rates == pytest.approx([0.101] * 7 + [0.051, 0.001])
+    assert [arch_lr_at(Tas(), 0.001, i / 8) for i in range(9)] == [0.001] * 9
 
 
 def test_longer_searches_and_bold_settings_keep_their_rate():

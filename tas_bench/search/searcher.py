@@ -16,7 +16,7 @@ from tas_bench.costs.macs import MACS
 from tas_bench.data import Batches, dataset_info, halves, load_train
 from tas_bench.expected import ExpectedCost, cost_loss
 from tas_bench.jobs import Context, Problem
-from tas_bench.search.settings import SearchSettings, scaled_arch_lr, tau_at
+from tas_bench.search.settings import SearchSettings, arch_lr_at, scaled_arch_lr, tau_at
 from tas_bench.supernet import Architecture, Supernet, discrepancies, entropies
 from tas_bench.train import cosine_lr, set_lr, sgd
 
@@ -64,7 +64,8 @@ class Searcher:
             DivergedError: a loss or a weight became NaN or infinite.
         """
         set_lr(self.weight_optimizer, cosine_lr(self.problem.recipe, epoch))
-        tau = self._tau(epoch)
+        set_lr(self.arch_optimizer, arch_lr_at(self.settings, self.arch_lr, self._progress(epoch)))
+        tau = tau_at(self.settings, self._progress(epoch))
         train_meter, val_meter = measure.Meter(), measure.Meter()
         guard = measure.LossGuard(epoch)
         for (x, y), (x_val, y_val) in zip(self.train_batches, _endless(self.val_batches), strict=False):
@@ -114,8 +115,8 @@ class Searcher:
         self.images += len(x)
         return torch.cat(logits)
 
-    def _tau(self, epoch: int) -> float:
-        return tau_at(self.settings, epoch / max(1, self.settings.search_epochs - 1))
+    def _progress(self, epoch: int) -> float:
+        return epoch / max(1, self.settings.search_epochs - 1)
 
     def _argmax_cost(self) -> Tensor:
         """F_cost: the cost of the size of highest probability; no value leaves the device."""
@@ -131,7 +132,8 @@ class Searcher:
         size = self.space.size(p.argmax(dim=1).cpu().numpy())
         gaps, searched = discrepancies(p), torch.from_numpy(self.space.counts > 1)
         return {
-            "tau": self._tau(epoch), "f_cost": float(self._argmax_cost()), "e_cost": float(self.expected(p)),
+            "tau": tau_at(self.settings, self._progress(epoch)),
+            "f_cost": float(self._argmax_cost()), "e_cost": float(self.expected(p)),
             "discrepancy": float(gaps.cpu()[searched].mean()),
             "entropies": entropies(p).tolist(), "discrepancies": gaps.tolist(),
             "widths": list(size.widths), "depths": list(size.depths),
