@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from tas_bench import measure
 from tas_bench.budget import Band, most_probable
 from tas_bench.costs import all_costs
-from tas_bench.data import Batches, dataset_info, halves, load_train
+from tas_bench.data import Passes, batches_of, dataset_info, halves, load_train
 from tas_bench.errors import DivergedError, InputError, PlanFailedError
 from tas_bench.expected import ExpectedCost, cost_loss
 from tas_bench.jobs import Context, Outcome, Plan, Problem
@@ -244,8 +244,10 @@ class _Searcher:
             h.to(device) for h in halves(load_train(problem.data, context.data_root), problem.data)
         )
         batch = problem.recipe.batch
-        self.train_batches = Batches(train_half, info, batch, augment=True, generator=self.generator)
-        self.val_batches = Batches(val_half, info, batch, augment=True, generator=self.generator)
+        self.train_batches, self.val_batches = (
+            batches_of(half, info, batch, augment=True, generator=self.generator, cpus=context.cpus)
+            for half in (train_half, val_half)
+        )
 
         self.arch_lr = scaled_arch_lr(settings, settings.search_epochs * len(self.train_batches))
         self.weight_optimizer = sgd(self.supernet.parameters(), problem.recipe)
@@ -337,6 +339,6 @@ class _Searcher:
         return self.space.size(indices), "in-band", problem.macs(argmax)
 
 
-def _endless(batches: Batches) -> Iterator[tuple[Tensor, Tensor]]:
+def _endless(batches: Passes) -> Iterator[tuple[Tensor, Tensor]]:
     while True:
         yield from batches
