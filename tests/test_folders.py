@@ -3,9 +3,14 @@
 import multiprocessing
 import os
 import shutil
+import signal
 import struct
+import subprocess
+import sys
+import time
 import zlib
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -414,6 +419,40 @@ def test_workers_end_with_their_batches(whole):
         worker.join(10)
         assert not worker.is_alive()
     assert len(first) == 4
+
+
+KILLED = """
+import multiprocessing, os, signal, sys
+from pathlib import Path
+from tas_bench.data import dataset_info, load_test
+from tas_bench.data.loading import FileBatches
+from tas_bench.jobs import DataSpec
+
+files = load_test(DataSpec(name="imagenette"), Path(sys.argv[1]))
+batches = FileBatches(files, dataset_info("imagenette"), 6, augment=False, workers=2)
+assert len(list(batches)) == 4
+print(*[child.pid for child in multiprocessing.active_children()], flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_workers_end_with_a_killed_job(whole):
+    done = subprocess.run([sys.executable, "-c", KILLED, whole], stdout=subprocess.PIPE, text=True, timeout=60)
+    assert done.returncode == -signal.SIGKILL
+    workers = [Path("/proc", pid) for pid in done.stdout.split()]
+    assert len(workers) == 2
+    deadline = time.monotonic() + 20
+    while any(alive(worker) for worker in workers):
+        assert time.monotonic() < deadline, "workers outlived their job"
+        time.sleep(0.1)
+
+
+def alive(process):
+    """Zombies are not: where nothing reaps orphans they stay."""
+    try:
+        return (process / "stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def test_nonsense_is_refused(whole):

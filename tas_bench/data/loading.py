@@ -7,7 +7,10 @@ batches depend neither on the workers nor on how far ahead they are.
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 from collections.abc import Iterator, Sequence
+from threading import Thread
 from typing import Any, Protocol
 
 import torch
@@ -99,8 +102,8 @@ class FileBatches:
             collate_fn=_collate,
             num_workers=workers,
             persistent_workers=workers > 0,
-            # forked from a clean process: this one has threads, whose locks a fork would copy
             multiprocessing_context=_forkserver() if workers else None,
+            worker_init_fn=_end_with_parent,
             pin_memory=self._device.type == "cuda",
             generator=torch.Generator(),  # it draws a seed that nothing uses: not from everyone's generator
         )
@@ -163,6 +166,22 @@ def _collate(items: list[Any]) -> Any:
 
 
 def _forkserver() -> Any:
-    context = torch.multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
+    """Workers are forked from a clean process: this one has threads, whose locks a fork would copy.
+
+    It has torch, the slow import, and nothing of ours: it may not know where this copy of the code lies.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["torch"])
     return context
+
+
+def _end_with_parent(_worker: int) -> None:
+    """End this worker when the job's process is gone, even killed: torch sees only to workers forked from it."""
+    parent = multiprocessing.parent_process()
+    assert parent
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    Thread(target=wait, daemon=True).start()
