@@ -50,10 +50,10 @@ MODES = ["RGB", "L", "CMYK", "RGBA", "P", "LA", "1"]
 TRAIN, TEST = 40, 20
 
 
-def line(call, *args):
+def line(call, *args, **kwargs):
     """The one line of the InputError that a call raises."""
     with pytest.raises(InputError) as caught:
-        call(*args)
+        call(*args, **kwargs)
     message = str(caught.value)
     del caught  # it refers to this frame, and so to the batches: their workers would outlive the test
     assert "\n" not in message
@@ -143,6 +143,27 @@ def test_check_data_fingerprints_labels_and_decodes_a_few(whole, mine, monkeypat
     assert fingerprint == check_data(replace(SPEC, train_subset=20), mine)
     next((mine / "imagenette" / "train" / CLASSES[4]).iterdir()).unlink()
     assert check_data(SPEC, mine) != fingerprint
+
+
+def test_any_file_name(mine):
+    folder = mine / "imagenette" / "train" / CLASSES[0]
+    names = ["Zug über 東京.jpg", os.fsdecode(b"\xff\xfe.PNG"), "a" * 250 + ".jpg"]
+    for i, name in enumerate(names):
+        write_image(folder / name, i)
+    files = load_train(SPEC, mine)
+    paths = {files.path(i) for i in range(len(files))}
+    assert {str(folder / name) for name in names} < paths
+    assert all(view(str(folder / name), INFO, augment=False).shape == (3, 224, 224) for name in names)
+    (folder / names[1]).write_bytes(b"hello")
+    message = line(view, str(folder / names[1]), INFO, augment=True)
+    message.encode()  # a row's text is UTF-8
+
+
+def test_without_torchvision(whole, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torchvision.datasets.folder", None)
+    message = line(check_data, SPEC, whole)
+    assert message.startswith("torchvision cannot be imported (")
+    assert message.endswith("install the one that matches torch")
 
 
 def test_imagenet_is_known():
@@ -506,12 +527,10 @@ def small(problem: Problem) -> Size:
     return Size(tuple(max(1, n // 8) for n in full.widths), full.depths)
 
 
-@pytest.mark.parametrize("cpus", [1, 2])
-def test_resnet18_trains_and_is_tested(whole, tmp_path, cpus):
+def test_resnet18_trains_and_is_tested(whole, tmp_path):
     shared = problem("resnet18")
-    outcome: Outcome = final_job(shared, small(shared), 0, Scratch()).run(
-        Context(results=tmp_path, data_root=whole, cpus=cpus)
-    )
+    context = Context(results=tmp_path, data_root=whole)
+    outcome: Outcome = final_job(shared, small(shared), 0, Scratch()).run(context)
     assert outcome.ok
     assert outcome.images == TRAIN
     assert 0 <= outcome.test_accuracy <= 1

@@ -110,15 +110,18 @@ def view(path: str, info: DatasetInfo, *, augment: bool) -> Tensor:
     Raises:
         InputError: the file is missing or no image.
     """
+    loader, transform = torchvision("datasets.folder").pil_loader, _transform(info, augment)
     try:
         with warnings.catch_warnings():  # of odd metadata
             warnings.simplefilter("ignore")
-            image = torchvision("datasets.folder").pil_loader(path)
+            image = loader(path)
+    except MemoryError:
+        raise
     except Exception as error:  # Pillow raises many kinds on bad bytes
         known = not isinstance(error, UnidentifiedImageError)
         reason = (getattr(error, "strerror", None) or first_line(error)) if known else "no image"
         raise InputError(one_line(f"cannot read '{path}' ({reason}); fetch it again")) from error
-    x: Tensor = _transform(info, augment)(image)
+    x: Tensor = transform(image)
     return x
 
 

@@ -47,7 +47,7 @@ def batches_of(
     """Passes over images in memory or in files; for the arguments see `Batches`.
 
     Args:
-        cpus: CPU cores of the job, which files are decoded on.
+        cpus: CPU cores of the job, for decoding files.
     """
     if not isinstance(data, ImageFiles):
         return Batches(data, info, batch, augment=augment, generator=generator)
@@ -56,7 +56,7 @@ def batches_of(
 
 
 def workers_of(cpus: float, device: str | torch.device) -> int:
-    """Worker processes of a job: one per core.
+    """Worker processes for passes of a job: one per core.
 
     On a single core and without a GPU it has none: a worker and the network would only take turns.
     """
@@ -97,7 +97,7 @@ class FileBatches:
         self._normalised = normalisation(info)
         self._order = _Order(len(data), batch, generator if augment else None)
         self._loader: DataLoader[Any] = DataLoader(
-            _Views(data.to("cpu"), info, augment),
+            _Views(data, info, augment),
             batch_sampler=self._order,
             collate_fn=_collate,
             num_workers=workers,
