@@ -329,7 +329,7 @@ def _add_run(sub: argparse.ArgumentParser) -> None:
         "--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting; repeatable"
     )
     sub.add_argument(
-        "--data", type=_path, metavar="DIR", help="CIFAR: torchvision's or Hugging Face's parquet layout"
+        "--data", type=_path, metavar="DIR", help="CIFAR as torchvision's or parquet, or train/CLASS and val/CLASS"
     )
     sub.add_argument("--download", action="store_true", help="let torchvision download the data set into --data")
     sub.add_argument("--train-subset", metavar="N", help="train on a fixed stratified part of N images")

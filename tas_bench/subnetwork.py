@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tas_bench.data import Batches
+from tas_bench.data import Passes
 from tas_bench.layers import ElasticConv, padded_sum
 from tas_bench.network import ACTIVATIONS, ConvNorm, Network
 from tas_bench.space import Size
@@ -19,7 +19,7 @@ from tas_bench.supernet import Supernet
 from tas_bench.train import accuracy, run_through
 
 
-def score(supernet: Supernet, size: Size, calibration: Batches, judged: Batches, precision: str) -> float:
+def score(supernet: Supernet, size: Size, calibration: Passes, judged: Passes, precision: str) -> float:
     """Accuracy of a size with the supernet's weights, batch-norm statistics taken anew.
 
     Args:
@@ -33,7 +33,7 @@ def score(supernet: Supernet, size: Size, calibration: Batches, judged: Batches,
 
 
 @torch.no_grad()
-def recalibrate(network: nn.Module, batches: Batches, precision: str) -> None:
+def recalibrate(network: nn.Module, batches: Passes, precision: str) -> None:
     """Set every batch norm's running statistics to their mean over one pass; training kept none."""
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):

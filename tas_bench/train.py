@@ -20,7 +20,7 @@ from tas_bench import measure
 from tas_bench.backbones import find_backbone
 from tas_bench.costs.macs import MACS
 from tas_bench.costs.params import PARAMS
-from tas_bench.data import Batches, DatasetInfo, Images, dataset_info, halves, load_test, load_train
+from tas_bench.data import AnyImages, DatasetInfo, Passes, batches_of, dataset_info, halves, load_test, load_train
 from tas_bench.jobs import Context, DataSpec, Outcome, Problem, Recipe, job_id, weights_path
 from tas_bench.network import Network
 from tas_bench.space import Size
@@ -123,7 +123,10 @@ def train(job: Train, context: Context) -> Outcome:
         teacher = _teacher(job, info, context)
         job.transfer.prepare(student, teacher)
         generator = torch.Generator(device).manual_seed(job.seed)
-        batches = Batches(train_images, info, job.recipe.batch, augment=True, generator=generator)
+        batches = batches_of(
+            train_images, info, job.recipe.batch, augment=True, generator=generator, cpus=context.cpus
+        )
+        judged_on = batches_of(held_out, info, _eval_batch(job, info), augment=False, cpus=context.cpus)
     loop = _Loop(job, student, teacher if job.transfer.needs_logits else None, precision)
 
     curve: list[dict[str, float]] = []
@@ -132,14 +135,14 @@ def train(job: Train, context: Context) -> Outcome:
             point = loop.epoch(epoch, batches)
         if job.role == "candidate":
             with watch.on("eval"):
-                point["val_accuracy"] = accuracy(student, Batches(held_out, info, 1000, augment=False), precision)
+                point["val_accuracy"] = accuracy(student, judged_on, precision)
         curve.append({"epoch": epoch + 1} | point)
         context.tick(epoch + 1, job.recipe.epochs)
 
     test_accuracy = None
     if job.touches_test:
         with watch.on("eval"):
-            test_accuracy = accuracy(student, Batches(held_out, info, 1000, augment=False), precision)
+            test_accuracy = accuracy(student, judged_on, precision)
     best = max(curve, key=lambda p: p.get("val_accuracy", 0.0))
     images = job.recipe.epochs * len(train_images)
     return Outcome(
@@ -191,7 +194,7 @@ def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
 
 
 @torch.no_grad()
-def accuracy(network: torch.nn.Module, batches: Batches, precision: str) -> float:
+def accuracy(network: torch.nn.Module, batches: Passes, precision: str) -> float:
     """Fraction of images classified right, in eval mode."""
     network.eval()
     hits: Tensor | int = 0
@@ -216,7 +219,7 @@ class _Loop:
         self.job, self.student, self.teacher, self.precision = job, student, teacher, precision
         self.optimizer = sgd(student.parameters(), job.recipe)
 
-    def epoch(self, epoch: int, batches: Batches) -> dict[str, float]:
+    def epoch(self, epoch: int, batches: Passes) -> dict[str, float]:
         """One pass over the training images."""
         self.student.train()
         lr = cosine_lr(self.job.recipe, epoch)
@@ -247,7 +250,7 @@ class _Loop:
         return 3 * MACS.of(layers, self.job.size) + teacher
 
 
-def _images(job: Train, context: Context) -> tuple[Images, Images]:
+def _images(job: Train, context: Context) -> tuple[AnyImages, AnyImages]:
     """Images to train on, and those held out to judge: the other half for a candidate, else the test set."""
     train_images = load_train(job.data, context.data_root)
     if job.role == "candidate":
@@ -255,6 +258,11 @@ def _images(job: Train, context: Context) -> tuple[Images, Images]:
     else:
         held_out = load_test(job.data, context.data_root)
     return train_images.to(context.device), held_out.to(context.device)
+
+
+def _eval_batch(job: Train, info: DatasetInfo) -> int:
+    """Many small images at once; of large ones no more than memory had room for in training."""
+    return 1000 if info.image.side <= 32 else job.recipe.batch
 
 
 def _network(job: Train, info: DatasetInfo, device: str) -> Network:

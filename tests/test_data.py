@@ -130,11 +130,12 @@ def pickled(tmp_path, monkeypatch):
 
 
 def test_known_data_sets():
-    assert set(all_datasets()) == {"digits", "cifar10", "cifar100"}
+    assert set(all_datasets()) == {"digits", "cifar10", "cifar100", "imagenet", "imagenette"}
     assert dataset_info("cifar100").classes == 100
     assert dataset_info("digits").image == ImageShape(1, 8)
     assert line(dataset_info, "cifar-100") == (
-        "unknown dataset 'cifar-100'; did you mean 'cifar100'? (known: cifar10, cifar100, digits)"
+        "unknown dataset 'cifar-100'; did you mean 'cifar100'? "
+        "(known: cifar10, cifar100, digits, imagenet, imagenette)"
     )
 
 

@@ -226,12 +226,13 @@ def test_updates_alternate_between_the_halves(searcher, monkeypatch):
     train, val = halves(images, DataSpec(name="digits"))
     given = []
 
-    class Recorded(searcher_module.Batches):
-        def __init__(self, data, *args, **kwargs):
-            super().__init__(data, *args, **kwargs)
-            given.append(data)
+    original = searcher_module.batches_of
 
-    monkeypatch.setattr(searcher_module, "Batches", Recorded)
+    def recorded(data, *args, **kwargs):
+        given.append(data)
+        return original(data, *args, **kwargs)
+
+    monkeypatch.setattr(searcher_module, "batches_of", recorded)
     state = searcher(Tas(search_epochs=1))
     for data, half in zip(given, (train, val), strict=True):
         assert torch.equal(data.images, half.images)

@@ -5,13 +5,18 @@ The test part is reached through `load_test` alone; methods see the two `halves`
 
 from tas_bench.data.batches import Batches
 from tas_bench.data.datasets import check_data, download, halves, load_test, load_train
-from tas_bench.data.images import DatasetInfo, Images, all_datasets, dataset_info
+from tas_bench.data.images import AnyImages, DatasetInfo, ImageFiles, Images, all_datasets, dataset_info
+from tas_bench.data.loading import Passes, batches_of
 
 __all__ = [
+    "AnyImages",
     "Batches",
     "DatasetInfo",
+    "ImageFiles",
     "Images",
+    "Passes",
     "all_datasets",
+    "batches_of",
     "check_data",
     "dataset_info",
     "download",

@@ -1,4 +1,4 @@
-"""Batches without a data loader: the set lies on the device, and a batch is one gather.
+"""Batches of images in memory, without a data loader: they lie on the device, and a batch is one gather.
 
 Shapes: N images, B of a batch, C channels, H = W = side, S = side + 2 pad.
 """

@@ -12,7 +12,18 @@ import numpy as np
 import torch
 
 from tas_bench.data import pickles
-from tas_bench.data.images import PARTS, DatasetInfo, Images, Part, PartName, all_datasets, dataset_info
+from tas_bench.data.folders import FOLDERS, FolderPart
+from tas_bench.data.images import (
+    PARTS,
+    AnyImages,
+    ClassFolders,
+    DatasetInfo,
+    Images,
+    Part,
+    PartName,
+    all_datasets,
+    dataset_info,
+)
 from tas_bench.data.parquet import ParquetPart
 from tas_bench.data.pickles import PicklePart
 from tas_bench.data.split import stratified
@@ -30,7 +41,7 @@ _SUBSET_SEED = 0
 _DIGITS_SEED = 0
 
 
-def load_train(spec: DataSpec, root: Path | None) -> Images:
+def load_train(spec: DataSpec, root: Path | None) -> AnyImages:
     """The training part, or its fixed stratified subset; loaded once per process.
 
     The subset follows from the labels in the order of the files: other files of the same set may order
@@ -42,7 +53,7 @@ def load_train(spec: DataSpec, root: Path | None) -> Images:
     return _load(spec.name, root, "train", spec.train_subset)
 
 
-def load_test(spec: DataSpec, root: Path | None) -> Images:
+def load_test(spec: DataSpec, root: Path | None) -> AnyImages:
     """The test part, whole; no other function leads to it. Loaded once per process.
 
     Raises:
@@ -51,7 +62,7 @@ def load_test(spec: DataSpec, root: Path | None) -> Images:
     return _load(spec.name, root, "test", None)
 
 
-def halves(train: Images, spec: DataSpec) -> tuple[Images, Images]:
+def halves(train: AnyImages, spec: DataSpec) -> tuple[AnyImages, AnyImages]:
     """Two disjoint stratified halves of the training images, fixed by `spec.split_seed`."""
     first = np.zeros(len(train), dtype=bool)
     first[stratified(train.labels.numpy(force=True), len(train) // 2, spec.split_seed)] = True
@@ -86,24 +97,29 @@ def download(name: str, root: Path) -> None:
     """Fetch a data set into `root` by torchvision, unless it lies there already.
 
     Raises:
-        InputError: unknown name, or the download failed.
+        InputError: unknown name, a set that torchvision cannot fetch, or the download failed.
     """
     info = dataset_info(name)
     if info.files is None:
         return
     with _readable(root):
         found = _look(info, root, "train")
-    if not isinstance(found, ParquetPart):
+    if isinstance(info.files, ClassFolders):
+        if not found:
+            raise InputError(f"--download cannot fetch {info.name}; fetch it as {info.files.expected(info.name)}")
+    elif not isinstance(found, ParquetPart):
         pickles.download(info, found.folder if found else root)
 
 
 @lru_cache(maxsize=4)
-def _load(name: str, root: Path | None, part_name: PartName, subset: int | None) -> Images:
+def _load(name: str, root: Path | None, part_name: PartName, subset: int | None) -> AnyImages:
     info = dataset_info(name)
     part = _find(info, root, part_name)
     labels = _labels(info, part, part_name)
     _check_subset(subset, info, len(labels))
     rows = np.arange(len(labels)) if subset is None else stratified(labels, subset, _SUBSET_SEED)
+    if isinstance(part, FolderPart):
+        return part.files(rows)
     return Images(torch.from_numpy(part.images(rows)), torch.from_numpy(labels[rows]))
 
 
@@ -145,7 +161,7 @@ def _find(info: DatasetInfo, root: Path | None, part: PartName) -> Part:
     if info.files is None:
         return DigitsPart(part)
     if root is None:
-        raise InputError(f"{info.name} needs its files: name their folder with --data DIR, or use --download")
+        raise InputError(f"{info.name} needs its files: name their folder with --data DIR{info.files.otherwise}")
     with _readable(root):
         found = _look(info, root, part)
         if found is None:
@@ -153,10 +169,14 @@ def _find(info: DatasetInfo, root: Path | None, part: PartName) -> Part:
     return found
 
 
-def _look(info: DatasetInfo, root: Path, part: PartName) -> ParquetPart | PicklePart | None:
-    """Try both layouts in the folder named as the set, then in `root`, then `root` as torchvision's own."""
+def _look(info: DatasetInfo, root: Path, part: PartName) -> ParquetPart | PicklePart | FolderPart | None:
+    """Try the set's layouts in the folder named as the set, then in `root`, then `root` as torchvision's own."""
     assert info.files
-    for folder in (root / info.name, root):
+    folders = (root / info.name, root)
+    if isinstance(info.files, ClassFolders):
+        found = (folder for folder in folders if any((folder / name).is_dir() for name in FOLDERS.values()))
+        return next((FolderPart(info, folder, part) for folder in found), None)
+    for folder in folders:
         if any(folder.glob("*.parquet")):
             return ParquetPart(info, folder, part)
         if (folder / info.files.folder).is_dir():
@@ -170,14 +190,16 @@ def _what_lies_there(info: DatasetInfo, root: Path) -> str:
     """Why a data set was not found, in one line."""
     assert info.files
     if not root.exists():
-        return f"no folder '{root}' to read {info.name} from; check --data, or use --download"
+        return f"no folder '{root}' to read {info.name} from; check --data{info.files.otherwise}"
     if not root.is_dir():
         return f"'{root}' is a file; --data takes the folder {info.name} lies in"
-    others = [i.name for i in all_datasets().values() if i.files and _look(i, root, "train")]
+    found = {i.name: _look(i, root, "train") for i in all_datasets().values() if i.files}
+    nameless = FolderPart, root  # train/ and val/ in `root` itself may be any such set
+    others = [name for name, part in found.items() if part and (type(part), part.folder) != nameless]
     if others:
         return f"'{root}' holds {', '.join(others)}, not {info.name}; name another folder or another data set"
     what = f"holds no {info.name}" if any(root.iterdir()) else "is empty"
-    return f"'{root}' {what}; expected {info.name}/train-*.parquet or {info.files.folder}/, or use --download"
+    return f"'{root}' {what}; expected {info.files.expected(info.name)}{info.files.otherwise}"
 
 
 @contextmanager

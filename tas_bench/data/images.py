@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+import os
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, TypeAlias
+
+import numpy as np
 
 from tas_bench.backbones.backbone import CIFAR, ImageShape
+from tas_bench.backbones.imagenet_resnet import IMAGENET
 from tas_bench.errors import unknown
 
 if TYPE_CHECKING:
-    import numpy as np
+    from pathlib import Path
+
     import torch
     from numpy.typing import NDArray
     from torch import Tensor
@@ -42,6 +47,41 @@ class Images:
         return Images(self.images[indices], self.labels[indices])
 
 
+@dataclass(frozen=True, eq=False)
+class ImageFiles:
+    """Images as files of any size, decoded when a batch needs them.
+
+    Attributes:
+        folder: what `names` start from.
+        names: paths as bytes, (N,): one block of memory, where a list of strings would be copied by each worker.
+        labels: int64, (N,), on the CPU.
+        device: where their batches go.
+    """
+
+    folder: Path
+    names: NDArray[np.bytes_]
+    labels: Tensor
+    device: str | torch.device = "cpu"
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def path(self, index: int) -> str:
+        """Where one image lies."""
+        return os.path.join(self.folder, os.fsdecode(self.names[index]))
+
+    def to(self, device: str | torch.device) -> ImageFiles:
+        """The same files, whose batches go to a device."""
+        return replace(self, device=device)
+
+    def take(self, indices: Tensor | NDArray[np.int64]) -> ImageFiles:
+        """The files at some indices, (M,), in that order."""
+        return replace(self, names=self.names[np.asarray(indices)], labels=self.labels[indices])
+
+
+AnyImages: TypeAlias = Images | ImageFiles
+
+
 class Part(Protocol):
     """The training or test part of a data set where it lies: labels are cheap, images decoded on demand."""
 
@@ -62,11 +102,38 @@ class CifarFiles:
         label: column of the labels in the parquet files.
         folder: what torchvision unpacks.
         loader: the class of torchvision.datasets that reads the folder.
+        otherwise: what else than naming the data folder a user can do.
     """
+
+    otherwise: ClassVar[str] = ", or use --download"
 
     label: str
     folder: str
     loader: str
+
+    def expected(self, name: str) -> str:
+        """What the data folder should hold."""
+        return f"{name}/train-*.parquet or {self.folder}/"
+
+
+@dataclass(frozen=True)
+class ClassFolders:
+    """Files of any size in a folder per class, under train/ and val/ (which is the test part).
+
+    Attributes:
+        resize: shorter side before the central crop, to evaluate.
+        jitter: how far brightness, contrast and saturation go from 1, to train.
+        otherwise: see `CifarFiles`.
+    """
+
+    otherwise: ClassVar[str] = ""
+
+    resize: int
+    jitter: float
+
+    def expected(self, name: str) -> str:
+        """What the data folder should hold."""
+        return f"{name}/train/CLASS/*.JPEG and {name}/val/CLASS/*.JPEG"
 
 
 @dataclass(frozen=True)
@@ -75,7 +142,7 @@ class DatasetInfo:
 
     Attributes:
         mean: of each channel over the training set, with pixels in [0, 1]; `std` likewise.
-        pad: zero pixels put around an image before the random crop.
+        pad: zero pixels put around an image in memory before the random crop.
         flip: whether a mirrored image is as good as the image.
         files: how its files are named; None for a set that ships with a package.
     """
@@ -87,7 +154,13 @@ class DatasetInfo:
     std: tuple[float, ...]
     pad: int
     flip: bool
-    files: CifarFiles | None = None
+    files: CifarFiles | ClassFolders | None = None
+
+
+def _imagenet(name: str, classes: int) -> DatasetInfo:
+    """ImageNet or a subset of it, with the usual crops, jitter, mean and deviation."""
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    return DatasetInfo(name, classes, IMAGENET, mean, std, pad=0, flip=True, files=ClassFolders(256, 0.4))
 
 
 _KNOWN = (
@@ -100,6 +173,8 @@ _KNOWN = (
         "cifar100", 100, CIFAR, mean=(0.5071, 0.4865, 0.4409), std=(0.2673, 0.2564, 0.2762), pad=4, flip=True,
         files=CifarFiles("fine_label", "cifar-100-python", "CIFAR100"),
     ),
+    _imagenet("imagenet", 1000),
+    _imagenet("imagenette", 10),
 )  # fmt: skip
 
 

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from PIL import Image
 
-from tas_bench.data.images import DatasetInfo, PartName, all_datasets
+from tas_bench.data.images import CifarFiles, DatasetInfo, PartName, all_datasets
 from tas_bench.errors import InputError
 
 _SHARD = re.compile(r"-(\d+)-of-(\d+)(-\w+)?\.parquet$")
@@ -54,7 +54,7 @@ class ParquetPart:
     def _labels(self, path: Path) -> NDArray[np.int64]:
         with _opened(path) as file:
             _check_columns(path, file.schema_arrow, self.info)
-            assert self.info.files
+            assert isinstance(self.info.files, CifarFiles)
             column = file.read([self.info.files.label], use_threads=False).column(0)
             if column.null_count:
                 raise InputError(f"'{path}' has {column.null_count} rows without a label; fetch it again")
@@ -104,10 +104,10 @@ def _check_columns(path: Path, schema: Any, info: DatasetInfo) -> None:
     Raises:
         InputError: it is of another known set, or has not the columns.
     """
-    assert info.files
+    assert isinstance(info.files, CifarFiles)
     if info.files.label not in schema.names:
         for other in all_datasets().values():
-            if other.files and other.files.label in schema.names:
+            if isinstance(other.files, CifarFiles) and other.files.label in schema.names:
                 raise InputError(f"'{path}' holds {other.name}, not {info.name}; name another folder with --data")
     types = {field.name: field.type for field in schema}
     image = types.get("img", pa.null())

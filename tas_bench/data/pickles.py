@@ -3,19 +3,18 @@
 A pickle can run code, so none is opened before its sum is found right.
 """
 
-import importlib
 import tarfile
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from tas_bench.data.images import DatasetInfo, PartName
+from tas_bench.data.images import CifarFiles, DatasetInfo, PartName
+from tas_bench.data.vision import first_line, torchvision
 from tas_bench.errors import InputError
 
 
@@ -59,49 +58,19 @@ def download(info: DatasetInfo, root: Path) -> None:
         loader(root, download=True)
     except (OSError, RuntimeError, HTTPException, tarfile.TarError, EOFError) as error:
         raise InputError(
-            f"cannot download {info.name} ({_first_line(error)}); "
+            f"cannot download {info.name} ({first_line(error)}); "
             f"fetch {loader.url} yourself and unpack it in '{root}'"
         ) from error
 
 
 def _loader(info: DatasetInfo) -> Any:
-    assert info.files
-    return getattr(_torchvision_datasets(), info.files.loader)
-
-
-def _torchvision_datasets() -> Any:
-    """The module torchvision.datasets, also where torchvision was built for CUDA and torch was not.
-
-    There its import fails for want of two operators' schemas; a data set needs no operator.
-
-    Raises:
-        InputError: torchvision cannot be imported.
-    """
-    try:
-        try:
-            return importlib.import_module("torchvision.datasets")
-        except RuntimeError:
-            _declare_operators()
-            return importlib.import_module("torchvision.datasets")
-    except (ImportError, RuntimeError) as error:
-        raise InputError(
-            f"torchvision cannot be imported ({_first_line(error)}); install the one that matches torch, "
-            "or use the parquet files"
-        ) from error
-
-
-@cache
-def _declare_operators() -> torch.library.Library:
-    """The schemas, which live as long as the library does: hence the cache."""
-    library = torch.library.Library("torchvision", "DEF")
-    for name in ("nms", "qnms"):
-        library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    return library
+    assert isinstance(info.files, CifarFiles)
+    return getattr(torchvision("datasets", ", or use the parquet files"), info.files.loader)
 
 
 def _what_is_wrong(folder: Path, loader: Any) -> str:
     """Which file torchvision found missing or damaged, in one line."""
-    check = importlib.import_module("torchvision.datasets.utils").check_integrity
+    check = torchvision("datasets.utils").check_integrity
     files = [*loader.train_list, *loader.test_list, (loader.meta["filename"], loader.meta["md5"])]
     base = folder / loader.base_folder
     for name, md5 in files:
@@ -114,7 +83,3 @@ def _what_is_wrong(folder: Path, loader: Any) -> str:
         if not good:
             return f"'{base / name}' is damaged (wrong MD5); fetch {loader.url} and unpack it in '{folder}'"
     return f"torchvision cannot read '{base}'; fetch {loader.url} and unpack it in '{folder}'"
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

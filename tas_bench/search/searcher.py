@@ -13,7 +13,7 @@ from tas_bench import measure
 from tas_bench.budget import Band, most_probable
 from tas_bench.costs import all_costs
 from tas_bench.costs.macs import MACS
-from tas_bench.data import Batches, dataset_info, halves, load_train
+from tas_bench.data import Passes, batches_of, dataset_info, halves, load_train
 from tas_bench.expected import ExpectedCost, cost_loss
 from tas_bench.jobs import Context, Problem
 from tas_bench.search.settings import SearchSettings, arch_lr_at, scaled_arch_lr, tau_at
@@ -37,8 +37,10 @@ class Searcher:
             h.to(device) for h in halves(load_train(problem.data, context.data_root), problem.data)
         )
         batch = problem.recipe.batch
-        self.train_batches = Batches(train_half, info, batch, augment=True, generator=self.generator)
-        self.val_batches = Batches(val_half, info, batch, augment=True, generator=self.generator)
+        self.train_batches, self.val_batches = (
+            batches_of(half, info, batch, augment=True, generator=self.generator, cpus=context.cpus)
+            for half in (train_half, val_half)
+        )
 
         self.arch_lr = scaled_arch_lr(settings, settings.search_epochs * len(self.train_batches))
         self.weight_optimizer = sgd(self.supernet.parameters(), problem.recipe)
@@ -183,6 +185,6 @@ class Searcher:
         }  # fmt: skip
 
 
-def _endless(batches: Batches) -> Iterator[tuple[Tensor, Tensor]]:
+def _endless(batches: Passes) -> Iterator[tuple[Tensor, Tensor]]:
     while True:
         yield from batches
