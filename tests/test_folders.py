@@ -517,8 +517,8 @@ TINY_SIZE = Size((4, 4, 4, 4, 4, 8, 8, 8, 8), (1, 1))
 
 def problem(backbone, **changes):
     sweep = Sweep(
-        name="s", title="t", methods=(Tas(),), transfers=(Scratch(),), datasets=("imagenette",), backbones=(backbone,),
-        recipe=Recipe(epochs=1, batch=8), **changes,
+        name="s", title="t", methods=(Tas(),), transfers=(Scratch(),),
+        datasets=("imagenette",), backbones=(backbone,), recipe=Recipe(epochs=1, batch=8), **changes,
     )  # fmt: skip
     return sweep.problems[0]
 
