@@ -20,7 +20,7 @@ from tas_bench.measure import Stopwatch
 from tas_bench.schema import TRAJECTORIES
 from tas_bench.search import TasSearch
 from tas_bench.search import searcher as searcher_module
-from tas_bench.search.settings import PAPER_STEPS, arch_lr_at, scaled_arch_lr, tau_at
+from tas_bench.search.settings import PAPER_STEPS, scaled_arch_lr, settled_lr, tau_at
 from tas_bench.space import Size
 from tas_bench.supernet import discrepancies, entropies
 from tas_bench.tas import Tas
@@ -79,10 +79,15 @@ def test_shorter_searches_take_larger_steps_up_to_a_cap(steps, rate):
     assert scaled_arch_lr(Tas(), steps) * steps <= 58.8 + 1e-9
 
 
-def test_a_scaled_rate_falls_back_to_the_papers_over_the_last_quarter():
-    rates = [arch_lr_at(Tas(), 0.101, i / 8) for i in range(9)]
-    assert rates == pytest.approx([0.101] * 7 + [0.051, 0.001])
-    assert [arch_lr_at(Tas(), 0.001, i / 8) for i in range(9)] == [0.001] * 9
+def test_a_scaled_rate_settles_once_the_budget_is_met():
+    def after(lr, progress, in_band):
+        return settled_lr(Tas(), lr, 0.1, progress, in_band)
+
+    assert [after(0.08, 0.74, met) for met in (True, False)] == [0.08, 0.08]
+    assert [after(0.08, 0.75, met) for met in (True, False)] == [0.04, 0.1]
+    assert [after(0.02, 1.0, met) for met in (True, False)] == [0.01, 0.04]
+    assert after(0.0015, 1.0, True) == 0.001, "the paper's own rate is the least"
+    assert settled_lr(Tas(), 0.001, 0.001, 0.9, False) == settled_lr(Tas(), 0.001, 0.001, 0.9, True) == 0.001
 
 
 def test_longer_searches_and_bold_settings_keep_their_rate():

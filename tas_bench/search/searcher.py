@@ -16,7 +16,8 @@ from tas_bench.costs.macs import MACS
 from tas_bench.data import Passes, batches_of, dataset_info, halves, load_train
 from tas_bench.expected import ExpectedCost, cost_loss
 from tas_bench.jobs import Context, Problem
-from tas_bench.search.settings import SearchSettings, arch_lr_at, scaled_arch_lr, tau_at
+from tas_bench.search.settings import SearchSettings, scaled_arch_lr, settled_lr, tau_at
+from tas_bench.space import Size
 from tas_bench.supernet import Architecture, Supernet, discrepancies, entropies
 from tas_bench.train import cosine_lr, set_lr, sgd
 
@@ -66,7 +67,6 @@ class Searcher:
             DivergedError: a loss or a weight became NaN or infinite.
         """
         set_lr(self.weight_optimizer, cosine_lr(self.problem.recipe, epoch))
-        set_lr(self.arch_optimizer, arch_lr_at(self.settings, self.arch_lr, self._progress(epoch)))
         tau = tau_at(self.settings, self._progress(epoch))
         train_meter, val_meter = measure.Meter(), measure.Meter()
         guard = measure.LossGuard(epoch)
@@ -77,6 +77,7 @@ class Searcher:
             train_meter.add(loss, logits, y)
             val_meter.add(val_loss, val_logits, y_val)
         guard.check(self.supernet)
+        self._settle((epoch + 1) / self.settings.search_epochs)
         return {
             "train_loss": train_meter.loss, "train_accuracy": train_meter.accuracy,
             "val_loss": val_meter.loss, "val_accuracy": val_meter.accuracy,
@@ -120,6 +121,19 @@ class Searcher:
     def _progress(self, epoch: int) -> float:
         return epoch / max(1, self.settings.search_epochs - 1)
 
+    def _settle(self, progress: float) -> None:
+        """Set Adam's rate for the next epoch."""
+        [group] = self.arch_optimizer.param_groups
+        group["lr"] = settled_lr(self.settings, group["lr"], self.arch_lr, progress, self._meets(self._argmax()))
+
+    def _argmax(self) -> Size:
+        """The size of highest probability (line 7)."""
+        return self.space.size(self.architecture.log_p().argmax(dim=1).cpu().numpy())
+
+    def _meets(self, size: Size) -> bool:
+        low, high = self.problem.band
+        return low <= self.problem.macs(size) <= high
+
     def _argmax_cost(self) -> Tensor:
         """F_cost: the cost of the size of highest probability; no value leaves the device."""
         argmax = self.architecture.log_p().argmax(dim=1)
@@ -130,11 +144,11 @@ class Searcher:
     @torch.no_grad()
     def trajectory(self, epoch: int) -> dict[str, Any]:
         """Where the architecture stands after an epoch: the measures of Figure 3."""
-        p = self.architecture.log_p().exp()
-        size = self.space.size(p.argmax(dim=1).cpu().numpy())
+        p, size = self.architecture.log_p().exp(), self._argmax()
         gaps, searched = discrepancies(p), torch.from_numpy(self.space.counts > 1)
         return {
             "tau": tau_at(self.settings, self._progress(epoch)),
+            "arch_lr": self.arch_optimizer.param_groups[0]["lr"],
             "f_cost": float(self._argmax_cost()), "e_cost": float(self.expected(p)),
             "discrepancy": float(gaps.cpu()[searched].mean()),
             "entropies": entropies(p).tolist(), "discrepancies": gaps.tolist(),
@@ -142,18 +156,17 @@ class Searcher:
         }  # fmt: skip
 
     def derive(self) -> dict[str, Any]:
-        """The argmax size (line 7), or where it misses the band the most probable size inside.
+        """The argmax size, or where it misses the band the most probable size inside.
 
         Returns:
             The `Outcome` fields size, derived ("argmax" or "in-band") and argmax_macs.
         """
-        problem, log_p = self.problem, self.architecture.log_p().detach().cpu().double().numpy()
-        argmax = self.space.size(log_p.argmax(axis=1))
-        low, high = problem.band
+        problem, argmax = self.problem, self._argmax()
         told = {"size": argmax, "derived": "argmax", "argmax_macs": MACS.of(problem.layers, argmax)}
-        if low <= problem.macs(argmax) <= high:
+        if self._meets(argmax):
             return told
-        indices = most_probable(log_p, Band(problem.layers, self.space, low, high))
+        log_p = self.architecture.log_p().detach().cpu().double().numpy()
+        indices = most_probable(log_p, Band(problem.layers, self.space, *problem.band))
         return told | {"size": self.space.size(indices), "derived": "in-band"}
 
     # ---- checkpoints

@@ -41,8 +41,8 @@ class SearchSettings:
         lambda_cost: weight of the cost loss in Equation 7.
         tau_start, tau_end, tau_shape: temperature of Equation 3 over epochs; "constant" stays at the start.
         arch_lr: Adam's rate at the paper's 58,800 updates. A shorter search scales it up so that rate x updates
-            stays the same, to `MAX_ARCH_LR` at most, since otherwise it decides nothing; over its last quarter the
-            rate falls back to `arch_lr`, so that the argmax settles.
+            stays the same, to `MAX_ARCH_LR` at most, since otherwise it decides nothing; over its last quarter it
+            falls towards `arch_lr` while the argmax meets the budget, see `settled_lr`.
         zone: where the cost loss is zero: "paper" between (1 - t) R and (1 + t) R, as Equation 8 says;
             "released" between R - t x (unpruned cost) and R, half of it outside the band at 40 % pruned.
         rule: what F_cost and E_cost count: the budget's own cost, or rule S of the released code (macs).
@@ -104,6 +104,12 @@ def scaled_arch_lr(settings: SearchSettings, steps: int) -> float:
     return max(settings.arch_lr, min(settings.arch_lr * PAPER_STEPS / steps, MAX_ARCH_LR))
 
 
-def arch_lr_at(settings: SearchSettings, scaled: float, progress: float) -> float:
-    """Adam's rate at `progress` in [0, 1]: as scaled, then down to the paper's own over the last quarter."""
-    return settings.arch_lr + (scaled - settings.arch_lr) * min(1.0, 4 * (1 - progress))
+def settled_lr(settings: SearchSettings, lr: float, scaled: float, progress: float, in_band: bool) -> float:
+    """Adam's rate of the next epoch; `progress` in [0, 1] of the search lies behind.
+
+    A rate scaled up makes the argmax jump about the budget to the end. So from three quarters on it is halved after
+    an epoch whose argmax met the budget, `arch_lr` at least, and doubled after another, as scaled at most.
+    """
+    if progress < 0.75:
+        return lr
+    return max(settings.arch_lr, lr / 2) if in_band else min(scaled, 2 * lr)
