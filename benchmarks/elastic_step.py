@@ -25,7 +25,7 @@ from tas_bench.search import SearchSettings
 from tas_bench.supernet import Architecture, Supernet
 from tas_bench.train import sgd
 
-BATCH, CLASSES, ROUNDS = 256, 100, 5
+BATCH, CLASSES, ROUNDS = 256, 100, 7
 BACKBONE = find_backbone("resnet32")
 Forward = Callable[[Tensor], Tensor]
 
@@ -70,28 +70,32 @@ def supernet(samples: int, form: type[ElasticConv] = ElasticConv) -> tuple[nn.Mo
 
 
 def main() -> None:
-    """Print medians and ratios to the plain step, each form paired with it."""
+    """Print medians and their ratios to the plain step's, all forms in turn."""
     torch.manual_seed(0)
     print(f"{measure.device_name('cpu')}, {torch.get_num_threads()} threads, batch {BATCH}")
     x = torch.randn(BATCH, 3, 32, 32).contiguous(memory_format=torch.channels_last)
     y = torch.randint(CLASSES, (BATCH,))
-    forms: dict[str, tuple[int, type[ElasticConv]]] = {f"|I| = {n}": (n, ElasticConv) for n in (1, 2, 8)}
-    forms["|I| = 2, by candidate"] = (2, CandidateConv)
+    forms = {"plain": plain()} | {f"|I| = {n}": supernet(n) for n in (1, 2, 8)}
+    forms["|I| = 2, by candidate"] = supernet(2, CandidateConv)
     for dtype in dict.fromkeys(("float32", measure.precision("cpu", CIFAR))):
-        for name, form in forms.items():
-            pair = (plain(), supernet(*form))
-            reference, seconds = interleaved(pair, x, y, dtype)
-            reference_bytes, size = (kept_bytes(net, forward, x, y, dtype) for net, forward in pair)
-            times, bytes_ = seconds / reference, size / reference_bytes
-            print(f"{dtype:9} {name:21} {seconds:.3f} s = {times:.2f} x plain   kept {bytes_:.2f} x plain")
+        seconds = dict(zip(forms, interleaved(list(forms.values()), x, y, dtype), strict=True))
+        kept = {
+            name: statistics.median(kept_bytes(*form, x, y, dtype) for _ in range(5))
+            for name, form in forms.items()
+        }
+        for name in forms:
+            times, bytes_ = seconds[name] / seconds["plain"], kept[name] / kept["plain"]
+            print(f"{dtype:9} {name:21} {seconds[name]:.3f} s = {times:.2f} x plain   kept {bytes_:.2f} x plain")
+        growth = [found["|I| = 8"] / found["|I| = 2"] for found in (seconds, kept)]
+        print(f"{dtype:9} |I| = 8 over |I| = 2   {growth[0]:.2f} x the time, {growth[1]:.2f} x the bytes")
 
 
-def interleaved(pair: Sequence[tuple[nn.Module, Forward]], x: Tensor, y: Tensor, dtype: str) -> list[float]:
+def interleaved(forms: Sequence[tuple[nn.Module, Forward]], x: Tensor, y: Tensor, dtype: str) -> list[float]:
     """Median seconds of a training step of each, in turn."""
-    optimizers = [sgd(net.parameters(), Recipe()) for net, _ in pair]
-    seconds: list[list[float]] = [[] for _ in pair]
+    optimizers = [sgd(net.parameters(), Recipe()) for net, _ in forms]
+    seconds: list[list[float]] = [[] for _ in forms]
     for _ in range(ROUNDS + 1):
-        for (_, forward), optimizer, measured in zip(pair, optimizers, seconds, strict=True):
+        for (_, forward), optimizer, measured in zip(forms, optimizers, seconds, strict=True):
             start = time.perf_counter()
             optimizer.zero_grad()
             loss(forward, x, y, dtype).backward()

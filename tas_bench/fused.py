@@ -36,22 +36,35 @@ def _channel_sums(flat: Tensor, batch: int, dtype: torch.dtype) -> Tensor:
     return flat.view(batch, -1).sum(0, dtype=dtype).view(-1, flat.shape[1]).sum(0)
 
 
-def _outer(a: Tensor, b: Tensor) -> Tensor:
-    """a^T b (C_a, C_b) of matrices (pixels, C): the sum over pixels is shared out among the threads of a CPU."""
-    parts = 1 if a.is_cuda else math.gcd(len(a), torch.get_num_threads())
-    if parts == 1:
-        return a.t() @ b
-    shape = (parts, len(a) // parts)
-    return torch.bmm(a.view(*shape, -1).transpose(1, 2), b.view(*shape, -1)).sum(0)
+def _statistics(flat: Tensor, batch: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Mean and variance (C,) over the pixels of a matrix (pixels, C), without a square of its size."""
+    sums, squares = torch.zeros(2, flat.shape[1], dtype=dtype, device=flat.device).unbind()
+    megabytes = flat.numel() * flat.element_size() >> 20  # a CPU works in parts that fit in its cache
+    parts = 1 if flat.is_cuda else math.gcd(batch, 1 << max(0, megabytes.bit_length() - 1))
+    for part in flat.chunk(parts):
+        sums += _channel_sums(part, batch // parts, dtype)
+        squares += _channel_sums(part.square(), batch // parts, dtype)
+    mean = sums / len(flat)
+    return mean, (squares / len(flat) - mean.square()).clamp_min(0)
+
+
+def _outer(g: Tensor, o: Tensor) -> Tensor:
+    """Sum over pixels of g o^T (C_g, C_o): the weights' gradient of a 1 x 1 convolution from o to g."""
+    if g.is_cuda:
+        return pixels(g).t() @ pixels(o)
+    weight = o.new_empty(g.shape[1], o.shape[1], 1, 1)
+    _, gradient, _ = torch.ops.aten.convolution_backward(
+        g, o, weight, None, [1, 1], [0, 0], [1, 1], False, [0, 0], 1, [False, True, False]
+    )
+    return gradient[:, :, 0, 0]
 
 
 class _NormalisedMix(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, o: Tensor, mix: Tensor, shift: Tensor) -> Tensor:
         flat = pixels(o)
-        mean = _channel_sums(flat, len(o), mix.dtype) / len(flat)
-        var = _channel_sums(flat.square(), len(o), mix.dtype) / len(flat) - mean.square()
-        rstd = torch.rsqrt(var.clamp_min(0) + EPS)
+        mean, var = _statistics(flat, len(o), mix.dtype)
+        rstd = torch.rsqrt(var + EPS)
         weight = mix * rstd
         ctx.save_for_backward(o, mix, mean, rstd)
         return F.conv2d(o, weight.to(o.dtype)[:, :, None, None], (shift - weight @ mean).to(o.dtype))
@@ -60,18 +73,20 @@ class _NormalisedMix(torch.autograd.Function):
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         o, mix, mean, rstd = ctx.saved_tensors
         g = g.contiguous(memory_format=torch.channels_last)
-        flat_g, flat_o = pixels(g), pixels(o)
-        sum_g = _channel_sums(flat_g, len(g), mix.dtype)
-        d_mix = (_outer(flat_g, flat_o).to(mix.dtype) - sum_g[:, None] * mean) * rstd
-        m1 = sum_g @ mix / len(flat_g)
-        m2 = (mix * d_mix).sum(0) / len(flat_g)
+        n = g.numel() // g.shape[1]
+        sum_g = _channel_sums(pixels(g), len(g), mix.dtype)
+        d_mix = (_outer(g, o).to(mix.dtype) - sum_g[:, None] * mean) * rstd
+        m1 = sum_g @ mix / n
+        m2 = (mix * d_mix).sum(0) / n
         c1 = -rstd.square() * m2
         c0 = -rstd * m1 - c1 * mean
         weight = (mix * rstd).t().to(g.dtype)
         d_o = F.conv2d(g, weight[:, :, None, None], c0.to(g.dtype))
-        scaled = c1.to(g.dtype)[:, None, None]
-        # on a CPU the fused form is faster in float32 only
-        d_o = d_o.add_(o * scaled) if g.dtype == torch.bfloat16 else d_o.addcmul_(o, scaled)
+        c1 = c1.to(g.dtype)
+        if g.dtype == torch.bfloat16:  # which a CPU multiplies channel by channel slower than it convolves
+            d_o += F.conv2d(o, c1.diag()[:, :, None, None])
+        else:
+            d_o.addcmul_(o, c1[:, None, None])
         return d_o, d_mix, sum_g
 
 
@@ -93,13 +108,14 @@ class _AddRelu(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, a: Tensor, b: Tensor) -> Tensor:
         ctx.channels = a.shape[1], b.shape[1]
-        wide, narrow = (a, b) if a.shape[1] >= b.shape[1] else (b, a)
-        if wide.shape == narrow.shape:
-            y = wide + narrow
+        if a.shape[1] >= b.shape[1]:
+            ctx.mark_dirty(a)
+            y = a
+            y[:, : b.shape[1]] += b
         else:
-            y = wide.clone()
-            y[:, : narrow.shape[1]] += narrow
-        y = y.relu_()
+            y = b.clone()
+            y[:, : a.shape[1]] += a
+        y.relu_()
         ctx.save_for_backward(y)
         return y
 
@@ -112,6 +128,9 @@ class _AddRelu(torch.autograd.Function):
 
 
 def add_relu(a: Tensor, b: Tensor) -> Tensor:
-    """ReLU of the sum of two feature maps (B, C, H, W); the narrower counts as padded with zero channels."""
+    """ReLU of the sum of two feature maps (B, C, H, W); the narrower counts as padded with zero channels.
+
+    `a` may be overwritten.
+    """
     y: Tensor = _AddRelu.apply(a, b)
     return y

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any, Protocol
 
 import torch
@@ -12,7 +13,7 @@ from torch.nn import functional as F
 
 from tas_bench.backbones.backbone import Backbone, ImageShape
 from tas_bench.fused import add_relu
-from tas_bench.layers import DepthwiseConv, ElasticConv, channel_interpolation, padded_sum, sample_candidates
+from tas_bench.layers import DepthwiseConv, ElasticConv, interpolation_matrix, padded_sum, sample_candidates
 from tas_bench.space import SizeSpace
 
 
@@ -178,9 +179,10 @@ class Supernet(nn.Module):
         widest = max(out.shape[1] for out in outputs.values())
         aligned = []
         for i, out in outputs.items():
-            self.macs += (out.shape[1] < widest) * out.shape[1] * widest * out.shape[2] * out.shape[3]
-            aligned.append(weights[i] * channel_interpolation(out, widest, self.alignment))
-        return torch.stack(aligned).sum(0)
+            matrix = weights[i] * interpolation_matrix(widest, out.shape[1], self.alignment, str(out.device))
+            aligned.append(F.conv2d(out, matrix[:, :, None, None]))  # one pass, equal widths or not
+            self.macs += out.shape[1] * widest * out.shape[2] * out.shape[3]
+        return reduce(Tensor.add_, aligned)
 
     def _block(self, stage: int, block: int, x: Tensor, sample: Sample) -> Tensor:
         """A block; where only sampled widths differ, its shortcut is padded with zeros."""
