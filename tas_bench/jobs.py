@@ -2,7 +2,7 @@
 
 A method yields batches of jobs, receives their outcomes in order, and returns a size:
 
-    sizes = Band(problem.layers, problem.space, *problem.band).sample(rng, self.trials)
+    sizes = Band.of(problem).sample(rng, self.trials)
     outcomes = yield [candidate_job(problem, size, seed) for size in sizes]
     return sizes[best_of(outcomes)]
 
@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from tas_bench.backbones import find_backbone
 from tas_bench.backbones.backbone import Backbone, ImageShape
-from tas_bench.costs.layer import Layer
+from tas_bench.costs import find_budget
+from tas_bench.costs.layer import Cost, Layer
 from tas_bench.costs.macs import MACS
 from tas_bench.errors import InputError
 from tas_bench.space import Size, SizeSpace
@@ -204,8 +205,9 @@ class Problem:
     """What all methods of a comparison share: network, data, budget, recipe.
 
     Attributes:
-        keep: the budget R as a fraction of the unpruned network's macs.
-        t: tolerance; a size meets the budget inside [(1 - t) R, (1 + t) R] of deployed macs.
+        cost: what the budget counts, of the deployed network: "macs", "params" or "latency:KEY".
+        keep: the budget R as a fraction of the unpruned network's cost.
+        t: tolerance; a size meets the budget inside [(1 - t) R, (1 + t) R].
     """
 
     data: DataSpec
@@ -215,6 +217,7 @@ class Problem:
     keep: float
     t: float
     recipe: Recipe
+    cost: str = "macs"
 
     @property
     def backbone(self) -> Backbone:
@@ -236,13 +239,22 @@ class Problem:
         return MACS.of(self.layers, size)
 
     @property
+    def counted(self) -> Cost:
+        """The cost that the budget counts."""
+        return find_budget(self.cost)
+
+    def cost_of(self, size: Size) -> int:
+        """Cost of a size, as the budget counts it."""
+        return self.counted.of(self.layers, size)
+
+    @property
     def budget(self) -> float:
-        """R, in macs."""
-        return self.keep * self.macs(self.backbone.full)
+        """R, in what `cost` counts."""
+        return self.keep * self.cost_of(self.backbone.full)
 
     @property
     def band(self) -> tuple[float, float]:
-        """Lowest and highest macs that meet the budget."""
+        """Lowest and highest cost that meets the budget."""
         return (1 - self.t) * self.budget, (1 + self.t) * self.budget
 
 

@@ -12,6 +12,8 @@ from typing import Any
 
 from tas_bench.backbones import find_backbone
 from tas_bench.budget import Band
+from tas_bench.costs import find_budget
+from tas_bench.costs.layer import noun
 from tas_bench.data import dataset_info
 from tas_bench.errors import InputError, PlanFailedError
 from tas_bench.jobs import DataSpec, Job, Method, Outcome, Plan, Problem, Recipe, to_plain
@@ -26,7 +28,8 @@ class Sweep:
     """One comparison.
 
     Attributes:
-        keep: the budget R as a fraction of the unpruned network's macs.
+        cost: what the budget counts: "macs", "params" or "latency:KEY".
+        keep: the budget R as a fraction of the unpruned network's cost.
         t: tolerance of the budget, for the band of every method and for the cost loss of TAS.
         title: what it is for; `heading` adds what it runs on.
         shortened: what `settings.smoke` changes, written as for `--set`.
@@ -38,6 +41,7 @@ class Sweep:
     transfers: tuple[Transfer, ...]
     dataset: str = "cifar100"
     backbone: str = "resnet32"
+    cost: str = "macs"
     keep: float = 0.6
     t: float = 0.05
     seeds: tuple[int, ...] = (0, 1, 2)
@@ -48,8 +52,9 @@ class Sweep:
     def __post_init__(self) -> None:
         dataset_info(self.dataset)
         find_backbone(self.backbone)
+        find_budget(self.cost)
         if not 0 < self.keep < math.inf:
-            raise InputError(f"keep is {self.keep}; it must be a positive fraction of the unpruned macs")
+            raise InputError(f"keep is {self.keep}; it must be a positive fraction of the unpruned cost")
         if not 0 <= self.t <= 1:
             raise InputError(f"t is {self.t}; it must be in [0, 1]")
         for what, names in (
@@ -68,7 +73,8 @@ class Sweep:
     def heading(self) -> str:
         """Title, data set, backbone and budget in one line."""
         images = "" if self.train_subset is None else f" ({self.train_subset:,} training images)"
-        return f"{self.title}: {self.dataset}{images}, {self.backbone}, {1 - self.keep:.0%} of MACs pruned"
+        pruned = {"macs": "MACs"}.get(self.cost, noun(self.cost))
+        return f"{self.title}: {self.dataset}{images}, {self.backbone}, {1 - self.keep:.0%} of {pruned} pruned"
 
     @property
     def jobs(self) -> int:
@@ -84,7 +90,7 @@ class Sweep:
         return Problem(
             data=DataSpec(name=self.dataset, train_subset=self.train_subset),
             backbone_name=self.backbone, classes=info.classes, image=info.image,
-            keep=self.keep, t=self.t, recipe=self.recipe,
+            keep=self.keep, t=self.t, recipe=self.recipe, cost=self.cost,
         )  # fmt: skip
 
     def check_budget(self) -> None:
@@ -93,8 +99,7 @@ class Sweep:
         Raises:
             InputError: says which range can be met.
         """
-        problem = self.problem
-        Band(problem.layers, problem.space, *problem.band).check()
+        Band.of(self.problem).check()
 
     def plans(self) -> list[NamedPlan]:
         """The teacher's plan for every seed, then one plan per method and seed."""
@@ -118,7 +123,7 @@ class Sweep:
         plugins: tuple[Any, ...] = (*self.methods, *self.transfers)
         settings = {f"{p.name}.{f.name}": to_plain(getattr(p, f.name)) for p in plugins for f in fields(p)}
         recipe = {f"recipe.{f.name}": getattr(self.recipe, f.name) for f in fields(self.recipe)}
-        basics = {key: getattr(self, key) for key in ("dataset", "backbone", "keep", "t", "train_subset")}
+        basics = {key: getattr(self, key) for key in ("dataset", "backbone", "cost", "keep", "t", "train_subset")}
         return {
             "name": self.name, "title": self.heading, **basics,
             "seeds": list(self.seeds),

@@ -122,7 +122,9 @@ class Tas:
         most = max(len(row) for row in space.widths) if "W" in self.search else self.samples
         if self.samples > most:
             raise InputError(f"tas.samples (|I|) is {self.samples}; {problem.backbone_name} has {most} candidates")
-        Band(problem.layers, space, *problem.band).check()
+        if self.cost == "macs_search" and problem.cost != "macs":
+            raise InputError(f"tas.cost is macs_search, but the budget is in {problem.counted.noun}: set macs")
+        Band.of(problem, space).check()
         recipe = replace(problem.recipe, epochs=self.search_epochs)
         job = TasSearch(problem=replace(problem, recipe=recipe), settings=self, seed=seed)
         [outcome] = yield [job]
@@ -253,7 +255,7 @@ class _Searcher:
             self.architecture.parameters(), lr=self.arch_lr,
             betas=(settings.arch_beta1, 0.999), weight_decay=settings.arch_weight_decay,
         )  # fmt: skip
-        self.cost = all_costs()[settings.cost]
+        self.cost = problem.counted if settings.cost == "macs" else all_costs()[settings.cost]
         self.expected = ExpectedCost(problem.layers, self.space, self.cost, settings.exact_expectation).to(device)
         self.low, self.high = problem.band
         if settings.zone == "released":
@@ -330,10 +332,10 @@ class _Searcher:
         problem = self.job.problem
         argmax = self.space.size(self._argmax_indices().numpy())
         low, high = problem.band
-        if low <= problem.macs(argmax) <= high:
+        if low <= problem.cost_of(argmax) <= high:
             return argmax, "argmax", problem.macs(argmax)
         log_p = self.architecture.log_p().detach().cpu().double().numpy()
-        indices = most_probable(log_p, Band(problem.layers, self.space, low, high))
+        indices = most_probable(log_p, Band.of(problem, self.space))
         return self.space.size(indices), "in-band", problem.macs(argmax)
 
 

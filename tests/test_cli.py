@@ -96,6 +96,7 @@ def test_bad_arguments(refused, argv, said):
         ("dataset=cifar-100", "unknown dataset 'cifar-100'; did you mean 'cifar100'?"),
         ("methods=ratio,tass", "unknown method 'tass'; did you mean 'tas'?"),
         ("transfers=scrach", "unknown transfer 'scrach'; did you mean 'scratch'?"),
+        ("cost=macs_search", "cost is 'macs_search', a search's proxy"),
         ("keep=0.001", "this space reaches 0.058 M to 2.533 M: change keep"),
         ("keep=3", "this space reaches 0.058 M to 2.533 M: change keep"),
         ("t=0", "although the space spans them: widen t"),
@@ -386,6 +387,16 @@ def without_ray(here, monkeypatch):
     torch.set_num_threads(threads)
 
 
+def in_band(results, low=0.95, high=1.05):
+    """The rows of the sizes trained, after checking that every cost told lies in the band."""
+    rows = load(results)
+    sizes = rows[rows["kind"].isin(("candidate", "final"))]
+    assert set(sizes["method"]) == {"ratio", "random_search"}
+    assert (sizes["budget"] * low <= sizes["cost"]).all()
+    assert (sizes["cost"] <= sizes["budget"] * high).all()
+    return rows
+
+
 def started(results):
     """When each job's row was written and its job started."""
     return {
@@ -419,6 +430,20 @@ def test_a_run_prints_its_report_and_goes_on_where_it_was(without_ray, capsys):
     assert capsys.readouterr().out == out
     for name in ("table1.md", "table1.csv"):
         assert "Random Search" in (Path("out") / "_report" / name).read_text()
+
+
+def test_a_budget_in_parameters(without_ray, capsys):
+    settings = ("backbone=tiny", "methods=ratio,random_search", "trials=2", "transfers=scratch,kd", "seeds=0")
+    argv = [*DEMO, *sets("cost=params", "epochs=1", *settings)]
+    assert main(argv) == OK
+    out = capsys.readouterr().out
+    assert "40% of params pruned" in out
+    assert "budget R = 6.57 k params ± 5 %; all sizes meet it" in out
+    rows = in_band("out")
+    assert (rows["cost"] == rows["params"]).all()
+    assert set(rows["budget_cost"]) == {"params"}
+    assert main([*DEMO, *sets("epochs=1", *settings)]) == BAD_INPUT
+    assert "out was made with cost = params, now it is macs" in capsys.readouterr().err
 
 
 def test_a_report_of_a_part(without_ray, capsys):

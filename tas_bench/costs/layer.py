@@ -59,11 +59,27 @@ LayerCost = Callable[[Layer, Any, Any], Any]
 """Cost of a layer from its input and output channels: Python integers, arrays and tensors alike."""
 
 
+UNITS = {"params": (1e3, "k"), "latency": (1e3, "µs")}
+"""Where it is not millions. A latency is counted in nanoseconds, so that sums are exact."""
+
+
+def noun(name: str) -> str:
+    """What the cost of that name counts, in a word: "latency" for "latency:KEY"."""
+    return name.partition(":")[0]
+
+
+def amount(name: str, value: float, digits: int = 3) -> str:
+    """A value of the cost of that name, in the unit people read it in."""
+    size, unit = UNITS.get(noun(name), (1e6, "M"))
+    return f"{value / size:.{digits}f} {unit}"
+
+
 @dataclass(frozen=True)
 class Cost:
     """A cost of a network, as a sum over its layers.
 
     Attributes:
+        name: "macs", or "latency:KEY" for one that is looked up in a table.
         by_index: read a stage's output width at its *last* block, kept or not, as the released search code
             does (rule S); otherwise at the last kept block, as the deployed network has it (rule I).
     """
@@ -71,6 +87,15 @@ class Cost:
     name: str
     of_layer: LayerCost
     by_index: bool = False
+
+    @property
+    def noun(self) -> str:
+        """What it counts, in a word."""
+        return noun(self.name)
+
+    def amount(self, value: float, digits: int = 3) -> str:
+        """A value in its unit, for people."""
+        return amount(self.name, value, digits)
 
     def many(self, layers: Sequence[Layer], widths: IntArray, depths: IntArray) -> IntArray:
         """Costs (N,) of N sizes given as widths (N, convolutions) and depths (N, stages)."""
