@@ -22,6 +22,10 @@ class Ratio:
     name: ClassVar[str] = "ratio"
     label: ClassVar[str] = "Pre-defined"
 
+    def outside(self, problem: Problem) -> list[Size]:
+        """Ratios other than the space's."""
+        return uniform_sizes(problem)
+
     def plan(self, problem: Problem, seed: int) -> Plan:  # noqa: ARG002
         """No job is needed."""
         yield from ()

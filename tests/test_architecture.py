@@ -33,6 +33,8 @@ ORDER = [
     "tas_bench.settings",
     "tas_bench.worker",
     "tas_bench.progress",
+    "tas_bench.latency",
+    "tas_bench.figures",
     "tas_bench.dispatch",
     "tas_bench.resources",
     "tas_bench.signals",

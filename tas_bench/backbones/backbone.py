@@ -181,23 +181,32 @@ def _layers(backbone: Backbone, classes: int, image: ImageShape) -> tuple[Layer,
 def _walk(backbone: Backbone, classes: int, image: ImageShape) -> Iterator[Layer]:
     stem = backbone.convs[0]
     side = -(-image.side // stem.stride)
-    yield Layer(Tap(constant=image.channels), Tap((0,)), stem.kernel, stem.stride, side**2)
+    yield Layer(
+        Tap(constant=image.channels), Tap((0,)), stem.kernel, stem.stride, side**2,
+        positions_in=image.side**2, role="pooled" if backbone.stem_pool else "conv",
+    )  # fmt: skip
     side = -(-side // 2) if backbone.stem_pool else side
     for s, stage in enumerate(backbone.stages):
         for b in range(stage.blocks):
             block_input = Tap((backbone.conv_index(s, b - 1),)) if b else backbone.stage_output(s - 1)
-            source = block_input
+            source, side_in = block_input, side
             for p in range(len(backbone.block)):
                 i = backbone.conv_index(s, b, p)
                 conv = backbone.convs[i]
-                side = -(-side // conv.stride)
-                yield Layer(source, Tap((i,)), conv.kernel, conv.stride, side**2, s, b)
+                before, side = side, -(-side // conv.stride)
+                yield Layer(
+                    source, Tap((i,)), conv.kernel, conv.stride, side**2, s, b,
+                    positions_in=before**2, role="join" if p == len(backbone.block) - 1 else "conv",
+                )  # fmt: skip
                 source = Tap((i,))
             stride = stage.stride if b == 0 else 1
             yield Layer(
                 block_input, source, 1, stride, side**2, s, b,
                 norm=backbone.shortcut_norm(s, b),
                 repairs_mismatch=not backbone.joins_unequal(s, b),
+                positions_in=side_in**2, role="shortcut",
             )  # fmt: skip
     last = backbone.stage_output(len(backbone.stages) - 1)
-    yield Layer(last, Tap(constant=classes), 1, 1, 1, norm=False, bias=True)
+    yield Layer(
+        last, Tap(constant=classes), 1, 1, 1, norm=False, bias=True, positions_in=side**2, role="classifier"
+    )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from tas_bench.costs.layer import Cost
+from tas_bench.costs.latency import LATENCY, find_latency
+from tas_bench.costs.layer import Cost, noun
 from tas_bench.discover import instances
 from tas_bench.errors import InputError, unknown
 
@@ -13,14 +14,16 @@ def all_costs() -> dict[str, Cost]:
 
 
 def find_cost(name: str) -> Cost:
-    """The cost of that name.
+    """The cost of that name, "latency:KEY" among them.
 
     Raises:
         InputError: there is none; the near miss is suggested.
     """
+    if noun(name) == LATENCY:
+        return find_latency(name)
     found = all_costs()
     if name not in found:
-        raise unknown("cost", name, found)
+        raise unknown("cost", name, {*found, LATENCY})
     return found[name]
 
 

@@ -41,6 +41,10 @@ class Layer:
         stage: None for stem and classifier, which are always there.
         norm: a batch norm follows.
         repairs_mismatch: a 1 x 1 shortcut that is there only where its input and output widths differ.
+        positions_in: input height times width.
+        role: what the deployed network does with it, which decides its latency: "conv" (then ReLU), "pooled"
+            (ReLU and max pooling), "join" (the shortcut is added, then ReLU), "shortcut" (behind an average
+            pooling where strided), "classifier" (the mean over positions comes first).
     """
 
     source: Tap
@@ -53,6 +57,8 @@ class Layer:
     norm: bool = True
     bias: bool = False
     repairs_mismatch: bool = False
+    positions_in: int = 0
+    role: str = "conv"
 
 
 LayerCost = Callable[[Layer, Any, Any], Any]
@@ -114,7 +120,8 @@ class Cost:
             there = np.ones(len(widths), bool) if layer.stage is None else depths[:, layer.stage] > layer.block
             if layer.repairs_mismatch:
                 there &= c_in != c_out
-            total += there * self.of_layer(layer, c_in, c_out)
+            here = np.flatnonzero(there)  # a look-up may know nothing of what is not there
+            total[here] += self.of_layer(layer, c_in[here], c_out[here])
         return total
 
     def of(self, layers: Sequence[Layer], size: Size) -> int:
