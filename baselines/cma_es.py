@@ -60,7 +60,7 @@ class CmaEs:
 
     def plan(self, problem: Problem, seed: int) -> Plan:
         """Ask, train, tell; the best size seen wins, the first of equals."""
-        band = Band(problem.layers, problem.space, *problem.band)
+        band = Band.of(problem)
         strategy = self._strategy(band, np.random.default_rng([seed, 1]))
         best: tuple[float, Size] | None = None
         for generation in range(self.generations):

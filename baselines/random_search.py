@@ -47,7 +47,7 @@ class RandomSearch:
     def plan(self, problem: Problem, seed: int) -> Plan:
         """One batch of trials."""
         rng = np.random.default_rng([seed, 0])
-        sizes = Band(problem.layers, problem.space, *problem.band).sample(rng, self.trials)
+        sizes = Band.of(problem).sample(rng, self.trials)
         outcomes = yield [candidate_job(problem, size, seed, self.proxy_epochs) for size in sizes]
         best = best_of(outcomes)
         if best is None:

@@ -31,7 +31,7 @@ def most_probable_and_gap(logits: Array, band: Band) -> tuple[IntArray, float]:
         InputError: no in-band size was found.
     """
     found = most_probable(logits, band)
-    scores = scores_of(logits, band.space)
+    scores = scores_of(logits, band)
     score = float(scores[np.arange(len(found)), found].sum())
     return found, 0.0 if band.enumerable else max(0.0, upper_bound(scores, band) - score)
 
@@ -55,7 +55,7 @@ def upper_bound(scores: Array, band: Band) -> float:
 
 @dataclass(frozen=True)
 class Segment:
-    """A block, the stem or the tail: rows of its own, and their cost (candidates that come in, own candidates ...)."""
+    """A block, the stem or the tail: rows of its own, and its cost (candidates coming in, own candidates ...)."""
 
     rows: list[int]
     cost: Array
@@ -110,7 +110,7 @@ class Chain:
 
     def _segment(self, layers: Sequence[Layer], coming: IntArray) -> Segment:
         """Rows set by these layers, and the sum of their costs."""
-        rows = sorted({layer.target.convs[0] for layer in layers if len(layer.target.convs) == 1})
+        rows = sorted({la.target.convs[0] for la in layers if la.target.convs and not la.depthwise})
         values = [coming, *(np.array(self.band.space.widths[row]) for row in rows)]
         grid = np.meshgrid(*values, indexing="ij")
 

@@ -1,4 +1,4 @@
-"""Meeting a budget, the same way for every method: sizes whose deployed macs lie in a band.
+"""Meeting a budget, the same way for every method: sizes whose deployed cost lies in a band.
 
 Three tools over a `Band`: uniform draws, the most probable size under given logits (used to derive a search's
 result and to repair an optimiser's proposal), and a check that the band can be met at all.
@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tas_bench.costs.layer import Layer
-from tas_bench.costs.macs import MACS
+from tas_bench.costs.layer import Cost, Layer
 from tas_bench.errors import InputError
 from tas_bench.space import IntArray, Size, SizeSpace
+
+if TYPE_CHECKING:
+    from tas_bench.jobs import Problem
 
 ENUMERABLE = 50_000
 """Spaces up to this many sizes are searched exhaustively."""
@@ -35,20 +38,34 @@ WALK_SWEEPS = 60
 
 @dataclass(frozen=True)
 class Band:
-    """The sizes of `space` with deployed macs in [low, high]."""
+    """The sizes of `space` whose `cost` is in [low, high]."""
 
     layers: tuple[Layer, ...]
     space: SizeSpace
+    cost: Cost
     low: float
     high: float
 
-    def macs(self, indices: IntArray) -> IntArray:
-        """Macs (N,) of sizes given as candidate indices (N, rows)."""
-        return MACS.many(self.layers, *self.space.values(indices))
+    @classmethod
+    def of(cls, problem: Problem, space: SizeSpace | None = None) -> Band:
+        """The band of a problem's budget, in its whole space by default."""
+        return cls(problem.layers, space or problem.space, problem.counted, *problem.band)
 
-    def holds(self, macs: IntArray) -> NDArray[np.bool_]:
-        """Which of these macs meet the budget."""
-        return (self.low <= macs) & (macs <= self.high)
+    def costs(self, indices: IntArray) -> IntArray:
+        """Costs (N,) of sizes given as candidate indices (N, rows)."""
+        return self.cost.many(self.layers, *self.space.values(indices))
+
+    def holds(self, costs: IntArray) -> NDArray[np.bool_]:
+        """Which of these costs meet the budget."""
+        return (self.low <= costs) & (costs <= self.high)
+
+    @property
+    def enumerable(self) -> bool:
+        """Whether the space is small enough to look at every size."""
+        return self.space.cardinality <= ENUMERABLE
+
+    def __str__(self) -> str:
+        return f"{self.cost.amount(self.low)} to {self.cost.amount(self.high)} {self.cost.noun}"
 
     def check(self) -> None:
         """Refuse a band that no size of the space meets.
@@ -58,12 +75,11 @@ class Band:
         """
         rows = len(self.space.rows)
         ends = np.stack([np.zeros(rows, np.int64), self.space.counts - 1])
-        least, most = (int(m) for m in self.macs(ends))
-        wanted = f"no size has {self.low / 1e6:.3f} M to {self.high / 1e6:.3f} M macs"
+        least, most = (int(cost) for cost in self.costs(ends))
+        wanted = f"no size has {self}"
         if self.low > most or self.high < least:
-            raise InputError(
-                f"{wanted}; this space reaches {least / 1e6:.3f} M to {most / 1e6:.3f} M: change keep"
-            )
+            reach = f"{self.cost.amount(least)} to {self.cost.amount(most)}"
+            raise InputError(f"{wanted}; this space reaches {reach}: change keep")
         try:
             most_probable(np.zeros(self.space.padded.shape), self)
         except InputError as error:
@@ -74,7 +90,7 @@ class Band:
         kept: list[IntArray] = []
         for _ in range(REJECTION_DRAWS // 10_000):
             draws = self.space.sample_indices(rng, 10_000)
-            kept.extend(draws[self.holds(self.macs(draws))])
+            kept.extend(draws[self.holds(self.costs(draws))])
             if len(kept) >= n:
                 return [self.space.size(k) for k in kept[:n]]
         return [self.space.size(row) for row in self._walk(rng, n)]
@@ -93,7 +109,7 @@ class Band:
         count = int(self.space.counts[row])
         options = np.repeat(chains[:, None], count, axis=1)
         options[:, :, row] = np.arange(count)
-        allowed = self.holds(self.macs(options.reshape(-1, chains.shape[1]))).reshape(-1, count)
+        allowed = self.holds(self.costs(options.reshape(-1, chains.shape[1]))).reshape(-1, count)
         picks = np.argmax(allowed * rng.random(allowed.shape), axis=1)
         return options[np.arange(len(chains)), picks]
 
@@ -102,7 +118,7 @@ def most_probable(logits: NDArray[np.float64], band: Band) -> IntArray:
     """The in-band size with the highest sum of logits, as candidate indices (rows,).
 
     Exact where the space has at most `ENUMERABLE` sizes. Elsewhere: from the argmax, the changes that cost the
-    least logit per mac until the band is met, then exchanges of one or two rows while they gain.
+    least logit per unit of cost until the band is met, then exchanges of one or two rows while they gain.
 
     Args:
         logits: (rows, most candidates), log-probabilities or any other score; entries past a row's candidates
@@ -111,10 +127,15 @@ def most_probable(logits: NDArray[np.float64], band: Band) -> IntArray:
     Raises:
         InputError: no in-band size was found.
     """
-    scores = np.where(np.arange(logits.shape[1]) < band.space.counts[:, None], logits, -np.inf)
-    if band.space.cardinality <= ENUMERABLE:
+    scores = scores_of(logits, band)
+    if band.enumerable:
         return _best_of_all(scores, band)
     return _polish(_enter_band(scores.argmax(axis=1), scores, band), scores, band)
+
+
+def scores_of(logits: NDArray[np.float64], band: Band) -> NDArray[np.float64]:
+    """The logits, -inf past a row's candidates."""
+    return np.where(np.arange(logits.shape[1]) < band.space.counts[:, None], logits, -np.inf)
 
 
 def _score(scores: NDArray[np.float64], indices: IntArray) -> NDArray[np.float64]:
@@ -128,9 +149,9 @@ def _all_combinations(counts: IntArray) -> IntArray:
 
 def _best_of_all(scores: NDArray[np.float64], band: Band) -> IntArray:
     sizes = _all_combinations(band.space.counts)
-    sizes = sizes[band.holds(band.macs(sizes))]
+    sizes = sizes[band.holds(band.costs(sizes))]
     if not len(sizes):
-        raise InputError(f"no size has {band.low:.0f} to {band.high:.0f} macs")
+        raise InputError(f"no size has {band}")
     return np.asarray(sizes[_score(scores, sizes).argmax()])
 
 
@@ -144,7 +165,7 @@ def _single_changes(indices: IntArray, counts: IntArray) -> IntArray:
 
 
 def _enter_band(indices: IntArray, scores: NDArray[np.float64], band: Band) -> IntArray:
-    """Move towards the band by the changes that cost the least score per mac, until inside.
+    """Move towards the band by the changes that cost the least score per unit of cost, until inside.
 
     A depth is a big step, and a descent may end where none of them leads closer: it then starts again from
     the other combinations of depths, the most probable first.
@@ -159,15 +180,15 @@ def _enter_band(indices: IntArray, scores: NDArray[np.float64], band: Band) -> I
         found = _descend(np.concatenate([indices[:convs], start]), scores, band)
         if found is not None:
             return found
-    raise InputError(f"no size found with {band.low:.0f} to {band.high:.0f} macs")
+    raise InputError(f"no size found with {band}")
 
 
 def _descend(indices: IntArray, scores: NDArray[np.float64], band: Band) -> IntArray | None:
     """Change one row after another, two at once where no single change leads closer; None where that ends."""
 
     def distance(sizes: IntArray) -> NDArray[np.float64]:
-        macs = band.macs(sizes)
-        return np.maximum(np.maximum(band.low - macs, macs - band.high), 0.0)
+        costs = band.costs(sizes)
+        return np.maximum(np.maximum(band.low - costs, costs - band.high), 0.0)
 
     away = float(distance(indices[None])[0])
     while away > 0:
@@ -202,7 +223,7 @@ def _polish(indices: IntArray, scores: NDArray[np.float64], band: Band) -> IntAr
     while True:
         for near in (_single_changes(indices, band.space.counts), _gaining_pairs(indices, scores, band)):
             gains = _score(scores, near) - _score(scores, indices[None])
-            gains[~band.holds(band.macs(near))] = -np.inf
+            gains[~band.holds(band.costs(near))] = -np.inf
             if len(gains) and gains.max() > 1e-12:
                 indices = near[int(gains.argmax())]
                 break

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import os
 import signal
@@ -77,7 +76,9 @@ def _complain(message: str) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """`tas-bench run`: run what is missing of a sweep, then print its report."""
-    from tas_bench.data import download
+    from tas_bench.costs.latency import LATENCY
+    from tas_bench.data import check_data, download
+    from tas_bench.latency import Bench, settle
     from tas_bench.progress import Progress
     from tas_bench.resources import Resources
     from tas_bench.runner import run_sweep
@@ -92,6 +93,11 @@ def run(args: argparse.Namespace) -> int:
     results = args.results or DEFAULT_RESULTS / sweep.name
     resources = Resources(address=args.address, cpus=args.cpus_per_job, gpus=args.gpus_per_job)
     console = Console(stderr=True)
+    if sweep.cost == LATENCY:
+        for problem in sweep.problems:  # before a minute of measuring
+            check_data(problem.data, args.data)
+        resources.check()
+        sweep = settle(sweep, Bench.at_hand(args.cpus_per_job, args.gpus_per_job), console, args.quiet)
 
     def progress() -> Progress:  # called when nothing stands against the run: a refusal is one line
         console.print(Text(f"{sweep.heading}\nresults: {results}"), soft_wrap=True)
@@ -137,33 +143,18 @@ def show(args: argparse.Namespace) -> int:
 
 
 def cost(args: argparse.Namespace) -> int:
-    """`tas-bench cost`: macs and parameters of a backbone, unpruned or at a size."""
+    """`tas-bench cost`: macs, parameters and latency of a backbone, unpruned or at a size."""
     from tas_bench.backbones import find_backbone
-    from tas_bench.costs import all_costs
+    from tas_bench.figures import as_json, as_text, figures
     from tas_bench.space import read_size
 
-    backbone, costs = find_backbone(args.backbone), all_costs()
+    backbone = find_backbone(args.backbone)
     if not 1 <= args.classes <= 1_000_000:
         raise InputError(f"--classes is {args.classes}; it must be from 1 to 1,000,000")
     size = read_size(args.size) if args.size else backbone.full
     backbone.check(size)
-    layers = backbone.layers(args.classes)
-    found: dict[str, Any] = {name: costs[name].of(layers, size) for name in ("macs", "macs_search", "params")}
-    found["unpruned_macs"] = costs["macs"].of(layers, backbone.full)
-    found["ratio"] = found["macs"] / found["unpruned_macs"]
-    if args.json:
-        sys.stdout.write(json.dumps(found) + "\n")
-        return OK
-    notes = {
-        "macs": "multiply-accumulates of the deployed network",
-        "macs_search": "as the released search code counts them",
-        "params": "trainable parameters",
-        "unpruned_macs": f"of the unpruned {backbone.name}",
-        "ratio": "macs / unpruned_macs",
-    }
-    for key, value in found.items():
-        shown = f"{value:,.4f}" if key == "ratio" else f"{value:,}"
-        sys.stdout.write(f"{key:14}{shown:>16}  {notes[key]}\n")
+    found = figures(backbone, args.classes, size, args.cost, Console(stderr=True))
+    sys.stdout.write(as_json(found) if args.json else as_text(found, backbone))
     return OK
 
 
@@ -203,6 +194,7 @@ def _catalogue() -> dict[str, dict[str, Any]]:
     """Everything that discovery finds. `baselines` and `sweeps` lie above this package: they are found by name."""
     from tas_bench.backbones import all_backbones
     from tas_bench.costs import all_costs
+    from tas_bench.costs.latency import LATENCY, find_latency
     from tas_bench.data import all_datasets
     from tas_bench.discover import classes, instances
     from tas_bench.sweep import Sweep
@@ -215,7 +207,7 @@ def _catalogue() -> dict[str, dict[str, Any]]:
         "transfers": dict(all_transfers()),
         "backbones": dict(all_backbones()),
         "datasets": dict(all_datasets()),
-        "costs": dict(all_costs()),
+        "costs": all_costs() | {LATENCY: find_latency},
     }
 
 
@@ -293,10 +285,13 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("results", metavar="DIR", type=_path, help="results directory")
     sub = command("list", show, "what there is: sweeps, methods, transfers, backbones, data sets, costs")
     sub.add_argument("sweep", metavar="SWEEP", nargs="?", help="show what --set can change in this sweep")
-    sub = command("cost", cost, "macs and parameters of a backbone, unpruned or at a size", COST_EXAMPLES)
+    sub = command("cost", cost, "macs, parameters and latency of a backbone, unpruned or at a size", COST_EXAMPLES)
     sub.add_argument("backbone", metavar="BACKBONE", help="such as resnet32")
     sub.add_argument("--classes", type=int, required=True, metavar="N", help="number of classes")
     sub.add_argument("--size", type=_path, metavar="FILE", help='JSON: {"widths": [...], "depths": [...]}')
+    sub.add_argument(
+        "--cost", default="macs", metavar="NAME", help="macs, params or latency (measured here), for the ratio"
+    )
     sub.add_argument("--json", action="store_true", help="print one line of JSON")
     return parser
 
@@ -313,9 +308,10 @@ RUN_EXAMPLES = """
 """
 
 COST_EXAMPLES = """
-    example:
+    examples:
       echo '{"widths": [12,12,12,12,12,12,12,25,25,25,25,25,25,50,50,50,50,50,50], "depths": [3,3,3]}' > size.json
       tas-bench cost resnet20 --classes 10 --size size.json --json
+      tas-bench cost resnet20 --classes 10 --size size.json --cost latency
 """
 
 

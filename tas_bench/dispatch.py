@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from tas_bench.errors import StoreDamagedError, StoreIOError, TasBenchError
+from tas_bench.errors import InputError, StoreDamagedError, StoreIOError, TasBenchError
 from tas_bench.jobs import Context, Job, Outcome
 from tas_bench.plans import Plans, Use
 from tas_bench.progress import Progress
@@ -18,8 +18,8 @@ from tas_bench.worker import Labels, row_of
 
 log = logging.getLogger("tas_bench")
 
-FAULTS = {error.exit_code: error for error in (StoreDamagedError, StoreIOError)}
-"""What a worker could not do with the store, by exit code."""
+FAULTS = {error.exit_code: error for error in (InputError, StoreDamagedError, StoreIOError)}
+"""What a worker could not do with the store or for want of a latency table, by exit code."""
 
 JOB_RETRIES = 1
 """How often a job is started again after its worker process died."""
@@ -115,4 +115,7 @@ def _label(use: Use) -> str:
 
 
 def _labels(sweep: Sweep, use: Use) -> Labels:
-    return Labels(sweep.name, use.method, None if use.job.kind == "teacher" else use.problem.budget)
+    """What the row says of the budget; a size's cost is told here, so that a worker needs no latency table."""
+    problem, size = use.problem, getattr(use.job, "size", None)
+    budget = None if use.job.kind == "teacher" else problem.budget
+    return Labels(sweep.name, use.method, budget, problem.cost, size and problem.cost_of(size))

@@ -2,7 +2,7 @@
 
 A method yields batches of jobs, receives their outcomes in order, and returns a size:
 
-    sizes = Band(problem.layers, problem.space, *problem.band).sample(rng, self.trials)
+    sizes = Band.of(problem).sample(rng, self.trials)
     outcomes = yield [candidate_job(problem, size, seed) for size in sizes]
     return sizes[best_of(outcomes)]
 
@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from tas_bench.backbones import find_backbone
 from tas_bench.backbones.backbone import Backbone, ImageShape
-from tas_bench.costs.layer import Layer
+from tas_bench.costs import find_budget
+from tas_bench.costs.layer import Cost, Layer
 from tas_bench.costs.macs import MACS
 from tas_bench.errors import InputError
 from tas_bench.space import Size, SizeSpace
@@ -86,6 +87,7 @@ class Outcome:
             the teacher's forward passes included).
         derived: for a search, "argmax" or "in-band" (the argmax missed the band).
         argmax_macs: for a search, macs of the argmax size.
+        derivation_gap: for a search, how much more log-probability an in-band size may have at most.
         discrepancy: mean gap between the two most probable candidates (paper, Figure 3).
         carried_seconds: device-seconds of an earlier attempt, from whose checkpoint this one went on.
         curve: one mapping per epoch; kept in a table of its own. So is a search's `trajectory`.
@@ -112,6 +114,7 @@ class Outcome:
     precision: str | None = None
     derived: str | None = None
     argmax_macs: int | None = None
+    derivation_gap: float | None = None
     discrepancy: float | None = None
     arch_lr: float | None = None
     warning: str | None = None
@@ -214,8 +217,9 @@ class Problem:
     """What all methods of a comparison share: network, data, budget, recipe.
 
     Attributes:
-        keep: the budget R as a fraction of the unpruned network's macs.
-        t: tolerance; a size meets the budget inside [(1 - t) R, (1 + t) R] of deployed macs.
+        cost: what the budget counts, of the deployed network: "macs", "params" or "latency:KEY".
+        keep: the budget R as a fraction of the unpruned network's cost.
+        t: tolerance; a size meets the budget inside [(1 - t) R, (1 + t) R].
     """
 
     data: DataSpec
@@ -225,6 +229,7 @@ class Problem:
     keep: float
     t: float
     recipe: Recipe
+    cost: str = "macs"
 
     @property
     def backbone(self) -> Backbone:
@@ -246,13 +251,22 @@ class Problem:
         return MACS.of(self.layers, size)
 
     @property
+    def counted(self) -> Cost:
+        """The cost that the budget counts."""
+        return find_budget(self.cost)
+
+    def cost_of(self, size: Size) -> int:
+        """Cost of a size, as the budget counts it."""
+        return self.counted.of(self.layers, size)
+
+    @property
     def budget(self) -> float:
-        """R, in macs."""
-        return self.keep * self.macs(self.backbone.full)
+        """R, in what `cost` counts."""
+        return self.keep * self.cost_of(self.backbone.full)
 
     @property
     def band(self) -> tuple[float, float]:
-        """Lowest and highest macs that meet the budget."""
+        """Lowest and highest cost that meets the budget."""
         return (1 - self.t) * self.budget, (1 + self.t) * self.budget
 
 
@@ -264,7 +278,8 @@ class Method(Protocol):
         label: its name in the tables, as the paper writes it where it has one.
 
     A method may have a property `warning` (one line to be told before a run starts), a property `jobs` (how many
-    it will ask for, for the time left) and a class method `presets` (named settings).
+    it will ask for, for the time left), a class method `presets` (named settings) and a method `outside(problem)`
+    (sizes not in the space whose cost it wants to know, for a latency to be measured).
     """
 
     name: ClassVar[str]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import platform
 import resource
 import time
@@ -14,6 +15,9 @@ from torch import Tensor, nn
 
 from tas_bench.backbones.backbone import ImageShape
 from tas_bench.errors import DivergedError
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+"""Of malloc.h."""
 
 
 class Stopwatch:
@@ -128,6 +132,14 @@ def device_name(device: str) -> str:
             return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
+
+
+def keep_memory() -> None:
+    """Let glibc keep what is freed: else it may give a tensor's pages back, and fault them in in every call."""
+    with contextlib.suppress(OSError, AttributeError):
+        libc = ctypes.CDLL(None)
+        for threshold in (M_TRIM_THRESHOLD, M_MMAP_THRESHOLD):
+            libc.mallopt(threshold, 2**30)
 
 
 def peak_memory(device: str) -> int:

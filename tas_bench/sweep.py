@@ -12,6 +12,9 @@ from typing import Any
 
 from tas_bench.backbones import find_backbone
 from tas_bench.budget import Band
+from tas_bench.costs import find_budget
+from tas_bench.costs.latency import LATENCY
+from tas_bench.costs.layer import noun
 from tas_bench.data import dataset_info
 from tas_bench.errors import InputError, PlanFailedError
 from tas_bench.jobs import DataSpec, Job, Method, Outcome, Plan, Problem, Recipe, to_plain
@@ -27,7 +30,9 @@ class Sweep:
     """One comparison, on every data set with every backbone.
 
     Attributes:
-        keep: the budget R as a fraction of the unpruned network's macs; `keeps` of single backbones.
+        cost: what the budget counts: "macs", "params" or "latency:KEY"; "latency" stands for the table of the
+            device that runs it.
+        keep: the budget R as a fraction of the unpruned network's cost; `keeps` of single backbones.
         t: tolerance of the budget, for the band of every method and for the cost loss of TAS.
         title: what it is for; `heading` adds what it runs on.
         transfers: how found sizes are trained; none for a sweep that only searches.
@@ -40,6 +45,7 @@ class Sweep:
     transfers: tuple[Transfer, ...]
     datasets: tuple[str, ...] = ("cifar100",)
     backbones: tuple[str, ...] = ("resnet32",)
+    cost: str = "macs"
     keep: float = 0.6
     keeps: Mapping[str, float] = field(default_factory=dict)
     t: float = 0.05
@@ -53,9 +59,11 @@ class Sweep:
             dataset_info(name)
         for name in self.backbones:
             find_backbone(name)
+        if self.cost != LATENCY:  # which is settled before a run, see `tas_bench.latency`
+            find_budget(self.cost)
         for keep in (self.keep, *self.keeps.values()):
             if not 0 < keep < math.inf:
-                raise InputError(f"keep is {keep}; it must be a positive fraction of the unpruned macs")
+                raise InputError(f"keep is {keep}; it must be a positive fraction of the unpruned cost")
         if not 0 <= self.t <= 1:
             raise InputError(f"t is {self.t}; it must be in [0, 1]")
         lists = {
@@ -75,9 +83,9 @@ class Sweep:
         """Title, data sets, backbones and budget in one line."""
         images = "" if self.train_subset is None else f" ({self.train_subset:,} training images)"
         keeps = [self.keeps.get(backbone, self.keep) for backbone in self.backbones]
-        pruned = " to ".join(f"{1 - keep:.0%}" for keep in sorted({max(keeps), min(keeps)}, reverse=True))
+        share = " to ".join(f"{1 - keep:.0%}" for keep in sorted({max(keeps), min(keeps)}, reverse=True))
         datasets, backbones = ", ".join(self.datasets), ", ".join(self.backbones)
-        return f"{self.title}: {datasets}{images}, {backbones}, {pruned} of MACs pruned"
+        return f"{self.title}: {datasets}{images}, {backbones}, {share} of {noun(self.cost)} pruned"
 
     @property
     def jobs(self) -> int:
@@ -96,7 +104,7 @@ class Sweep:
         return Problem(
             data=DataSpec(name=dataset, train_subset=self.train_subset),
             backbone_name=backbone, classes=info.classes, image=info.image,
-            keep=self.keeps.get(backbone, self.keep), t=self.t, recipe=self.recipe,
+            keep=self.keeps.get(backbone, self.keep), t=self.t, recipe=self.recipe, cost=self.cost,
         )  # fmt: skip
 
     @property
@@ -110,7 +118,7 @@ class Sweep:
             InputError: says which range can be met.
         """
         for problem in self.problems:
-            Band(problem.layers, problem.space, *problem.band).check()
+            Band.of(problem).check()
 
     def plans(self) -> list[NamedPlan]:
         """The teachers' plans, then one plan per problem, method and seed."""
@@ -147,7 +155,7 @@ class Sweep:
             for f in fields(settings_of(p))
         }
         recipe = {f"recipe.{f.name}": getattr(self.recipe, f.name) for f in fields(self.recipe)}
-        basics = {"t": self.t, "train_subset": self.train_subset}
+        basics = {"cost": self.cost, "t": self.t, "train_subset": self.train_subset}
         keeps = {f"keep of {p.data.name} {p.backbone_name}": p.keep for p in self.problems}
         fingerprints = {f"data fingerprint of {name}": found for name, found in (data or {}).items()}
         problems = [{"dataset": p.data.name, "backbone": p.backbone_name, "keep": p.keep} for p in self.problems]

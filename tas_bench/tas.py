@@ -59,4 +59,6 @@ class Tas(SearchSettings):
             )
         if 2 * self.draws > problem.recipe.batch:
             raise InputError(f"tas.draws is {self.draws}; a batch of {problem.recipe.batch} images is too small")
-        Band(problem.layers, space, *problem.band).check()
+        if self.rule == "released" and problem.cost != "macs":
+            raise InputError(f"tas.rule is released, which counts macs; the budget is in {problem.counted.noun}")
+        Band.of(problem, space).check()

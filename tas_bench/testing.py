@@ -289,7 +289,7 @@ def made_up(job: Job, batch: Sequence[Job] = ()) -> Outcome:  # noqa: ARG001
     size, accuracy = getattr(job, "size", None), int(job_id(job)[:6], 16) / 16**6
     if size is None:
         problem: Problem = job.problem  # type: ignore[attr-defined]
-        band = Band(problem.layers, problem.space, *problem.band)
+        band = Band.of(problem)
         [size] = band.sample(np.random.default_rng(job.seed), 1)
     return Outcome(size=size, val_accuracy=accuracy, curve=[{"epoch": 1, "val_accuracy": accuracy}])
 
@@ -329,7 +329,7 @@ def _path(
 def _check_found(method: Method, problem: Problem, size: Size) -> None:
     problem.backbone.check(size)
     low, high = problem.band
-    assert low <= problem.macs(size) <= high, f"{method.name}: its size misses the budget"
+    assert low <= problem.cost_of(size) <= high, f"{method.name}: its size misses the budget"
 
 
 def _must_give_up(method: Method, problem: Problem, seed: int) -> None:

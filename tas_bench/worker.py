@@ -28,11 +28,13 @@ from tas_bench.text import one_line
 
 @dataclass(frozen=True)
 class Labels:
-    """What the row says of who asked for the job first."""
+    """What the row says of who asked for the job first, under which budget, and what its size costs there."""
 
     sweep: str
     method: str
     budget: float | None
+    budget_cost: str | None = None
+    cost: int | None = None
 
 
 def execute(job: Job, labels: Labels, context: Context) -> Row:
@@ -74,7 +76,7 @@ def row_of(job: Job, labels: Labels, outcome: Outcome, attempts: int, started: d
     row |= {k: v for k, v in vars(outcome).items() if k in row} | job.describe()
     row |= {
         "job_id": job_id(job), "attempts": attempts, "sweep": labels.sweep, "kind": job.kind,
-        "method": labels.method, "budget": labels.budget,
+        "method": labels.method, "budget": labels.budget, "budget_cost": labels.budget_cost, "cost": labels.cost,
         "versions": json.dumps(versions()), "commit": _commit(),
         "started": started, "ended": _now(), "job": job_json(job),
     }  # fmt: skip
@@ -87,7 +89,7 @@ def _found(job: Any, outcome: Outcome) -> Mapping[str, Any]:
     """Columns of a size that a search found."""
     size, layers = outcome.size, job.problem.layers
     assert size is not None
-    costs = {"macs": MACS.of(layers, size), "params": PARAMS.of(layers, size)}
+    costs = {"macs": MACS.of(layers, size), "params": PARAMS.of(layers, size), "cost": job.problem.cost_of(size)}
     return {"widths": list(size.widths), "depths": list(size.depths)} | costs
 
 

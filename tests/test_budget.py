@@ -23,14 +23,14 @@ SMALL = SizeSpace(((8,), (4, 6, 8), (4, 6, 8), (8,), (4, 8), (16,), (8, 16), (16
 
 
 def tiny_band(space, keep, t):
-    return Band(LAYERS, space, (1 - t) * keep * UNPRUNED, (1 + t) * keep * UNPRUNED)
+    return Band(LAYERS, space, MACS, (1 - t) * keep * UNPRUNED, (1 + t) * keep * UNPRUNED)
 
 
 def band_of(name, keep=0.6, t=0.05, search="WD"):
     backbone = find_backbone(name)
     layers = backbone.layers(100)
     unpruned = MACS.of(layers, backbone.full)
-    return Band(layers, backbone.space(search), (1 - t) * keep * unpruned, (1 + t) * keep * unpruned)
+    return Band(layers, backbone.space(search), MACS, (1 - t) * keep * unpruned, (1 + t) * keep * unpruned)
 
 
 @cache

@@ -18,8 +18,11 @@ import pytest
 import torch
 
 from sweeps import demo
-from tas_bench import cli, runner, train
+from tas_bench import cli, latency, runner, train
+from tas_bench.backbones.cifar_resnet import RESNET20
 from tas_bench.cli import main
+from tas_bench.costs import find_cost
+from tas_bench.costs.latency import cache_folder
 from tas_bench.dispatch import Dispatch
 from tas_bench.errors import BAD_INPUT, DAMAGED, FAILED_JOBS, INTERNAL, IO_FAULT, OK
 from tas_bench.schema import ROWS
@@ -96,12 +99,13 @@ def test_bad_arguments(refused, argv, said):
         ("datasets=cifar-100", "unknown dataset 'cifar-100'; did you mean 'cifar100'?"),
         ("methods=ratio,tass", "unknown method 'tass'; did you mean 'tas'?"),
         ("transfers=scrach", "unknown transfer 'scrach'; did you mean 'scratch'?"),
+        ("cost=macs_search", "cost is 'macs_search', a search's proxy"),
         ("keep=0.001", "this space reaches 0.058 M to 2.533 M: change keep"),
         ("keep=3", "this space reaches 0.058 M to 2.533 M: change keep"),
         ("t=0", "although the space spans them: widen t"),
         ("t=2", "t is 2.0; it must be in [0, 1]"),
         ("lambda_cost=-1", "tas.lambda_cost is -1.0"),
-        ("samples=0", "tas.samples (|I|) is 0"),
+        ("samples=0", "tas.samples is 0"),
         ("samples=99", "tas.samples (|I|) is 99; resnet20 has 8 candidates"),
         ("lamda_cost=1", "unknown setting 'lamda_cost'; did you mean 'lambda_cost'?"),
         ("epochs=1.5", "recipe.epochs must be a whole number, not '1.5'"),
@@ -163,6 +167,8 @@ def test_bad_sizes(refused, here, text, said):
         (["resnet31", "--classes", "10"], "unknown backbone 'resnet31'; did you mean 'resnet"),
         (["resnet20"], "arguments are required: --classes"),
         (["resnet20", "--classes", "0"], "--classes is 0; it must be from 1 to 1,000,000"),
+        (["resnet20", "--classes", "10", "--cost", "macs_search"], "a search's proxy"),
+        (["resnet20", "--classes", "10", "--cost", "latncy"], "unknown cost 'latncy'; did you mean 'latency'?"),
         (["resnet20", "--classes", "ten"], "--classes: invalid int value"),
     ],
 )
@@ -386,6 +392,16 @@ def without_ray(here, monkeypatch):
     torch.set_num_threads(threads)
 
 
+def in_band(results, low=0.95, high=1.05):
+    """The rows of the sizes trained, after checking that every cost told lies in the band."""
+    rows = load(results)
+    sizes = rows[rows["kind"].isin(("candidate", "final"))]
+    assert set(sizes["method"]) == {"ratio", "random_search"}
+    assert (sizes["budget"] * low <= sizes["cost"]).all()
+    assert (sizes["cost"] <= sizes["budget"] * high).all()
+    return rows
+
+
 def started(results):
     """When each job's row was written and its job started."""
     return {
@@ -419,6 +435,88 @@ def test_a_run_prints_its_report_and_goes_on_where_it_was(without_ray, capsys):
     assert capsys.readouterr().out == out
     for name in ("table1.md", "table1.csv"):
         assert "Random Search" in (Path("out") / "_report" / name).read_text()
+
+
+def test_a_budget_in_parameters(without_ray, capsys):
+    settings = ("backbones=tiny", "methods=ratio,random_search", "trials=2", "transfers=scratch,kd", "seeds=0")
+    argv = [*DEMO, *sets("cost=params", "epochs=1", *settings)]
+    assert main(argv) == OK
+    out = capsys.readouterr().out
+    assert "40% of params pruned" in out
+    assert "budget R = 6.57 k params ± 5 %; all sizes meet it" in out
+    rows = in_band("out")
+    assert (rows["cost"] == rows["params"]).all()
+    assert set(rows["budget_cost"]) == {"params"}
+    assert main([*DEMO, *sets("epochs=1", *settings)]) == BAD_INPUT
+    assert "out was made with cost = params, now it is macs" in capsys.readouterr().err
+
+
+@pytest.fixture
+def made_up_latency(monkeypatch, tmp_path_factory):
+    """Layers take as long as their weights and outputs are many. Holds the layers measured."""
+    found = []
+
+    def seconds(self, chain):
+        found.extend(chain)
+        weights = [100 + c.kernel**2 * c.c_in * c.c_out + 3 * c.c_out * c.positions for c in chain]
+        return [weight * latency.BATCH["cpu"] / 1e9 for weight in weights]
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+    monkeypatch.setattr(latency.Bench, "seconds", seconds)
+    return found
+
+
+def test_a_budget_in_latency(without_ray, capsys, made_up_latency):
+    settings = ("backbones=tiny", "methods=ratio,random_search", "trials=2", "transfers=scratch", "seeds=0")
+    argv = [*DEMO, *sets("cost=latency", "epochs=1", *settings)]
+    assert main(argv) == OK
+    out, err = capsys.readouterr()
+    assert err.startswith("measuring the latency of")
+    assert "40% of latency pruned" in out
+    assert "µs latency ± 5 %; all sizes meet it" in out
+    rows = in_band("out")
+    [name] = set(rows["budget_cost"])
+    assert name.startswith("latency:")
+    assert json.loads((without_ray / "out" / "_sweep.json").read_text())["fixed"]["cost"] == name
+    made_up_latency.clear()
+    for again in (argv, [*DEMO, *sets(f"cost={name}", "epochs=1", *settings)]):
+        assert main(again) == OK
+        assert "0 jobs run" in capsys.readouterr().err
+    assert made_up_latency == []
+    [table] = cache_folder().glob("*.parquet")
+    table.write_text("no parquet")
+    assert main(argv) == DAMAGED
+    assert "is damaged" in capsys.readouterr().err
+    table.unlink()
+    assert main(argv) == BAD_INPUT, "measured anew, under another name"
+    assert f"out was made with cost = {name}, now it is latency:" in capsys.readouterr().err
+
+
+def test_nothing_is_measured_for_a_run_that_cannot_be(refused, made_up_latency):
+    assert "cifar100 needs its files" in refused("run", "table1", "--set", "cost=latency")
+    assert "a job asks for 50 GPUs" in refused(*DEMO, "--set", "cost=latency", "--gpus-per-job", "50")
+    assert "no latency table 'mine'" in refused(*DEMO, "--set", "cost=latency:mine")
+    assert made_up_latency == []
+
+
+def test_the_latency_of_a_size(here, capsys, made_up_latency):
+    (here / "size.json").write_text(json.dumps(FULL | {"widths": [7] * 19}))
+    argv = ["cost", "resnet20", "--classes", "10", "--cost", "latency"]
+    assert main([*argv, "--size", "size.json", "--json"]) == OK
+    found = json.loads(capsys.readouterr().out)
+    assert found["ratio"] == found["latency"] / found["unpruned_latency"] < 1
+    assert (
+        find_cost(f"latency:{found['table']}").of(RESNET20.layers(10), RESNET20.full) == found["unpruned_latency"]
+    )
+    made_up_latency.clear()
+    assert main(argv) == OK
+    out, err = capsys.readouterr()
+    assert [line.split()[0] for line in out.splitlines()] == list(found)
+    assert (err, made_up_latency) == ("", []), "known already"
+    odd = [*argv[:-1], f"latency:{found['table']}", "--size", "size.json"]
+    (here / "size.json").write_text(json.dumps(FULL | {"widths": [5] * 19}))
+    assert main(odd) == BAD_INPUT
+    assert "has no entry for a layer of this size" in capsys.readouterr().err
 
 
 def test_a_report_of_a_part(without_ray, capsys):

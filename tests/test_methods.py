@@ -14,6 +14,7 @@ from baselines.random_search import RandomSearch, best_of
 from baselines.ratio import Ratio, uniform_size
 from tas_bench.backbones.backbone import CIFAR
 from tas_bench.budget import Band
+from tas_bench.costs.params import PARAMS
 from tas_bench.discover import classes
 from tas_bench.errors import InputError, PlanFailedError
 from tas_bench.jobs import DataSpec, Outcome, Problem, Recipe, job_id
@@ -26,12 +27,17 @@ METHODS = {Tas.name: Tas} | classes("baselines", has="plan")
 PAPER = Problem(
     data=DataSpec(), backbone_name="resnet32", classes=100, image=CIFAR, keep=0.6, t=0.05, recipe=Recipe()
 )
-BAND = Band(PROBLEM.layers, PROBLEM.space, *PROBLEM.band)
+BAND = Band.of(PROBLEM)
 
 
 @pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
 def test_contract(method):
     check_method(method)
+
+
+@pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
+def test_contract_under_a_budget_in_parameters(method):
+    check_method(method, dataclasses.replace(PROBLEM, cost="params"))
 
 
 @pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
@@ -50,7 +56,7 @@ class Broken:
     label: ClassVar[str] = "Broken"
 
     def sizes(self, problem, seed):
-        return Band(problem.layers, problem.space, *problem.band).sample(np.random.default_rng(seed), 3)
+        return Band.of(problem).sample(np.random.default_rng(seed), 3)
 
     def choose(self, sizes, outcomes):
         best = best_of(outcomes)
@@ -180,6 +186,16 @@ def test_ratio_takes_the_least_above_the_budget_where_none_in_band_lies_below():
 def test_ratio_says_when_no_ratio_fits():
     with pytest.raises(InputError, match=r"ratio: no single keep-ratio .*widen t or leave the method out"):
         uniform_size(dataclasses.replace(PROBLEM, keep=0.6, t=0.001))
+
+
+def test_ratio_counts_what_the_budget_counts():
+    problem = dataclasses.replace(PROBLEM, cost="params")
+    low, _ = problem.band
+    size = uniform_size(problem)
+    assert low <= PARAMS.of(problem.layers, size) <= problem.budget
+    assert size != uniform_size(PROBLEM)
+    with pytest.raises(InputError, match=r"has 6\.561 k to 6\.574 k params \(nearest 6\.244 k\)"):
+        uniform_size(dataclasses.replace(problem, t=0.001))
 
 
 # ---------------------------------------------------------------- random search

@@ -1,6 +1,5 @@
 """MobileNets: published figures, torchvision's V2, a V1 written by hand, and what pruning does to their blocks."""
 
-import importlib
 import math
 
 import numpy as np
@@ -15,7 +14,7 @@ from tas_bench.backbones.mobilenet import MOBILENET_V1, MOBILENET_V2
 from tas_bench.costs.macs import MACS
 from tas_bench.costs.macs_search import MACS_SEARCH
 from tas_bench.costs.params import PARAMS
-from tas_bench.data.pickles import _torchvision_datasets
+from tas_bench.data.vision import torchvision
 from tas_bench.layers import DepthwiseConv, padded_sum
 from tas_bench.network import Network, Shortcut
 from tas_bench.space import Size
@@ -45,8 +44,7 @@ class PlainV1(nn.Sequential):
 
 
 def torchvision_v2(classes):
-    _torchvision_datasets()  # makes torchvision importable beside a torch without CUDA
-    return importlib.import_module("torchvision.models").mobilenet_v2(num_classes=classes)
+    return torchvision("models").mobilenet_v2(num_classes=classes)
 
 
 SAME = pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from baselines.ratio import Ratio
 from tas_bench.discover import instances
 from tas_bench.errors import InputError, PlanFailedError
 from tas_bench.jobs import Outcome, Recipe, job_id
+from tas_bench.network import Network
 from tas_bench.plans import Plans
 from tas_bench.settings import setting_names, smoke, with_settings
 from tas_bench.sweep import Sweep, cell_plan, without_test
@@ -77,7 +78,7 @@ def test_every_setting_can_be_set_to_what_it_is(sweep):
 
 OTHERS = {
     "methods": "tas", "transfers": "kd", "datasets": "cifar10", "backbones": "resnet20", "seeds": "3",
-    "tas.search": "W", "tas.tau_shape": "cosine", "tas.rule": "released",
+    "cost": "params", "tas.search": "W", "tas.tau_shape": "cosine", "tas.rule": "released",
     "tas.selection": "mixture", "tas.alignment": "pad", "tas.depth_samples": "1", "tas.zone": "released",
     "train_subset": "50",
     "random_search.proxy_epochs": "3", "cma_es.proxy_epochs": "4",
@@ -163,6 +164,8 @@ def test_a_wrong_type_is_refused(key, text, wanted):
         ({"seeds": "-1"}, "each must be from 0 to"),
         ({"seeds": "99999999999999999999"}, "each must be from 0 to"),
         ({"methods": "tas,tas"}, "methods are tas, tas"),
+        ({"cost": "macs_search"}, "cost is 'macs_search', a search's proxy; a budget is in a deployed cost"),
+        ({"cost": "parms"}, "unknown cost 'parms'; did you mean 'params'?"),
         ({"datasets": "digit"}, "unknown dataset 'digit'; did you mean 'digits'?"),
         ({"backbones": "resnet23"}, "unknown backbone 'resnet23'; did you mean 'resnet"),
         ({"methods": "ration"}, "unknown method 'ration'; did you mean 'ratio'?"),
@@ -294,13 +297,36 @@ def test_a_budget_out_of_reach_says_what_is_within():
     text = line(replace(SWEEP, keep=0.001).check_budget)
     assert "this space reaches" in text
     assert "change keep" in text
+    text = line(replace(SWEEP, keep=0.001, cost="params").check_budget)
+    assert text == "no size has 0.010 k to 0.011 k params; this space reaches 0.392 k to 10.946 k: change keep"
+
+
+def test_a_budget_in_parameters():
+    [problem] = replace(SWEEP, cost="params").problems
+    unpruned = sum(p.numel() for p in Network(problem.backbone, FULL, 10, problem.image).parameters())
+    assert problem.cost_of(FULL) == unpruned
+    assert problem.budget == 0.6 * unpruned
+    assert problem.band == pytest.approx((0.57 * unpruned, 0.63 * unpruned))
+    assert "40% of params pruned" in replace(SWEEP, cost="params").heading
+    assert "40% of macs pruned" in SWEEP.heading
+    released = with_settings(replace(SWEEP, cost="params"), {"tas": "released"})
+    with pytest.raises(InputError, match=r"rule is released, which counts macs; the budget is in params"):
+        next(released.methods[3].plan(problem, 0))
 
 
 def test_the_manifest_names_what_may_not_change():
     manifest = SWEEP.manifest()
     assert manifest["seeds"] == [0, 1]
     assert manifest["methods"][3] == {"name": "tas", "label": "TAS"}
-    fixed = {"keep of digits tiny", "t", "train_subset", "recipe.batch", "tas.lambda_cost", "kd.temperature"}
+    fixed = {
+        "cost",
+        "keep of digits tiny",
+        "t",
+        "train_subset",
+        "recipe.batch",
+        "tas.lambda_cost",
+        "kd.temperature",
+    }
     assert fixed <= set(manifest["fixed"])
     assert not {"seeds", "methods", "transfers"} & set(manifest["fixed"])
 
@@ -401,7 +427,8 @@ def test_what_decides_a_job_is_in_its_key():
         [job] = next(sweep.methods[3].plan(sweep.problems[0], 0))
         return job_id(job)
 
-    told = {f"tas.{f.name}" for f in fields(Tas)} | {f"recipe.{f.name}" for f in fields(Recipe)} | {"keep", "t"}
+    told = {"cost", "keep", "t"}
+    told |= {f"tas.{f.name}" for f in fields(Tas)} | {f"recipe.{f.name}" for f in fields(Recipe)}
     for name in told - {"recipe.epochs"}:  # the search has epochs of its own
         assert key(with_settings(SWEEP, {name: other_value(name)})) != key(SWEEP), name
     assert key(replace(SWEEP, name="other", title="other", seeds=(5,))) == key(SWEEP)

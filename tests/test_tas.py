@@ -352,7 +352,8 @@ def choose(state, indices):
 def test_argmax_in_the_band_is_the_result(searcher):
     state = searcher(Tas(search="D"), keep=0.75, t=0.3)
     choose(state, [0] * 9 + [1, 0])
-    size, derived, macs = state.derive().values()
+    size, derived, macs, gap = state.derive().values()
+    assert gap == 0
     assert (size.depths, derived, macs) == ((2, 1), "argmax", state.problem.macs(size))
 
 
@@ -363,7 +364,8 @@ def test_argmax_beside_the_band_gives_way_to_the_most_probable_size_in_it(search
         state.architecture.logits[-2:] = torch.tensor([[0.0, 0.2], [0.0, 0.1]])  # the second stage gives way
     in_band = [d for d in ((1, 1), (1, 2), (2, 1), (2, 2)) if abs(cost_of(state, d) / 0.75 - 1) <= 0.1]
     assert in_band == [(1, 2), (2, 1)]
-    size, derived, macs = state.derive().values()
+    size, derived, macs, gap = state.derive().values()
+    assert gap == 0
     assert (size.depths, derived) == ((2, 1), "in-band")
     assert macs == state.problem.macs(state.problem.backbone.full)
 

@@ -241,17 +241,22 @@ def _layers(backbone: Backbone, classes: int, image: ImageShape) -> tuple[Layer,
 def _walk(backbone: Backbone, classes: int, image: ImageShape) -> Iterator[Layer]:
     stem = backbone.convs[0]
     side = -(-image.side // stem.stride)
-    yield Layer(Tap(constant=image.channels), Tap((0,)), stem.kernel, stem.stride, side**2)
+    yield Layer(
+        Tap(constant=image.channels), Tap((0,)), stem.kernel, stem.stride, side**2,
+        positions_in=image.side**2, role="pooled" if backbone.stem_pool else "conv",
+    )  # fmt: skip
     side = -(-side // 2) if backbone.stem_pool else side
     for s, stage in enumerate(backbone.stages):
         for b in range(stage.blocks):
             block_input = Tap((backbone.conv_index(s, b - 1),)) if b else backbone.stage_output(s - 1)
-            source = block_input
+            source, side_in = block_input, side
             for step in backbone.steps(s, b):
-                side = -(-side // step.stride)
+                before, side = side, -(-side // step.stride)
                 target = source if step.row is None else Tap((step.row,))
-                depthwise = step.row is None
-                yield Layer(source, target, step.kernel, step.stride, side**2, s, b, depthwise=depthwise)
+                yield Layer(
+                    source, target, step.kernel, step.stride, side**2, s, b, depthwise=step.row is None,
+                    positions_in=before**2, role=_role(backbone, step, s, b),
+                )  # fmt: skip
                 source = target
             if backbone.has_shortcut(s, b):
                 stride = stage.stride if b == 0 else 1
@@ -259,10 +264,22 @@ def _walk(backbone: Backbone, classes: int, image: ImageShape) -> Iterator[Layer
                     block_input, source, 1, stride, side**2, s, b,
                     norm=backbone.shortcut_norm(s, b),
                     repairs_mismatch=not backbone.joins_unequal(s, b),
+                    positions_in=side_in**2, role="shortcut",
                 )  # fmt: skip
     last = backbone.stage_output(len(backbone.stages) - 1)
     if backbone.head_width:
         head = Tap((len(backbone.convs) - 1,))
-        yield Layer(last, head, 1, 1, side**2)
+        yield Layer(last, head, 1, 1, side**2, positions_in=side**2)
         last = head
-    yield Layer(last, Tap(constant=classes), 1, 1, 1, norm=False, bias=True)
+    yield Layer(
+        last, Tap(constant=classes), 1, 1, 1, norm=False, bias=True, positions_in=side**2, role="classifier"
+    )
+
+
+def _role(backbone: Backbone, step: Step, stage: int, block: int) -> str:
+    """What follows a block's convolution."""
+    if step.row != backbone.conv_index(stage, block):
+        return "conv"
+    if backbone.has_shortcut(stage, block):
+        return "join"
+    return "linear" if backbone.linear_blocks else "conv"

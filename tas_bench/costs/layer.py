@@ -42,6 +42,10 @@ class Layer:
         norm: a batch norm follows.
         depthwise: each output channel reads its own input channel alone; `source` and `target` are one tap.
         repairs_mismatch: a 1 x 1 shortcut that is there only where its input and output widths differ.
+        positions_in: input height times width.
+        role: what the deployed network does with it, which decides its latency: "conv" (then the activation),
+            "pooled" (then max pooling as well), "join" (the shortcut is added first), "linear" (nothing follows),
+            "shortcut" (behind an average pooling where strided), "classifier" (behind the mean over positions).
     """
 
     source: Tap
@@ -55,6 +59,8 @@ class Layer:
     bias: bool = False
     repairs_mismatch: bool = False
     depthwise: bool = False
+    positions_in: int = 0
+    role: str = "conv"
 
     def weights(self, c_in: Any, c_out: Any) -> Any:
         """k^2 C_in C_out; k^2 C where depthwise."""
@@ -65,11 +71,27 @@ LayerCost = Callable[[Layer, Any, Any], Any]
 """Cost of a layer from its input and output channels: Python integers, arrays and tensors alike."""
 
 
+UNITS = {"params": (1e3, "k"), "latency": (1e3, "µs")}
+"""Where it is not millions. A latency is counted in nanoseconds, so that sums are exact."""
+
+
+def noun(name: str) -> str:
+    """What the cost of that name counts, in a word: "latency" for "latency:KEY"."""
+    return name.partition(":")[0]
+
+
+def amount(name: str, value: float, digits: int = 3) -> str:
+    """A value of the cost of that name, in the unit people read it in."""
+    size, unit = UNITS.get(noun(name), (1e6, "M"))
+    return f"{value / size:.{digits}f} {unit}"
+
+
 @dataclass(frozen=True)
 class Cost:
     """A cost of a network, as a sum over its layers.
 
     Attributes:
+        name: "macs", or "latency:KEY" for one that is looked up in a table.
         by_index: read a stage's output width at its *last* block, kept or not, as the released search code
             does (rule S); otherwise at the last kept block, as the deployed network has it (rule I).
     """
@@ -77,6 +99,15 @@ class Cost:
     name: str
     of_layer: LayerCost
     by_index: bool = False
+
+    @property
+    def noun(self) -> str:
+        """What it counts, in a word."""
+        return noun(self.name)
+
+    def amount(self, value: float, digits: int = 3) -> str:
+        """A value in its unit, for people."""
+        return amount(self.name, value, digits)
 
     def many(self, layers: Sequence[Layer], widths: IntArray, depths: IntArray) -> IntArray:
         """Costs (N,) of N sizes given as widths (N, convolutions) and depths (N, stages)."""
@@ -95,7 +126,8 @@ class Cost:
             there = np.ones(len(widths), bool) if layer.stage is None else depths[:, layer.stage] > layer.block
             if layer.repairs_mismatch:
                 there &= c_in != c_out
-            total += there * self.of_layer(layer, c_in, c_out)
+            here = np.flatnonzero(there)  # a look-up may know nothing of what is not there
+            total[here] += self.of_layer(layer, c_in[here], c_out[here])
         return total
 
     def of(self, layers: Sequence[Layer], size: Size) -> int:

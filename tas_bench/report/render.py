@@ -11,7 +11,16 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from tas_bench.report.table1 import SEARCH_KINDS, Sweep, published, unlike_the_paper, used_jobs, why_no_difference
+from tas_bench.costs.layer import amount
+from tas_bench.report.table1 import (
+    SEARCH_KINDS,
+    Sweep,
+    budget_noun,
+    published,
+    unlike_the_paper,
+    used_jobs,
+    why_no_difference,
+)
 from tas_bench.text import duration, one_line
 
 if TYPE_CHECKING:
@@ -49,9 +58,10 @@ def accuracy_grid(table: pd.DataFrame, sweep: Sweep) -> Grid:
 
     What is the same all over and as it should be (sizes in band, no failures) is left to `notes`.
     """
-    rows: list[Any] = list(table.itertuples())
+    rows, counted = list[Any](table.itertuples()), budget_noun(sweep)
     columns = {
         "": [one_line(str(row.name)) for row in rows],
+        counted: [_format(row.cost_mean, lambda cost: amount(counted, cost, digits=2)) for row in rows],
         "macs": [_format(row.macs_mean, _millions) for row in rows],
         "in\nband": [_format(row.in_band, "{:.0%}".format) for row in rows],
         "accuracy %": [_accuracy(row) for row in rows],
@@ -227,9 +237,11 @@ def _scaled(macs: float, half_width: float | None) -> str:
 
 def _budget(used: pd.DataFrame, sweep: Sweep, table: pd.DataFrame) -> str:
     budgets = used["budget"].dropna().unique()
-    target = _millions(budgets[0]) if len(budgets) == 1 else f"{100 * sweep['keep']:g} % of the unpruned network's"
+    counted = budget_noun(sweep)
+    share = f"{100 * sweep['keep']:g} % of the unpruned network's"
+    target = amount(counted, budgets[0], digits=2) if len(budgets) == 1 else share
     met = (table["in_band"].dropna() == 1).all() and table["in_band"].notna().any()
-    return f"budget R = {target} macs ± {100 * sweep['t']:g} %" + ("; all sizes meet it" if met else "")
+    return f"budget R = {target} {counted} ± {100 * sweep['t']:g} %" + ("; all sizes meet it" if met else "")
 
 
 def _who(job: Any) -> str:

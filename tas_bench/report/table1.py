@@ -14,6 +14,7 @@ from typing import Any
 
 import pandas as pd
 
+from tas_bench.costs.layer import noun
 from tas_bench.report.stats import Interval, mean_interval
 from tas_bench.schema import USES
 
@@ -38,6 +39,7 @@ COLUMNS = {
     "method": "string",
     "transfer": "string",
     "macs_mean": "Float64",
+    "cost_mean": "Float64",
     "in_band": "Float64",
     "accuracy_mean": "Float64",
     "accuracy_half_width": "Float64",
@@ -66,6 +68,8 @@ _MEASURES = [
     "error",
     "macs",
     "budget",
+    "budget_cost",
+    "cost",
     "test_accuracy",
     "val_accuracy",
     "peak_memory",
@@ -76,6 +80,11 @@ _MEASURES = [
     "device",
     "warning",
 ]
+
+
+def budget_noun(sweep: Sweep) -> str:
+    """What the sweep's budget counts, in a word; a manifest without a word about it is of macs."""
+    return noun(sweep.get("cost", "macs"))
 
 
 def published(name: str) -> pd.DataFrame:
@@ -92,7 +101,7 @@ def narrowed(manifest: Sweep) -> list[Sweep]:
         {**manifest, **p}
         | {
             "title": f"{manifest['title']}: {p['dataset']}{images}, {p['backbone']}, "
-            f"{1 - p['keep']:.0%} of MACs pruned"
+            f"{1 - p['keep']:.0%} of {budget_noun(manifest)} pruned"
         }
         for p in manifest["problems"]
     ]
@@ -157,7 +166,9 @@ def unlike_the_paper(used: pd.DataFrame, sweep: Sweep) -> str | None:
     images = sorted({int(n) for n in finals["train_subset"].dropna()})
     told = [f"{n:,} training images" for n in images] + [f"{n} epochs instead of {PAPER_EPOCHS}" for n in epochs]
     if abs(sweep["keep"] - PAPER_KEEP) > 0.05:
-        told.append(f"{sweep['keep']:.0%} of the macs kept instead of about {PAPER_KEEP:.0%}")
+        told.append(f"{sweep['keep']:.0%} of the {budget_noun(sweep)} kept instead of about {PAPER_KEEP:.0%}")
+    elif budget_noun(sweep) != "macs":
+        told.append(f"a budget in {budget_noun(sweep)} instead of macs")
     return f"differences are not like for like: {', '.join(told)}" if told else None
 
 
@@ -166,7 +177,7 @@ def _accuracy(used: pd.DataFrame, method: str, transfer: str, sweep: Sweep) -> d
     mine = used[used["method"] == method]
     finals = mine[(mine["kind"] == "final") & (mine["transfer"] == transfer)]
     low, high = ((1 + sign * sweep["t"]) * finals["budget"] for sign in (-1, 1))
-    inside = (low <= finals["macs"]) & (finals["macs"] <= high)
+    inside = (low <= finals["cost"]) & (finals["cost"] <= high)
     return {
         "method": method,
         "transfer": transfer,
@@ -182,6 +193,7 @@ def _finished(trainings: pd.DataFrame) -> dict[str, Any]:
     accuracy = _mean(100 * done["test_accuracy"])
     return {
         "macs_mean": _mean(done["macs"]).mean,
+        "cost_mean": _mean(done["cost"]).mean,
         "accuracy_mean": accuracy.mean,
         "accuracy_half_width": accuracy.half_width,
         "n": accuracy.n,

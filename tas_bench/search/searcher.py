@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tas_bench import measure
-from tas_bench.budget import Band, most_probable
-from tas_bench.costs import all_costs
-from tas_bench.costs.macs import MACS
+from tas_bench.bound import most_probable_and_gap
+from tas_bench.budget import Band
+from tas_bench.costs.macs_search import MACS_SEARCH
 from tas_bench.data import Passes, batches_of, dataset_info, halves, load_train
 from tas_bench.expected import ExpectedCost, cost_loss
 from tas_bench.jobs import Context, Problem
@@ -49,7 +49,7 @@ class Searcher:
             self.architecture.parameters(), lr=self.arch_lr,
             betas=(settings.arch_beta1, 0.999), weight_decay=settings.arch_weight_decay,
         )  # fmt: skip
-        cost = all_costs()["macs" if settings.rule == "deployed" else "macs_search"]
+        cost = problem.counted if settings.rule == "deployed" else MACS_SEARCH
         self.expected = ExpectedCost(problem.layers, self.space, cost, settings.exact_expectation).to(device)
         self.actual = ExpectedCost(problem.layers, self.space, cost).to(device)
         self.low, self.high = problem.band
@@ -132,7 +132,7 @@ class Searcher:
 
     def _meets(self, size: Size) -> bool:
         low, high = self.problem.band
-        return low <= self.problem.macs(size) <= high
+        return low <= self.problem.cost_of(size) <= high
 
     def _argmax_cost(self) -> Tensor:
         """F_cost: the cost of the size of highest probability; no value leaves the device."""
@@ -159,15 +159,15 @@ class Searcher:
         """The argmax size, or where it misses the band the most probable size inside.
 
         Returns:
-            The `Outcome` fields size, derived ("argmax" or "in-band") and argmax_macs.
+            The `Outcome` fields size, derived ("argmax" or "in-band"), argmax_macs and derivation_gap.
         """
         problem, argmax = self.problem, self._argmax()
-        told = {"size": argmax, "derived": "argmax", "argmax_macs": MACS.of(problem.layers, argmax)}
+        told = {"size": argmax, "derived": "argmax", "argmax_macs": problem.macs(argmax), "derivation_gap": 0.0}
         if self._meets(argmax):
             return told
         log_p = self.architecture.log_p().detach().cpu().double().numpy()
-        indices = most_probable(log_p, Band(problem.layers, self.space, *problem.band))
-        return told | {"size": self.space.size(indices), "derived": "in-band"}
+        indices, gap = most_probable_and_gap(log_p, Band.of(problem, self.space))
+        return told | {"size": self.space.size(indices), "derived": "in-band", "derivation_gap": gap}
 
     # ---- checkpoints
 

@@ -107,8 +107,8 @@ def scaled_arch_lr(settings: SearchSettings, steps: int) -> float:
 def settled_lr(settings: SearchSettings, lr: float, scaled: float, progress: float, in_band: bool) -> float:
     """Adam's rate of the next epoch; `progress` in [0, 1] of the search lies behind.
 
-    A rate scaled up makes the argmax jump about the budget to the end. So from three quarters on it is halved after
-    an epoch whose argmax met the budget, `arch_lr` at least, and doubled after another, as scaled at most.
+    A rate scaled up makes the argmax jump about the budget to the end. So from three quarters on it is halved
+    after an epoch whose argmax met the budget, to `arch_lr` at least, and else doubled, to `scaled` at most.
     """
     if progress < 0.75:
         return lr
