@@ -62,16 +62,6 @@ def interpolation_matrix(c_out: int, c_in: int, alignment: str = "cwi", device: 
     return matrix.contiguous().to(device)
 
 
-def channel_interpolation(x_BCHW: Tensor, channels: int, alignment: str = "cwi") -> Tensor:
-    """(B, C, H, W) to (B, channels, H, W); narrower for "cwi" only."""
-    if x_BCHW.shape[1] == channels:
-        return x_BCHW
-    if alignment == "pad":
-        return F.pad(x_BCHW, (0, 0, 0, 0, 0, channels - x_BCHW.shape[1]))
-    matrix = interpolation_matrix(channels, x_BCHW.shape[1], alignment, str(x_BCHW.device)).to(x_BCHW.dtype)
-    return F.conv2d(x_BCHW, matrix[:, :, None, None])
-
-
 class ElasticConv(nn.Module):
     """Convolution, one batch norm per candidate width, interpolation and weighted sum (Equation 4), fused.
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from tas_bench import measure
 from tas_bench.costs.macs import MACS
 from tas_bench.costs.params import PARAMS
 from tas_bench.errors import DivergedError
@@ -50,6 +51,7 @@ def execute(job: Job, labels: Labels, context: Context) -> Row:
     earlier = store.row(job_id(job))
     started, clock = _now(), time.perf_counter()
     torch.set_num_threads(max(1, int(context.cpus)))
+    measure.reset_peak_memory(context.device)
     try:
         outcome = job.run(context)
     except DivergedError as error:

@@ -15,7 +15,6 @@ from tas_bench import layers
 from tas_bench.fused import add_relu
 from tas_bench.layers import (
     ElasticConv,
-    channel_interpolation,
     gumbel_like,
     interpolation_matrix,
     sample_candidates,
@@ -34,20 +33,39 @@ def footnote_2(x_BCHW, c_out):
     return torch.stack([x_BCHW[:, s:e].mean(dim=1) for s, e in spans], dim=1)
 
 
+def by_matrix(x_BCHW, c_out, alignment="cwi"):
+    return torch.einsum("oc,bchw->bohw", interpolation_matrix(c_out, x_BCHW.shape[1], alignment), x_BCHW)
+
+
 @given(c_in=sizes, c_out=sizes)
 def test_interpolation_is_the_footnote_and_torchs_3d_adaptive_pooling(c_in, c_out):
     x = torch.randn(2, c_in, 3, 2, generator=torch.Generator().manual_seed(c_in))
-    by_matrix = torch.einsum("oc,bchw->bohw", interpolation_matrix(c_out, c_in), x)
-    for found in (channel_interpolation(x, c_out), by_matrix):
-        assert torch.allclose(found, footnote_2(x, c_out), atol=1e-6)
-        assert torch.allclose(found, F.adaptive_avg_pool3d(x, (c_out, 3, 2)), atol=1e-6)
+    found = by_matrix(x, c_out)
+    assert torch.allclose(found, footnote_2(x, c_out), atol=1e-6)
+    assert torch.allclose(found, F.adaptive_avg_pool3d(x, (c_out, 3, 2)), atol=1e-6)
 
 
+@given(c_in=sizes, c_out=sizes)
+def test_linear_interpolation_is_bilinear_and_trilinear_alike(c_in, c_out):
+    """Over channels alone: the other axes keep their size."""
+    x = torch.randn(2, c_in, 3, 2, generator=torch.Generator().manual_seed(c_in))
+    found = by_matrix(x, c_out, "linear")
+    bilinear = F.interpolate(x.reshape(2, 1, c_in, 6), (c_out, 6), mode="bilinear").reshape(2, c_out, 3, 2)
+    trilinear = F.interpolate(x[:, None], (c_out, 3, 2), mode="trilinear")[:, 0]
+    for theirs in (bilinear, trilinear):
+        assert torch.allclose(found, theirs, atol=1e-6)
+
+
+@given(c_in=sizes, more=st.integers(0, 8))
+def test_padding_appends_zeros(c_in, more):
+    x = torch.randn(2, c_in, 3, 2)
+    assert torch.equal(by_matrix(x, c_in + more, "pad"), F.pad(x, (0, 0, 0, 0, 0, more)))
+
+
+@pytest.mark.parametrize("alignment", ["cwi", "linear", "pad"])
 @given(channels=sizes)
-def test_equal_widths_make_interpolation_the_identity(channels):
-    assert torch.equal(interpolation_matrix(channels, channels), torch.eye(channels))
-    x = torch.randn(1, channels, 2, 2)
-    assert torch.equal(channel_interpolation(x, channels), x)
+def test_equal_widths_make_interpolation_the_identity(channels, alignment):
+    assert torch.equal(interpolation_matrix(channels, channels, alignment), torch.eye(channels))
 
 
 # ---- Equations 3 and 4: sampling

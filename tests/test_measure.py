@@ -1,0 +1,60 @@
+"""What a job books beside its work: peak memory of its own, carried seconds, losses that blow up."""
+
+import math
+import re
+
+import pytest
+import torch
+from torch import nn
+
+from tas_bench import measure
+from tas_bench.errors import DivergedError
+
+
+def test_peak_memory_is_counted_from_the_reset():
+    measure.reset_peak_memory("cpu")
+    before = measure.peak_memory("cpu")
+    big = torch.ones(40_000_000)  # 160 MB, touched
+    with_it = measure.peak_memory("cpu")
+    del big
+    assert with_it - before > 140e6
+    assert measure.peak_memory("cpu") >= with_it - 1e6, "it is the peak, not the present"
+    measure.reset_peak_memory("cpu")
+    assert with_it - measure.peak_memory("cpu") > 140e6
+
+
+def test_a_carried_attempt_is_part_of_the_total():
+    watch = measure.Stopwatch()
+    with watch.on("train"):
+        pass
+    own = watch.total
+    watch.carry({"startup": 1.0, "train": 5.0, "eval": 0.5})
+    assert watch.carried == 6.5
+    assert watch.total == pytest.approx(6.5 + own)
+    assert watch.seconds["train"] >= 5.0
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_a_bad_loss_is_told_at_once_with_epoch_and_step(bad):
+    guard = measure.LossGuard(epoch=4)
+    guard.see(torch.tensor(1.0))
+    with pytest.raises(DivergedError, match=re.escape(f"the loss became {bad} in epoch 5, step 2")):
+        guard.see(torch.tensor(bad))
+
+
+def test_losses_not_looked_at_are_found_at_the_end_of_the_epoch():
+    """As on a GPU, which is asked once: the first bad step is named."""
+    guard = measure.LossGuard(epoch=0)
+    guard.losses = [torch.tensor(x) for x in (1.0, 2.0, math.nan, 3.0, math.inf)]
+    with pytest.raises(DivergedError, match="nan in epoch 1, step 3"):
+        guard.check(nn.Linear(1, 1))
+
+
+def test_weights_are_looked_at_as_well():
+    network, guard = nn.Linear(2, 2), measure.LossGuard(epoch=0)
+    guard.see(torch.tensor(1.0))
+    guard.check(network)
+    with torch.no_grad():
+        network.bias[1] = math.nan
+    with pytest.raises(DivergedError, match="a weight became NaN or infinite in epoch 1"):
+        guard.check(network)
