@@ -127,23 +127,22 @@ def searches_grid(ended: pd.DataFrame, sweep: Sweep) -> Grid:
 def notes(rows: pd.DataFrame, uses: pd.DataFrame, sweep: Sweep, table: pd.DataFrame) -> list[str]:
     """What a reader must know beside the tables, one line each."""
     used = used_jobs(rows, uses, sweep)
-    found = [
-        _budget(used, sweep, table),
-        "accuracy: test images, last epoch, mean ± 95 % interval over seeds; bold: best of its transfer mode, "
-        f"from n = {ENOUGH} on, sizes all in band",
-        "search cost: teacher and final trainings apart, start-up and evaluation included",
-        "quoted: TAS (NeurIPS 2019), Table 1; search costs from its Table 2 (CIFAR-10, one V100) and the "
-        "author response",
-    ]
-    remark = why_no_difference(sweep) or unlike_the_paper(used, sweep)
-    if remark:
-        found.append(remark)
+    found = [_budget(used, sweep, table)]
+    if sweep["transfers"]:
+        found += [
+            "accuracy: test images, last epoch, mean ± 95 % interval over seeds; bold: best of its transfer mode, "
+            f"from n = {ENOUGH} on, sizes all in band",
+            "search cost: teacher and final trainings apart, start-up and evaluation included",
+            "quoted: TAS (NeurIPS 2019), Table 1; search costs from its Table 2 (CIFAR-10, one V100) and the "
+            "author response",
+            *filter(None, [why_no_difference(sweep) or unlike_the_paper(used, sweep)]),
+        ]
     if (table.loc[table["method"] != "teacher", "n"] < ENOUGH).any():
         found.append(f"n < {ENOUGH}: intervals are wide; do not rank by these alone")
     devices = sorted(used.loc[used["kind"].isin(SEARCH_KINDS), "device"].dropna().unique())
     if len(devices) > 1:
         found.append(f"device times are of several devices ({', '.join(devices)}): compare training macs")
-    found += _mixed(used) + _searches(used) + _warnings(used) + _failures(used)
+    found += _mixed(used) + _warnings(used) + _failures(used)
     return [one_line(note) for note in found]
 
 
@@ -254,16 +253,6 @@ def _mixed(used: pd.DataFrame) -> list[str]:
     """A warning where trainings of one table ran in several precisions."""
     found = sorted(used["precision"].dropna().unique())
     return [f"trainings ran in {' and '.join(found)}: accuracies may differ by that"] if len(found) > 1 else []
-
-
-def _searches(used: pd.DataFrame) -> list[str]:
-    """How sure each differentiable search was of its size, and whether the argmax met the budget."""
-    told = []
-    job: Any
-    for job in used[used["discrepancy"].notna()].itertuples():
-        size = "argmax size" if job.derived == "argmax" else f"in-band size (argmax {_millions(job.argmax_macs)})"
-        told.append(f"{_who(job)}: {size}, discrepancy {job.discrepancy:.2f}")
-    return _listed(told, "searches")
 
 
 def _warnings(used: pd.DataFrame) -> list[str]:
