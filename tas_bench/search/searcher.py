@@ -16,7 +16,7 @@ from tas_bench.costs.macs_search import MACS_SEARCH
 from tas_bench.data import Passes, batches_of, dataset_info, halves, load_train
 from tas_bench.expected import ExpectedCost, cost_loss
 from tas_bench.jobs import Context, Problem
-from tas_bench.search.settings import SearchSettings, scaled_arch_lr, settled_lr, tau_at
+from tas_bench.search.settings import SearchSettings, scaled_arch_lr, settled_lr, settles, tau_at
 from tas_bench.space import Size
 from tas_bench.supernet import Architecture, Supernet, discrepancies, entropies
 from tas_bench.train import cosine_lr, set_lr, sgd
@@ -72,12 +72,13 @@ class Searcher:
         guard = measure.LossGuard(epoch)
         for (x, y), (x_val, y_val) in zip(self.train_batches, _endless(self.val_batches), strict=False):
             loss, logits = self._update_weights(x, y, tau)
+            if settles(self.settings, epoch):
+                self._settle()
             val_loss, val_logits = self._update_architecture(x_val, y_val, tau)
             guard.see(loss + val_loss)
             train_meter.add(loss, logits, y)
             val_meter.add(val_loss, val_logits, y_val)
         guard.check(self.supernet)
-        self._settle((epoch + 1) / self.settings.search_epochs)
         return {
             "train_loss": train_meter.loss, "train_accuracy": train_meter.accuracy,
             "val_loss": val_meter.loss, "val_accuracy": val_meter.accuracy,
@@ -121,10 +122,13 @@ class Searcher:
     def _progress(self, epoch: int) -> float:
         return epoch / max(1, self.settings.search_epochs - 1)
 
-    def _settle(self, progress: float) -> None:
-        """Set Adam's rate for the next epoch."""
+    def _settle(self) -> None:
+        """Set Adam's rate by whether the argmax meets the budget; where scaled, aim at the middle of the band."""
         [group] = self.arch_optimizer.param_groups
-        group["lr"] = settled_lr(self.settings, group["lr"], self.arch_lr, progress, self._meets(self._argmax()))
+        if self.arch_lr > self.settings.arch_lr:
+            t, budget = self.problem.t / 2, self.problem.budget
+            self.low, self.high = (1 - t) * budget, (1 + t) * budget
+        group["lr"] = settled_lr(self.settings, group["lr"], self.arch_lr, self._meets(self._argmax()))
 
     def _argmax(self) -> Size:
         """The size of highest probability (line 7)."""

@@ -13,6 +13,9 @@ PAPER_STEPS = 600 * 98
 MAX_ARCH_LR = 0.15
 """Above this a search on digits jumped about instead of settling."""
 
+SETTLING = 6
+"""Epochs at the end, at least, over which a scaled rate may fall."""
+
 CHOICES = {
     "search": ("W", "D", "WD"),
     "selection": ("gumbel", "mixture"),
@@ -41,8 +44,8 @@ class SearchSettings:
         lambda_cost: weight of the cost loss in Equation 7.
         tau_start, tau_end, tau_shape: temperature of Equation 3 over epochs; "constant" stays at the start.
         arch_lr: Adam's rate at the paper's 58,800 updates. A shorter search scales it up so that rate x updates
-            stays the same, to `MAX_ARCH_LR` at most, since otherwise it decides nothing; over its last quarter it
-            falls towards `arch_lr` while the argmax meets the budget, see `settled_lr`.
+            stays the same, to `MAX_ARCH_LR` at most, since otherwise it decides nothing; at the end it falls
+            towards `arch_lr` while the argmax meets the budget, see `settled_lr`.
         zone: where the cost loss is zero: "paper" between (1 - t) R and (1 + t) R, as Equation 8 says;
             "released" between R - t x (unpruned cost) and R, half of it outside the band at 40 % pruned.
         rule: what F_cost and E_cost count: the budget's own cost, or rule S of the released code (macs).
@@ -104,12 +107,16 @@ def scaled_arch_lr(settings: SearchSettings, steps: int) -> float:
     return max(settings.arch_lr, min(settings.arch_lr * PAPER_STEPS / steps, MAX_ARCH_LR))
 
 
-def settled_lr(settings: SearchSettings, lr: float, scaled: float, progress: float, in_band: bool) -> float:
-    """Adam's rate of the next epoch; `progress` in [0, 1] of the search lies behind.
+def settles(settings: SearchSettings, epoch: int) -> bool:
+    """Whether the argmax is to settle in this epoch: the last tenth of them, `SETTLING` at least."""
+    return settings.search_epochs - epoch <= max(SETTLING, settings.search_epochs // 10)
 
-    A rate scaled up makes the argmax jump about the budget to the end. So from three quarters on it is halved
-    after an epoch whose argmax met the budget, to `arch_lr` at least, and else doubled, to `scaled` at most.
+
+def settled_lr(settings: SearchSettings, lr: float, scaled: float, in_band: bool) -> float:
+    """Adam's rate of the next step while the argmax settles.
+
+    A rate scaled up makes the argmax jump about the budget to the end. So in the last epochs the rate falls by a
+    fifth where the argmax meets the budget, to `arch_lr` at least, and grows by a quarter elsewhere, to `scaled`
+    at most. Not sooner, since most is decided at the end, when the temperature is low.
     """
-    if progress < 0.75:
-        return lr
-    return max(settings.arch_lr, lr / 2) if in_band else min(scaled, 2 * lr)
+    return max(settings.arch_lr, 0.8 * lr) if in_band else min(scaled, 1.25 * lr)
