@@ -18,6 +18,7 @@ from torch import Tensor
 
 from tas_bench import measure
 from tas_bench.backbones import find_backbone
+from tas_bench.checkpoint import Checkpoint
 from tas_bench.costs.macs import MACS
 from tas_bench.costs.params import PARAMS
 from tas_bench.data import AnyImages, DatasetInfo, Passes, batches_of, dataset_info, halves, load_test, load_train
@@ -108,10 +109,10 @@ def final_job(problem: Problem, size: Size, seed: int, transfer: Transfer) -> Tr
 
 
 def train(job: Train, context: Context) -> Outcome:
-    """Train a network and measure it.
+    """Train a network and measure it; goes on from the last checkpoint where there is one.
 
     Raises:
-        DivergedError: the loss became NaN or infinite.
+        DivergedError: the loss became NaN or infinite; the last checkpoint stays.
     """
     watch = measure.Stopwatch()
     device, info = context.device, dataset_info(job.data.name)
@@ -127,10 +128,13 @@ def train(job: Train, context: Context) -> Outcome:
             train_images, info, job.recipe.batch, augment=True, generator=generator, cpus=context.cpus
         )
         judged_on = batches_of(held_out, info, _eval_batch(job, info), augment=False, cpus=context.cpus)
-    loop = _Loop(job, student, teacher if job.transfer.needs_logits else None, precision)
-
-    curve: list[dict[str, float]] = []
-    for epoch in range(job.recipe.epochs):
+        loop = _Loop(job, student, teacher if job.transfer.needs_logits else None, precision)
+        parts = {"student": student, "optimizer": loop.optimizer}
+        checkpoint = Checkpoint(context, job_id(job), parts, generator)
+        kept = checkpoint.restore()
+    watch.carry(kept.get("seconds", {}))
+    curve: list[dict[str, float]] = kept.get("curve", [])
+    for epoch in range(len(curve), job.recipe.epochs):
         with watch.on("train"):
             point = loop.epoch(epoch, batches)
         if job.role == "candidate":
@@ -138,6 +142,7 @@ def train(job: Train, context: Context) -> Outcome:
                 point["val_accuracy"] = accuracy(student, judged_on, precision)
         curve.append({"epoch": epoch + 1} | point)
         context.tick(epoch + 1, job.recipe.epochs)
+        checkpoint.save(curve=curve, seconds=watch.seconds)
 
     test_accuracy = None
     if job.touches_test:

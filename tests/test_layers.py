@@ -229,7 +229,7 @@ def test_fused_convolution_is_the_candidate_by_candidate_one(data):
 
 
 def test_bfloat16_costs_the_architectures_gradient_about_what_it_costs_the_naive_form():
-    """Relative to float32, over forty layers: within twice; the naive form's own error is the measure of what bfloat16 can do."""
+    """Relative to float32, over forty layers: within twice the naive form's own error."""
     errors = {"fused": [], "naive": []}
     for seed in range(40):
         torch.manual_seed(seed)

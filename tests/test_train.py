@@ -11,7 +11,7 @@ from tas_bench import train as train_module
 from tas_bench.backbones.tiny import TINY
 from tas_bench.data import dataset_info, load_test
 from tas_bench.errors import DivergedError, InputError
-from tas_bench.jobs import Context, DataSpec, Problem, Recipe, job_id
+from tas_bench.jobs import Context, DataSpec, Problem, Recipe, checkpoint_path, job_id
 from tas_bench.space import Size
 from tas_bench.train import candidate_job, cosine_lr, final_job, teacher_job, train
 from tas_bench.transfer.init import Init
@@ -57,6 +57,51 @@ def test_same_seed_same_weights_bitwise(context, monkeypatch):
     assert a.curve == b.curve
     other, _ = final_weights(replace(job, seed=1), context, monkeypatch)
     assert not torch.equal(first["classifier.weight"], other["classifier.weight"])
+
+
+class StoppedError(Exception):
+    """A stand-in for whatever ends a process."""
+
+
+@pytest.mark.parametrize("transfer", [Scratch(), Init(), KD()], ids=lambda t: t.name)
+def test_a_stopped_training_resumes_to_bitwise_the_same_weights(context, monkeypatch, transfer):
+    problem = replace(PROBLEM, recipe=replace(PROBLEM.recipe, epochs=4))
+    job = replace(final_job(PROBLEM, SIZE, 0, transfer), recipe=problem.recipe)
+    whole, outcome = final_weights(job, context, monkeypatch)
+    for after in (1, 3):
+
+        def tick(done, _, after=after):
+            if done == after + 1:
+                raise StoppedError
+
+        with pytest.raises(StoppedError):
+            train(job, replace(context, tick=tick, checkpoint_seconds=0))
+        torch.manual_seed(after)
+        epochs = []
+        resumed, again = final_weights(
+            job, replace(context, tick=lambda done, _, log=epochs: log.append(done)), monkeypatch
+        )
+        assert epochs == list(range(after + 1, 5))
+        assert all(torch.equal(whole[k], resumed[k]) for k in whole)
+        assert again.curve == outcome.curve
+        assert (again.test_accuracy, again.images) == (outcome.test_accuracy, outcome.images)
+        assert 0 < again.carried_seconds < again.device_seconds
+        checkpoint_path(context.results, job_id(job)).unlink()
+
+
+def test_a_stopped_candidate_keeps_its_validation_curve(context):
+    job = candidate_job(replace(PROBLEM, recipe=replace(PROBLEM.recipe, epochs=3)), SIZE, 0)
+    whole = train(job, context)
+
+    def tick(done, _):
+        if done == 3:
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        train(job, replace(context, tick=tick, checkpoint_seconds=0))
+    again = train(job, context)
+    assert again.curve == whole.curve
+    assert (again.best_epoch, again.best_val_accuracy) == (whole.best_epoch, whole.best_val_accuracy)
 
 
 def test_kd_without_soft_weight_trains_scratch_bitwise(context, monkeypatch):

@@ -61,17 +61,21 @@ def search(job: TasSearch, context: Context) -> Outcome:
         DivergedError: a loss became NaN or infinite; the last checkpoint stays.
     """
     watch, settings = measure.Stopwatch(), job.settings
-    checkpoint = Checkpoint(context, job_id(job))
     with watch.on("startup"), torch.random.fork_rng():
         torch.manual_seed(job.seed)
         searcher = Searcher(job.problem, settings, job.seed, context)
-        curve, trajectory = searcher.resume(checkpoint.load(), watch)
+        checkpoint = Checkpoint(context, job_id(job), searcher.parts, searcher.generator)
+        kept = checkpoint.restore()
+    watch.carry(kept.get("seconds", {}))
+    curve, trajectory = kept.get("curve", []), kept.get("trajectory", [])
+    searcher.images, searcher.macs = kept.get("spent", (0, 0))
     for epoch in range(len(curve), settings.search_epochs):
         with watch.on("train"):
             curve.append({"epoch": epoch + 1} | searcher.epoch(epoch))
             trajectory.append({"epoch": epoch + 1} | searcher.trajectory(epoch))
         context.tick(epoch + 1, settings.search_epochs)
-        checkpoint.save(lambda: searcher.state(curve, trajectory, watch))
+        spent = searcher.images, searcher.macs
+        checkpoint.save(curve=curve, trajectory=trajectory, spent=spent, seconds=watch.seconds)
     with watch.on("eval"):
         derived = searcher.derive()
     return Outcome(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -57,6 +57,14 @@ class Searcher:
             unpruned = cost.of(problem.layers, backbone.full)
             self.low, self.high = problem.budget - problem.t * unpruned, problem.budget
         self.images = self.macs = 0
+
+    @property
+    def parts(self) -> dict[str, Any]:
+        """What has a state, for checkpoints."""
+        return {
+            "supernet": self.supernet, "architecture": self.architecture,
+            "weight_optimizer": self.weight_optimizer, "arch_optimizer": self.arch_optimizer,
+        }  # fmt: skip
 
     # ---- one epoch
 
@@ -172,34 +180,6 @@ class Searcher:
         log_p = self.architecture.log_p().detach().cpu().double().numpy()
         indices, gap = most_probable_and_gap(log_p, Band.of(problem, self.space))
         return told | {"size": self.space.size(indices), "derived": "in-band", "derivation_gap": gap}
-
-    # ---- checkpoints
-
-    def state(self, curve: Sequence[Any], trajectory: Sequence[Any], watch: measure.Stopwatch) -> dict[str, Any]:
-        """All that the next epoch depends on, and what was measured so far."""
-        return {name: part.state_dict() for name, part in self._parts().items()} | {
-            "generator": self.generator.get_state(), "images": self.images, "macs": self.macs,
-            "curve": list(curve), "trajectory": list(trajectory), "seconds": dict(watch.seconds),
-        }  # fmt: skip
-
-    def resume(
-        self, state: Mapping[str, Any] | None, watch: measure.Stopwatch
-    ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-        """Take over what `state` gave; learning curve and trajectory so far."""
-        if state is None:
-            return [], []
-        for name, part in self._parts().items():
-            part.load_state_dict(state[name])
-        self.generator.set_state(state["generator"].cpu())
-        self.images, self.macs = state["images"], state["macs"]
-        watch.carry(state["seconds"])
-        return state["curve"], state["trajectory"]
-
-    def _parts(self) -> dict[str, Any]:
-        return {
-            "supernet": self.supernet, "architecture": self.architecture,
-            "weight_optimizer": self.weight_optimizer, "arch_optimizer": self.arch_optimizer,
-        }  # fmt: skip
 
 
 def _endless(batches: Passes) -> Iterator[tuple[Tensor, Tensor]]:
