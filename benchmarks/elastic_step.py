@@ -121,8 +121,8 @@ def kept_bytes(network: nn.Module, forward: Forward, x: Tensor, y: Tensor, dtype
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in own:
             storages[storage.data_ptr()] = storage.nbytes()
-        alive.append(tensor)
-        return tensor
+        alive.append(tensor.detach())  # not the tensor itself, which would keep its own graph for good
+        return alive[-1]
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         loss(forward, x, y, dtype)
