@@ -7,7 +7,10 @@ of them a batch norm follows.
 
 from __future__ import annotations
 
+import typing
+
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from tas_bench.backbones.backbone import Backbone, ImageShape
 from tas_bench.space import Size
@@ -89,6 +92,15 @@ class Network(nn.Module):
         for stage in self.stages:
             x = stage(x)
         return self.classifier(self.head(x).mean(dim=(2, 3)))
+
+
+def fold_norms(network: nn.Module) -> None:
+    """Fold every batch norm into its convolution, for a network that is only evaluated."""
+    for module in network.modules():
+        if isinstance(module, ConvNorm) and isinstance(module[1], nn.BatchNorm2d):
+            conv, norm = typing.cast("nn.Conv2d", module[0]), module[1]
+            module[0] = fuse_conv_bn_eval(conv.eval(), norm.eval())
+            module[1] = nn.Identity()
 
 
 def _block(backbone: Backbone, size: Size, stage: int, block: int, c_in: int) -> tuple[Block, int]:

@@ -23,7 +23,7 @@ from tas_bench.costs.macs import MACS
 from tas_bench.costs.params import PARAMS
 from tas_bench.data import AnyImages, DatasetInfo, Passes, batches_of, dataset_info, halves, load_test, load_train
 from tas_bench.jobs import Context, DataSpec, Outcome, Problem, Recipe, job_id, weights_path
-from tas_bench.network import Network
+from tas_bench.network import Network, fold_norms
 from tas_bench.space import Size
 from tas_bench.transfer import Transfer
 from tas_bench.transfer.scratch import Scratch
@@ -39,7 +39,7 @@ class Train:
         teacher: the job whose weights `transfer` draws on; None for scratch.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     data: DataSpec
     backbone_name: str
@@ -123,6 +123,8 @@ def train(job: Train, context: Context) -> Outcome:
         student = _network(job, info, device)
         teacher = _teacher(job, info, context)
         job.transfer.prepare(student, teacher)
+        if teacher is not None:
+            fold_norms(teacher)
         generator = torch.Generator(device).manual_seed(job.seed)
         batches = batches_of(
             train_images, info, job.recipe.batch, augment=True, generator=generator, cpus=context.cpus

@@ -12,7 +12,7 @@ from tas_bench.backbones.cifar_resnet import RESNET20, RESNET164
 from tas_bench.backbones.imagenet_resnet import RESNET18, RESNET50
 from tas_bench.backbones.tiny import TINY
 from tas_bench.errors import InputError
-from tas_bench.network import Network, Shortcut
+from tas_bench.network import Network, Shortcut, fold_norms
 from tas_bench.space import Size
 
 
@@ -154,3 +154,22 @@ def test_odd_image_sides_round_up_as_the_costs_do():
     image = ImageShape(3, 7)
     network = Network(TINY, TINY.full, 10, image)
     assert network(torch.zeros(2, 3, 7, 7)).shape == (2, 10)
+
+
+@pytest.mark.parametrize("backbone", [TINY, RESNET164], ids=lambda b: b.name)
+def test_folded_norms_compute_the_same(backbone):
+    torch.manual_seed(0)
+    network = Network(backbone, backbone.full, 10, ImageShape(3, 16))
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.normal_(module.running_mean)
+            nn.init.uniform_(module.running_var, 0.5, 2)
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.normal_(module.bias)
+    network.eval()
+    x = torch.randn(2, 3, 16, 16)
+    with torch.no_grad():
+        before = network(x)
+        fold_norms(network)
+        assert not any(isinstance(m, nn.BatchNorm2d) for m in network.modules())
+        torch.testing.assert_close(network(x), before, rtol=1e-3, atol=1e-3 * before.abs().max().item())

@@ -72,14 +72,17 @@ def test_a_noisy_layer_is_cut_and_one_that_needs_all_its_channels_is_kept(tmp_pa
     assert needed == 10
 
 
-def search(results, dataset, image, keep, data=None, **settings):
-    """A search of ResNet-20, 60 epochs of 6 steps on digits, of 4 on 1,000 images of CIFAR-10; seed 0."""
+def search(results, dataset, keep, **settings):
+    """A search of ResNet-20, seed 0: 60 epochs of 6 steps on digits, or 100 of 4 on 1,000 images of CIFAR-10."""
+    digits = dataset == "digits"
+    subset, image, epochs = (None, ImageShape(1, 8), 60) if digits else (1000, ImageShape(3, 32), 100)
     problem = Problem(
-        data=DataSpec(name=dataset, train_subset=None if data is None else 1000), backbone_name="resnet20",
-        classes=10, image=image, keep=keep, t=0.05, recipe=Recipe(batch=128, epochs=60),
+        data=DataSpec(name=dataset, train_subset=subset), backbone_name="resnet20", classes=10, image=image,
+        keep=keep, t=0.05, recipe=Recipe(batch=128, epochs=epochs),
     )  # fmt: skip
-    job = TasSearch(problem=problem, settings=Tas(search_epochs=60, **settings), seed=0)
-    return problem, job.run(Context(results=results, data_root=data, cpus=torch.get_num_threads()))
+    job = TasSearch(problem=problem, settings=Tas(search_epochs=epochs, **settings), seed=0)
+    context = Context(results=results, data_root=None if digits else CIFAR10.parent, cpus=torch.get_num_threads())
+    return problem, job.run(context)
 
 
 @pytest.mark.parametrize("keep", [0.4, 0.6, 0.8])
@@ -88,9 +91,7 @@ def test_the_argmax_ends_in_the_band_and_is_decided(tmp_path, dataset, keep):
     """Not the most probable size in the band that would be derived in its place."""
     if dataset == "cifar10" and not CIFAR10.is_dir():
         pytest.skip("CIFAR-10 is not at hand")
-    where = (ImageShape(3, 32), keep, CIFAR10.parent) if dataset == "cifar10" else (ImageShape(1, 8), keep)
-    problem, outcome = search(tmp_path, dataset, *where)
-    print(dataset, keep, outcome.argmax_macs / problem.budget, outcome.discrepancy, outcome.val_accuracy)
+    problem, outcome = search(tmp_path, dataset, keep)
     low, high = problem.band
     assert low <= outcome.argmax_macs <= high
     assert (outcome.derived, problem.macs(outcome.size)) == ("argmax", outcome.argmax_macs)
@@ -100,10 +101,9 @@ def test_the_argmax_ends_in_the_band_and_is_decided(tmp_path, dataset, keep):
 
 def test_without_a_constraint_the_search_drifts_to_the_maximum(tmp_path):
     """The paper's sanity check (Figure 3, c): from the middle of the space, past 80 % of the unpruned network."""
-    problem, outcome = search(tmp_path, "digits", ImageShape(1, 8), 0.6, lambda_cost=0.0)
+    problem, outcome = search(tmp_path, "digits", 0.6, lambda_cost=0.0)
     unpruned = problem.macs(problem.backbone.full)
     e_cost = [point["e_cost"] / unpruned for point in outcome.trajectory]
-    print(e_cost[0], e_cost[-1], outcome.argmax_macs / unpruned)
     assert e_cost[0] < 0.55
     assert e_cost[-1] > e_cost[0] + 0.2
     assert outcome.argmax_macs > 0.8 * unpruned
