@@ -2,60 +2,81 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from tas_bench.jobs import Context, checkpoint_path
+from tas_bench.text import one_line
 
 
 class Checkpoint:
-    """The checkpoint of one job: all that its next epoch depends on, and what it measured so far.
+    """The last two checkpoints of one job: all that its next epoch depends on, and what it measured so far.
 
     Args:
         parts: networks and optimisers by name, whatever has a state_dict.
         generator: source of all randomness.
+
+    Attributes:
+        warning: what went wrong with a checkpoint, one line; the job goes on.
     """
 
     def __init__(self, context: Context, key: str, parts: Mapping[str, Any], generator: torch.Generator) -> None:
         self.path, self.device = checkpoint_path(context.results, key), context.device
         self.parts, self.generator = parts, generator
         self.every, self.saved = context.checkpoint_seconds, time.monotonic()
+        self.warning: str | None = None
 
     def restore(self) -> dict[str, Any]:
         """Put the parts where an earlier attempt left them.
 
         Returns:
-            What `save` was given; empty where there is no checkpoint (a damaged one counts as none).
+            What `save` was given; empty where there is no checkpoint that can be read.
         """
-        try:
-            state: dict[str, Any] = torch.load(self.path, map_location=self.device, weights_only=True)
-        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError):
-            return {}
-        for name, part in self.parts.items():
-            part.load_state_dict(state["parts"][name])
-        self.generator.set_state(state["generator"].cpu())
-        values: dict[str, Any] = state["values"]
-        return values
+        for path in (self.path, previous(self.path)):
+            try:
+                state: dict[str, Any] = torch.load(path, map_location=self.device, weights_only=True)
+            except FileNotFoundError:
+                continue
+            except (OSError, RuntimeError, EOFError, pickle.UnpicklingError):
+                self.warning = "its last checkpoint was damaged: it went on from an earlier one, or from the start"
+                continue
+            for name, part in self.parts.items():
+                part.load_state_dict(state["parts"][name])
+            self.generator.set_state(state["generator"].cpu())
+            values: dict[str, Any] = state["values"]
+            return values
+        return {}
 
     def save(self, **values: Any) -> None:
         """Keep parts and values, whole or not at all; not sooner than `checkpoint_seconds` after the last ones."""
         if time.monotonic() - self.saved < self.every:
             return
+        self.saved = time.monotonic()
         states = {name: part.state_dict() for name, part in self.parts.items()}
-        state = {"parts": states, "generator": self.generator.get_state(), "values": values}
-        self.path.parent.mkdir(exist_ok=True)
         temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
         try:
+            self.path.parent.mkdir(exist_ok=True)
             with temporary.open("wb") as file:
-                torch.save(state, file)
+                torch.save({"parts": states, "generator": self.generator.get_state(), "values": values}, file)
                 file.flush()
                 os.fsync(file.fileno())
+            with contextlib.suppress(FileNotFoundError):
+                os.replace(self.path, previous(self.path))
             os.replace(temporary, self.path)
+        except (OSError, RuntimeError) as error:  # a full disk, most likely; the earlier checkpoint stands
+            self.warning = f"a checkpoint could not be kept ({one_line(error)[:120]})"
         finally:
-            temporary.unlink(missing_ok=True)
-        self.saved = time.monotonic()
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+
+
+def previous(path: Path) -> Path:
+    """Where the checkpoint before the last lies."""
+    return path.with_suffix(".previous.pt")

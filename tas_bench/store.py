@@ -25,7 +25,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tas_bench.errors import InputError, StoreDamagedError, StoreIOError
-from tas_bench.jobs import Outcome, checkpoint_path, weights_path
+from tas_bench.jobs import Outcome, weights_path
 from tas_bench.schema import CURVE_KEYS, ROWS, SCHEMA_VERSION, TRAJECTORIES, USES
 from tas_bench.space import Size
 
@@ -164,7 +164,8 @@ class Store:
                 self._write_epochs("_trajectories", job_id, pa.Table.from_pylist(points, schema=TRAJECTORIES))
             first = self._commit_row(pa.Table.from_pylist([row], schema=ROWS), job_id)
             if row["status"] == "ok":
-                checkpoint_path(self.path, job_id).unlink(missing_ok=True)
+                for kept in (self.path / "_checkpoints").glob(f"{job_id}.*"):
+                    kept.unlink(missing_ok=True)
             return first
 
     def _write_epochs(self, folder: str, job_id: str, table: pa.Table) -> None:

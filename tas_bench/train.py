@@ -163,6 +163,7 @@ def train(job: Train, context: Context) -> Outcome:
         images=images,
         train_macs=images * loop.macs_per_image(info),
         curve=curve,
+        warning=checkpoint.warning,
         weights=student.state_dict() if job.role == "teacher" else None,
         **booked(watch, context, precision),
     )

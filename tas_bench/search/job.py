@@ -82,7 +82,7 @@ def search(job: TasSearch, context: Context) -> Outcome:
         **derived,
         discrepancy=trajectory[-1]["discrepancy"],
         arch_lr=searcher.arch_lr,
-        warning=_warning(settings, trajectory[-1]["discrepancy"]),
+        warning=_warning(settings, trajectory[-1]["discrepancy"]) or checkpoint.warning,
         train_accuracy=curve[-1]["train_accuracy"],
         val_accuracy=curve[-1]["val_accuracy"],
         epochs=settings.search_epochs,

@@ -108,8 +108,9 @@ def scaled_arch_lr(settings: SearchSettings, steps: int) -> float:
 
 
 def settles(settings: SearchSettings, epoch: int) -> bool:
-    """Whether the argmax is to settle in this epoch: the last tenth of them, `SETTLING` at least."""
-    return settings.search_epochs - epoch <= max(SETTLING, settings.search_epochs // 10)
+    """Whether the argmax is to settle in this epoch, one of the last of a constrained search."""
+    last = max(SETTLING, settings.search_epochs // 10)
+    return settings.lambda_cost > 0 and settings.search_epochs - epoch <= last
 
 
 def settled_lr(settings: SearchSettings, lr: float, scaled: float, in_band: bool) -> float:
