@@ -102,6 +102,7 @@ class Outcome:
     best_val_accuracy: float | None = None
     best_epoch: int | None = None
     test_accuracy: float | None = None
+    test_top5: float | None = None
     epochs: int | None = None
     images: int | None = None
     train_macs: int | None = None

@@ -32,6 +32,7 @@ _ROW_COLUMNS: list[tuple[str, pa.DataType, str]] = [
     ("best_val_accuracy", pa.float64(), "best epoch by validation"),
     ("best_epoch", pa.int32(), "that epoch, from 1"),
     ("test_accuracy", pa.float64(), "last epoch; finals and teachers only"),
+    ("test_top5", pa.float64(), "likewise, the class among the first five; null for ten classes or fewer"),
     ("epochs", pa.int32(), "epochs trained"),
     ("images", pa.int64(), "training images seen, forward"),
     (

@@ -198,6 +198,6 @@ def without_test(plan: Plan) -> Generator[Sequence[Job], Sequence[Outcome], Size
                 if job.touches_test:
                     raise RuntimeError(f"a method asked for a {job.kind} job, which sees the test set")
             outcomes = yield batch
-            batch = plan.send([replace(o, test_accuracy=None) for o in outcomes])
+            batch = plan.send([replace(o, test_accuracy=None, test_top5=None) for o in outcomes])
     except StopIteration as end:
         return end.value

@@ -30,6 +30,9 @@ from tas_bench.transfer.scratch import Scratch
 
 Role = Literal["teacher", "candidate", "final"]
 
+TOP5_FROM = 10
+"""Top-5 accuracy is told where there are more classes than this."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Train:
@@ -146,10 +149,10 @@ def train(job: Train, context: Context) -> Outcome:
         context.tick(epoch + 1, job.recipe.epochs)
         checkpoint.save(curve=curve, seconds=watch.seconds)
 
-    test_accuracy = None
+    test_accuracy = test_top5 = None
     if job.touches_test:
         with watch.on("eval"):
-            test_accuracy = accuracy(student, judged_on, precision)
+            test_accuracy, test_top5 = accuracies(student, judged_on, precision)
     best = max(curve, key=lambda p: p.get("val_accuracy", 0.0))
     images = job.recipe.epochs * len(train_images)
     return Outcome(
@@ -159,6 +162,7 @@ def train(job: Train, context: Context) -> Outcome:
         best_val_accuracy=best.get("val_accuracy"),
         best_epoch=int(best["epoch"]) if "val_accuracy" in best else None,
         test_accuracy=test_accuracy,
+        test_top5=test_top5,
         epochs=job.recipe.epochs,
         images=images,
         train_macs=images * loop.macs_per_image(info),
@@ -202,15 +206,28 @@ def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
 
 
 @torch.no_grad()
+def accuracies(network: torch.nn.Module, batches: Passes, precision: str) -> tuple[float, float | None]:
+    """Fraction of images whose class comes first, and whose class is among the first five, in eval mode.
+
+    The second is None where there are ten classes or fewer.
+    """
+    network.eval()
+    first: Tensor | int = 0
+    among: Tensor | int = 0
+    seen = classes = 0
+    for x, y in batches:
+        logits = run_through(network, x, precision)
+        classes = logits.shape[1]
+        first = first + (logits.argmax(dim=1) == y).sum()
+        if classes > TOP5_FROM:
+            among = among + (logits.topk(5, dim=1).indices == y[:, None]).sum()
+        seen += len(y)
+    return float(first) / seen, float(among) / seen if classes > TOP5_FROM else None
+
+
 def accuracy(network: torch.nn.Module, batches: Passes, precision: str) -> float:
     """Fraction of images classified right, in eval mode."""
-    network.eval()
-    hits: Tensor | int = 0
-    seen = 0
-    for x, y in batches:
-        hits = hits + (run_through(network, x, precision).argmax(dim=1) == y).sum()
-        seen += len(y)
-    return float(hits) / seen
+    return accuracies(network, batches, precision)[0]
 
 
 def run_through(network: torch.nn.Module, x: Tensor, precision: str) -> Tensor:

@@ -414,9 +414,9 @@ def test_a_method_never_sees_test_accuracy():
         seen.extend((yield [candidate_job(PROBLEM, PROBLEM.backbone.full, 0)]))
         return PROBLEM.backbone.full
 
-    outcome = Outcome(val_accuracy=0.5, test_accuracy=0.9, epochs=3)
+    outcome = Outcome(val_accuracy=0.5, test_top5=0.9, test_accuracy=0.9, epochs=3)
     _, size = drive(without_test(method()), lambda job: outcome)
-    assert seen == [replace(outcome, test_accuracy=None)]
+    assert seen == [replace(outcome, test_accuracy=None, test_top5=None)]
     assert size == PROBLEM.backbone.full
 
 

@@ -208,3 +208,16 @@ def test_job_id_depends_on_all_that_decides_the_outcome():
 def test_recipe_refuses(bad):
     with pytest.raises(InputError):
         Recipe(**bad)
+
+
+@pytest.mark.parametrize("classes", [10, 30])
+def test_accuracies_by_sorting(classes):
+    generator = torch.Generator().manual_seed(0)
+    batches = [(torch.randn(n, classes, generator=generator), torch.randint(classes, (n,), generator=generator))
+               for n in (40, 23)]  # fmt: skip
+    first, among = train_module.accuracies(torch.nn.Identity(), batches, "float32")
+    ranks = [
+        row.argsort(descending=True).tolist().index(y) for x, ys in batches for row, y in zip(x, ys, strict=True)
+    ]
+    assert first == pytest.approx(sum(rank == 0 for rank in ranks) / 63)
+    assert among == (None if classes == 10 else pytest.approx(sum(rank < 5 for rank in ranks) / 63))
