@@ -63,8 +63,9 @@ def searcher(context):
     [
         (PAPER, [10.0, 7.525, 5.05, 2.575, 0.1]),
         (RELEASED, [5.0, 2.55 + 2.45 * math.sqrt(0.5), 2.55, 2.55 - 2.45 * math.sqrt(0.5), 0.1]),
+        (Tas(tau_shape="constant", tau_start=3.0), [3.0] * 5),
     ],
-    ids=["linear", "cosine"],
+    ids=["linear", "cosine", "constant"],
 )
 def test_temperature(settings, taus):
     assert [tau_at(settings, i / 4) for i in range(5)] == pytest.approx(taus)
