@@ -146,7 +146,8 @@ def keep_memory() -> None:
 def reset_peak_memory(device: str) -> None:
     """Count the peak from here on, where the system can (Linux, CUDA): a warm worker runs many jobs."""
     if device == "cuda":
-        torch.cuda.reset_peak_memory_stats()
+        if torch.cuda.is_available():  # or the job itself says that there is none
+            torch.cuda.reset_peak_memory_stats()
         return
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")

@@ -23,6 +23,10 @@ def test_peak_memory_is_counted_from_the_reset():
     assert with_it - measure.peak_memory("cpu") > 140e6
 
 
+def test_a_missing_gpu_is_not_this_ones_matter():
+    measure.reset_peak_memory("cuda")
+
+
 def test_a_carried_attempt_is_part_of_the_total():
     watch = measure.Stopwatch()
     with watch.on("train"):
