@@ -1,0 +1,72 @@
+"""What a row books of attempts that failed, were stopped, or went on from a checkpoint."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import pytest
+
+from tas_bench.errors import DivergedError
+from tas_bench.jobs import Context, Outcome, checkpoint_path, job_id
+from tas_bench.store import Store
+from tas_bench.worker import Labels, execute
+
+LABELS = Labels("sweep", "method", None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resumed:
+    """A job that fails while its switch is off, and else has gone on from a checkpoint of 4 device-seconds."""
+
+    version: ClassVar[int] = 1
+    kind: ClassVar[str] = "candidate"
+    touches_test: ClassVar[bool] = False
+    works: ClassVar[list[bool]] = []
+
+    seed: int = 0
+
+    def describe(self) -> dict[str, Any]:
+        return {"widths": [1], "depths": [1]}
+
+    def run(self, context: Context) -> Outcome:
+        if not self.works:
+            raise DivergedError("the loss became nan in epoch 3, step 4")
+        return Outcome(device_seconds=10.0, carried_seconds=4.0)
+
+
+@pytest.fixture
+def context(tmp_path):
+    with Store(tmp_path).lock():
+        yield Context(results=tmp_path)
+
+
+@pytest.fixture
+def works(monkeypatch):
+    switch = []
+    monkeypatch.setattr(Resumed, "works", switch)
+    return switch
+
+
+def test_a_stopped_attempts_seconds_are_carried_over(context, works):
+    works.append(True)
+    assert execute(Resumed(), LABELS, context)["device_seconds"] == 10.0
+
+
+def test_a_failed_attempts_seconds_count_once(context, works):
+    """Its row has what the checkpoint carries over, and more."""
+    failed = execute(Resumed(), LABELS, context)
+    assert (failed["status"], failed["error"]) == ("diverged", "the loss became nan in epoch 3, step 4")
+    works.append(True)
+    row = execute(Resumed(), LABELS, context)
+    assert row["device_seconds"] == pytest.approx(failed["device_seconds"] + 10.0 - 4.0)
+    assert row["attempts"] == 2
+
+
+def test_checkpoints_stay_until_the_job_has_ended_well(context, works):
+    paths = [checkpoint_path(context.results, job_id(Resumed())).with_suffix(s) for s in (".pt", ".previous.pt")]
+    for path in paths:
+        path.write_bytes(b"kept")
+    execute(Resumed(), LABELS, context)
+    assert all(path.exists() for path in paths)
+    works.append(True)
+    execute(Resumed(), LABELS, context)
+    assert not any(path.exists() for path in paths)
