@@ -46,7 +46,11 @@ class Checkpoint:
                 continue
             except (OSError, RuntimeError, EOFError, pickle.UnpicklingError):
                 self.warning = "its last checkpoint was damaged: it went on from an earlier one, or from the start"
+                path.unlink(missing_ok=True)  # or it would take the place of the good one before it
                 continue
+            if state["device"] != self.device:  # whose random numbers are others
+                self.warning = f"its checkpoint was made on {state['device']}: it started again"
+                return {}
             for name, part in self.parts.items():
                 part.load_state_dict(state["parts"][name])
             self.generator.set_state(state["generator"].cpu())
@@ -60,11 +64,14 @@ class Checkpoint:
             return
         self.saved = time.monotonic()
         states = {name: part.state_dict() for name, part in self.parts.items()}
+        state = {
+            "device": self.device, "parts": states, "generator": self.generator.get_state(), "values": values,
+        }  # fmt: skip
         temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
         try:
             self.path.parent.mkdir(exist_ok=True)
             with temporary.open("wb") as file:
-                torch.save({"parts": states, "generator": self.generator.get_state(), "values": values}, file)
+                torch.save(state, file)
                 file.flush()
                 os.fsync(file.fileno())
             with contextlib.suppress(FileNotFoundError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import functools
 import json
@@ -60,13 +61,16 @@ def execute(job: Job, labels: Labels, context: Context) -> Row:
         outcome = Outcome(status="oom", error=_message(error))
     except Exception as error:
         outcome = Outcome(status="failed", error=f"{type(error).__name__}: {_message(error)}")
-        (context.results / "_log" / f"{job_id(job)}.txt").write_text(traceback.format_exc(), errors="replace")
+        with contextlib.suppress(OSError):  # the row is what matters
+            log = context.results / "_log" / f"{job_id(job)}.txt"
+            log.write_text(traceback.format_exc(), errors="replace")
     if not outcome.ok:  # what failed has cost as well
         seconds = (time.perf_counter() - clock) * (context.gpus or context.cpus)
         outcome = replace(outcome, device_seconds=seconds)
-    if earlier and earlier["status"] != "ok":  # its row has what the checkpoint carried over
-        own = (outcome.device_seconds or 0) - outcome.carried_seconds
-        outcome = replace(outcome, device_seconds=own + (earlier["device_seconds"] or 0))
+    if earlier and earlier["status"] != "ok":  # its row may have what the checkpoint carried over
+        whole = outcome.device_seconds or 0
+        both = whole - outcome.carried_seconds + (earlier["device_seconds"] or 0)
+        outcome = replace(outcome, device_seconds=max(whole, both))
     row = row_of(job, labels, outcome, attempts=1 + (earlier["attempts"] if earlier else 0), started=started)
     store.commit(row, outcome)
     return row

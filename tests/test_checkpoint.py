@@ -64,6 +64,15 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before_and_says_so(context, d
     assert "damaged" in found.warning
 
 
+def test_a_checkpoint_of_another_kind_of_device_is_left_alone(context):
+    made(context, 1.0).save(told=1)
+    path = checkpoint_path(context.results, "key")
+    torch.save(torch.load(path, weights_only=True) | {"device": "cuda"}, path)
+    found = made(context)
+    assert (found.restore(), weight(found)) == ({}, 0.0)
+    assert "made on cuda" in found.warning
+
+
 def test_a_full_disk_keeps_the_last_good_one_and_the_job_goes_on(context):
     """A limit on file sizes, which fails a write as a full disk does."""
     made(context, 1.0).save(told=1)

@@ -53,12 +53,20 @@ def test_a_stopped_attempts_seconds_are_carried_over(context, works):
 
 def test_a_failed_attempts_seconds_count_once(context, works):
     """Its row has what the checkpoint carries over, and more."""
-    failed = execute(Resumed(), LABELS, context)
+    failed = execute(Resumed(), LABELS, context) | {"device_seconds": 9.0}
     assert (failed["status"], failed["error"]) == ("diverged", "the loss became nan in epoch 3, step 4")
+    Store(context.results).commit(failed)
     works.append(True)
     row = execute(Resumed(), LABELS, context)
-    assert row["device_seconds"] == pytest.approx(failed["device_seconds"] + 10.0 - 4.0)
+    assert row["device_seconds"] == 9.0 + 10.0 - 4.0
     assert row["attempts"] == 2
+
+
+def test_what_a_killed_attempt_carried_is_not_lost_to_a_short_failed_one(context, works):
+    """The failed row has its own fraction of a second only; the checkpoint's 4 came from one that left no row."""
+    execute(Resumed(), LABELS, context)
+    works.append(True)
+    assert execute(Resumed(), LABELS, context)["device_seconds"] == 10.0
 
 
 def test_checkpoints_stay_until_the_job_has_ended_well(context, works):

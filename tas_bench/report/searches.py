@@ -13,15 +13,15 @@ MEASURES = ("argmax_share", "met", "discrepancy", "val_accuracy", "device_second
 COLUMNS = {"method": "string", "name": "string", "n": "Int64"} | {
     f"{measure}_{part}": "Float64" for measure in MEASURES for part in ("mean", "half_width")
 }
-"""`argmax_share` is the argmax's macs as a fraction of R, `met` the share of argmaxes in the band, `val_accuracy`
-the supernet's own in percent; half widths are of 95 % intervals."""
+"""`argmax_share` is the argmax's macs as a fraction of R where R is in macs, `met` the share of argmaxes in the
+band, `val_accuracy` the supernet's own in percent; half widths are of 95 % intervals."""
 
 
 def searches(rows: pd.DataFrame, uses: pd.DataFrame, sweep: Sweep) -> pd.DataFrame:
     """One line per method that searched, with `COLUMNS`; finished searches only."""
     used = used_jobs(rows, uses, sweep)
     done = used[used["discrepancy"].notna() & (used["status"] == "ok")].copy()
-    done["argmax_share"] = done["argmax_macs"] / done["budget"]
+    done["argmax_share"] = (done["argmax_macs"] / done["budget"]).where(done["budget_cost"] == "macs")
     done["met"] = (done["derived"] == "argmax").astype(float)
     done["val_accuracy"] = 100 * done["val_accuracy"]
     lines = []

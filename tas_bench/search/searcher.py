@@ -118,7 +118,7 @@ class Searcher:
         """Logits (B, classes); every part of the batch with a draw of its own."""
         passes = 3 if weights_only else 2  # the architecture's update takes no gradients of weights
         logits = []
-        for part in x.chunk(self.settings.draws):
+        for part in x.tensor_split(min(self.settings.draws, max(1, len(x) // 2))):
             with torch.set_grad_enabled(not weights_only):
                 sample = self.architecture.sample(self.settings, tau, self.generator)
             with measure.autocast(self.device, self.precision):
