@@ -526,7 +526,8 @@ def searched(transfers=()):
     for seed, (share, derived) in enumerate(((1.0, "argmax"), (1.2, "in-band"))):
         sweep.add(
             "tas", seed, "search", budget=BUDGET, budget_cost="macs",
-            argmax_macs=round(share * BUDGET), derived=derived, discrepancy=0.3 + 0.2 * seed, val_accuracy=0.5, device_seconds=60.0, peak_memory=2**30,
+            argmax_macs=round(share * BUDGET), derived=derived,
+            discrepancy=0.3 + 0.2 * seed, val_accuracy=0.5, device_seconds=60.0, peak_memory=2**30,
         )  # fmt: skip
     sweep.add("tas", 2, "search", status="diverged", error="the loss became nan in epoch 3, step 4")
     return sweep, SWEEP | {"methods": SWEEP["methods"][-1:], "transfers": list(transfers)}
