@@ -56,6 +56,7 @@ class Context:
         cpus: CPU cores of this job; also its number of threads.
         gpus: share of a GPU; 0 trains on the CPU.
         checkpoint_seconds: least time between two checkpoints of a job.
+        keep_weights: keep the trained weights of every training, not of teachers alone.
         tick: called with (epochs done, epochs in all) as the job goes on.
     """
 
@@ -64,6 +65,7 @@ class Context:
     cpus: float = 1
     gpus: float = 0
     checkpoint_seconds: float = 30
+    keep_weights: bool = False
     tick: Callable[[int, int], None] = lambda _done, _total: None
 
     @property

@@ -168,7 +168,7 @@ def train(job: Train, context: Context) -> Outcome:
         train_macs=images * loop.macs_per_image(info),
         curve=curve,
         warning=checkpoint.warning,
-        weights=student.state_dict() if job.role == "teacher" else None,
+        weights=student.state_dict() if job.role == "teacher" or context.keep_weights else None,
         **booked(watch, context, precision),
     )
 

@@ -131,6 +131,7 @@ def test_roles_see_the_images_they_should(context):
     assert final.images == 2 * 300
     assert 0 <= final.test_accuracy <= 1
     assert final.weights is None
+    assert train(final_job(PROBLEM, SIZE, 0, Scratch()), replace(context, keep_weights=True)).weights
 
 
 def test_candidates_never_open_the_test_set(context, monkeypatch):
