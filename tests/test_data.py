@@ -614,7 +614,7 @@ def test_the_generator_decides():
 
 
 @settings(deadline=None)
-@given(n=st.integers(0, 30), batch=st.integers(1, 12), augment=st.booleans(), seed=st.integers(0, 99))
+@given(n=st.integers(1, 30), batch=st.integers(1, 12), augment=st.booleans(), seed=st.integers(0, 99))
 def test_every_image_once(n, batch, augment, seed):
     info = tiny()
     generator = torch.Generator().manual_seed(seed)
@@ -632,6 +632,8 @@ def test_batches_refuse_nonsense():
         Batches(numbered(3, tiny()), tiny(), 0, augment=False)
     with pytest.raises(ValueError, match="need a generator"):
         Batches(numbered(3, tiny()), tiny(), 2, augment=True)
+    with pytest.raises(ValueError, match="no images to make batches of"):
+        Batches(numbered(0, tiny()), tiny(), 2, augment=False)
 
 
 def test_images_take_and_to():

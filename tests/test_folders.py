@@ -483,6 +483,8 @@ def test_nonsense_is_refused(whole):
         FileBatches(files, INFO, 0, augment=False)
     with pytest.raises(ValueError, match="need a generator"):
         FileBatches(files, INFO, 2, augment=True)
+    with pytest.raises(ValueError, match="no images to make batches of"):
+        FileBatches(files.take(np.array([], np.int64)), INFO, 2, augment=False)
 
 
 def test_one_way_to_both_kinds(whole):

@@ -12,6 +12,20 @@ from torch import Tensor
 from tas_bench.data.images import DatasetInfo, Images
 
 
+def check_passes(count: int, batch: int, augment: bool, generator: torch.Generator | None) -> None:
+    """Refuse arguments that no pass over `count` images can be made of.
+
+    Raises:
+        ValueError: no images, `batch` below 1, or no generator to augment with.
+    """
+    if count < 1:
+        raise ValueError("no images to make batches of")
+    if batch < 1:
+        raise ValueError(f"batch is {batch}; it must be at least 1")
+    if augment and generator is None:
+        raise ValueError("augmented batches need a generator")
+
+
 class Batches:
     """Passes over a data set, one per `iter`.
 
@@ -40,12 +54,9 @@ class Batches:
             generator: source of all randomness, on the data's device; needed to augment, else unused.
 
         Raises:
-            ValueError: `batch` below 1, or no generator to augment with.
+            ValueError: no images, `batch` below 1, or no generator to augment with.
         """
-        if batch < 1:
-            raise ValueError(f"batch is {batch}; it must be at least 1")
-        if augment and generator is None:
-            raise ValueError("augmented batches need a generator")
+        check_passes(len(data), batch, augment, generator)
         self._images_NHWC = data.images.permute(0, 2, 3, 1)
         self._labels = data.labels
         self._info, self._batch, self._augment, self._generator = info, batch, augment, generator

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
-from tas_bench.data.batches import Batches
+from tas_bench.data.batches import Batches, check_passes
 from tas_bench.data.folders import normalisation, view
 from tas_bench.data.images import AnyImages, DatasetInfo, ImageFiles
 from tas_bench.errors import InputError
@@ -87,12 +87,9 @@ class FileBatches:
             workers: processes that decode; 0 decodes in this one.
 
         Raises:
-            ValueError: `batch` below 1, or no generator to augment with.
+            ValueError: no images, `batch` below 1, or no generator to augment with.
         """
-        if batch < 1:
-            raise ValueError(f"batch is {batch}; it must be at least 1")
-        if augment and generator is None:
-            raise ValueError("augmented batches need a generator")
+        check_passes(len(data), batch, augment, generator)
         self._device = torch.device(data.device)
         self._normalised = normalisation(info)
         self._order = _Order(len(data), batch, generator if augment else None)
