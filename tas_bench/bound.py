@@ -67,13 +67,13 @@ class Chain:
     def __init__(self, scores: Array, band: Band) -> None:
         self.scores, self.band = scores, band
         space, layers = band.space, band.layers
-        blocks = {(la.stage, la.block): [] for la in layers if la.stage is not None}  # type: ignore[var-annotated]
+        blocks: dict[tuple[int, int], list[Layer]] = {}
         outside: list[list[Layer]] = [[], []]
         for layer in layers:
             if layer.stage is None:
                 outside[bool(layer.source.convs)].append(layer)
             else:
-                blocks[layer.stage, layer.block].append(layer)
+                blocks.setdefault((layer.stage, layer.block), []).append(layer)
         stem, tail = outside
         self.stem = self._segment(stem, np.zeros(1, np.int64))
         self.stages: list[list[Segment]] = [[] for _ in space.depths]
