@@ -137,18 +137,24 @@ class Job(Protocol):
 
     Attributes:
         version: raise it when the code changes what the job computes, so that old rows are not reused.
-        kind: teacher, candidate, final, search ...: the `kind` column of the row.
-        touches_test: whether the outcome holds test accuracy; methods may not yield such jobs.
     """
 
     version: ClassVar[int]
 
     @property
-    def kind(self) -> str: ...  # noqa: D102
+    def kind(self) -> str:
+        """Teacher, candidate, final, search ...: the `kind` column of the row."""
+        ...
+
     @property
-    def touches_test(self) -> bool: ...  # noqa: D102
+    def touches_test(self) -> bool:
+        """Whether the outcome holds test accuracy; methods may not yield such jobs."""
+        ...
+
     @property
-    def seed(self) -> int: ...  # noqa: D102
+    def seed(self) -> int:
+        """What the job's randomness comes from."""
+        ...
 
     def describe(self) -> dict[str, Any]:
         """Columns of the row that are known before the job runs."""

@@ -21,11 +21,19 @@ class Sampling(Protocol):
     """How candidates are drawn: the settings of a search have these."""
 
     @property
-    def samples(self) -> int: ...  # noqa: D102
+    def samples(self) -> int:
+        """|I| of Equation 4: candidates drawn of every width."""
+        ...
+
     @property
-    def depth_samples(self) -> int | None: ...  # noqa: D102
+    def depth_samples(self) -> int | None:
+        """Candidates drawn of every depth (Equation 5); None takes all of them."""
+        ...
+
     @property
-    def selection(self) -> str: ...  # noqa: D102
+    def selection(self) -> str:
+        """How they are weighed: "gumbel" by Equation 3, "mixture" by Equation 2."""
+        ...
 
 
 @dataclass(frozen=True)
