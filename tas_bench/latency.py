@@ -253,7 +253,7 @@ class Bench:
     def deployed(self, module: nn.Module) -> nn.Module:
         """A module as it is deployed."""
         dtype = getattr(torch, self.precision)
-        return module.to(self.device, dtype, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        return measure.channels_last(module, self.device, dtype).eval()
 
     def images(self, channels: int, positions: int) -> Tensor:
         """A batch of noise (B, channels, side, side)."""

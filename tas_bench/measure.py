@@ -10,12 +10,15 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from tas_bench.backbones.backbone import ImageShape
 from tas_bench.errors import DivergedError
+
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Of malloc.h."""
@@ -117,6 +120,14 @@ def precision(device: str, image: ImageShape) -> str:
         return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
     native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return "bfloat16" if native and image.side >= 16 else "float32"
+
+
+def channels_last(module: ModuleT, device: str | torch.device, dtype: torch.dtype | None = None) -> ModuleT:
+    """The module itself, moved to a device with its weights in NHWC memory, where convolutions are faster.
+
+    In one place since torch's stubs lack this overload of `Module.to`.
+    """
+    return module.to(device, dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def autocast(device: str, dtype: str) -> AbstractContextManager[object]:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tas_bench import measure
 from tas_bench.data import Passes
 from tas_bench.layers import ElasticConv, padded_sum
 from tas_bench.network import ACTIVATIONS, ConvNorm, Network
@@ -72,7 +73,7 @@ class SubNetwork(Network):
         self.classifier = nn.Linear(channels, net.classifier.out_features)
         self.classifier.weight.copy_(net.classifier.weight[:, :channels])
         self.classifier.bias.copy_(net.classifier.bias)
-        self.to(net.classifier.weight.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        measure.channels_last(self, net.classifier.weight.device)
 
 
 class _PaddedBlock(nn.Module):

@@ -292,7 +292,7 @@ def _eval_batch(job: Train, info: DatasetInfo) -> int:
 
 def _network(job: Train, info: DatasetInfo, device: str) -> Network:
     network = Network(find_backbone(job.backbone_name), job.size, info.classes, info.image)
-    return network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return measure.channels_last(network, device)
 
 
 def _teacher(job: Train, info: DatasetInfo, context: Context) -> Network | None:

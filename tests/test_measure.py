@@ -1,4 +1,4 @@
-"""What a job books beside its work: peak memory of its own, carried seconds, losses that blow up."""
+"""What a job books beside its work (peak memory, carried seconds), losses that blow up, and modules in NHWC."""
 
 import math
 import re
@@ -74,3 +74,12 @@ def test_weights_are_looked_at_as_well():
         network.bias[1] = math.nan
     with pytest.raises(DivergedError, match="a weight became NaN or infinite in epoch 1"):
         guard.check(network)
+
+
+def test_modules_lie_channels_last_on_their_device():
+    conv = nn.Conv2d(3, 4, 3)
+    assert measure.channels_last(conv, "cpu") is conv
+    assert conv.weight.is_contiguous(memory_format=torch.channels_last)
+    assert conv.weight.dtype == torch.float32
+    assert measure.channels_last(conv, "meta", torch.bfloat16).weight.dtype == torch.bfloat16
+    assert conv.weight.device.type == "meta"

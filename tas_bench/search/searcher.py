@@ -30,8 +30,8 @@ class Searcher:
         info, backbone, device = dataset_info(problem.data.name), problem.backbone, context.device
         self.precision = measure.precision(device, info.image)
         self.space = backbone.space(settings.search)
-        self.supernet = Supernet(backbone, self.space, info.classes, info.image, settings.alignment)
-        self.supernet.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        supernet = Supernet(backbone, self.space, info.classes, info.image, settings.alignment)
+        self.supernet = measure.channels_last(supernet, device)
         self.architecture = Architecture(self.space).to(device)
         self.generator = torch.Generator(device).manual_seed(seed)
         train_half, val_half = (
