@@ -1,6 +1,7 @@
 """The supernet against a second writing of it, and at one candidate per row against the deployed network."""
 
 import itertools
+import math
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ from tas_bench.layers import DepthwiseConv
 from tas_bench.network import Network, Shortcut
 from tas_bench.search import SearchSettings
 from tas_bench.space import Size, SizeSpace
-from tas_bench.supernet import Architecture, Supernet
+from tas_bench.supernet import Architecture, Supernet, discrepancies, entropies
 
 WIDE = Backbone("wide", 6, BOTTLENECK, (Stage(4, 1, (1, 3)), Stage(8, 2, (1, 2))), mismatch_norm=False)
 FLAT = Backbone("flat", 6, BASIC, (Stage(6, 1, (1, 2)), Stage(6, 1, (2,))), mismatch_norm=True)
@@ -387,3 +388,11 @@ def test_what_is_missing_gets_no_gradient():
     assert missing.sum() == 5 + 2 * 6
     assert not architecture.logits.grad[missing].any()
     assert architecture.logits.grad[~missing].all()
+
+
+def test_discrepancy_and_entropy_of_a_row():
+    p = torch.tensor([[0.2, 0.7, 0.1], [0.5, 0.5, 0.0], [1.0, 0.0, 0.0], [0.1, 0.0, 0.9]])
+    assert discrepancies(p).tolist() == pytest.approx([0.5, 0.0, 1.0, 0.8])
+    by_hand = [-sum(x * math.log(x) for x in row if x) for row in p.tolist()]
+    assert entropies(p).tolist() == pytest.approx(by_hand)
+    assert discrepancies(p[2:3, :1]).tolist() == [1.0]
