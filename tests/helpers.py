@@ -1,8 +1,57 @@
 """What several test files share."""
 
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
 from tas_bench.backbones.backbone import ImageShape
+from tas_bench.errors import InputError
 from tas_bench.jobs import DataSpec, Problem, Recipe
 from tas_bench.search import TasSearch
+
+CLASSES = [f"n{i:08}" for i in range(10)]
+MODES = ["RGB", "L", "CMYK", "RGBA", "P", "LA", "1"]
+TRAIN, TEST = 40, 20
+
+
+def line(call, *args, **kwargs):
+    """The one line of the InputError that a call raises."""
+    with pytest.raises(InputError) as caught:
+        call(*args, **kwargs)
+    message = str(caught.value)
+    del caught  # it refers to this frame, and so to the batches: their workers would outlive the test
+    assert "\n" not in message
+    return message
+
+
+def write_image(path, number):
+    """Noise of a size, mode and format that follow from the number; some images are tiny or thin."""
+    rng = np.random.default_rng(number)
+    width, height = (
+        [(1, 1), (3, 300), (500, 20)][number // 13 % 3] if number % 13 == 0 else rng.integers(30, 400, 2)
+    )
+    image = Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8))
+    mode = MODES[number % len(MODES)]
+    if mode == "P":
+        image = image.quantize(16)
+        image.info["transparency"] = bytes(16)  # Pillow warns of it when it converts
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.convert(mode).save(path, "JPEG" if mode in ("RGB", "L", "CMYK") else "PNG")
+
+
+def write_folder(folder, train_per_class=TRAIN // 10, test_per_class=TEST // 10):
+    """An imagenette of ten classes."""
+    for part, count in (("train", train_per_class), ("val", test_per_class)):
+        for k, name in enumerate(CLASSES):
+            for i in range(count):
+                write_image(folder / part / name / f"{name}_{i}.JPEG", k + 10 * i + 1000 * (part == "val"))
+
+
+def collected(batches):
+    """All images and all labels of a pass."""
+    x, y = zip(*batches, strict=True)
+    return torch.cat(x), torch.cat(y)
 
 
 def problem(keep=0.6, t=0.05, backbone="tiny", **recipe):
