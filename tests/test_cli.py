@@ -310,8 +310,9 @@ def test_list_names_everything_there_is(capsys):
 
 def test_list_of_a_sweep_shows_what_set_takes(capsys):
     assert main(["list", "demo"]) == OK
-    *lines, tas, kd = capsys.readouterr().out.splitlines()
+    *lines, tas, init, kd = capsys.readouterr().out.splitlines()
     assert (tas, kd) == ("presets: --set tas=paper|released", "presets: --set kd=released|paper")
+    assert init == "presets: --set init=leading|leading-identity|l1|l1-identity"
     settings = [line.removeprefix("--set ").partition("=") for line in lines]
     assert with_settings(demo.SWEEP, {key: value for key, _, value in settings}) == demo.SWEEP
 

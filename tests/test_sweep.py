@@ -80,7 +80,7 @@ OTHERS = {
     "methods": "tas", "transfers": "kd", "datasets": "cifar10", "backbones": "resnet20", "seeds": "3",
     "cost": "params", "tas.search": "W", "tas.tau_shape": "cosine", "tas.rule": "released",
     "tas.selection": "mixture", "tas.alignment": "pad", "tas.depth_samples": "1", "tas.zone": "released",
-    "train_subset": "50",
+    "train_subset": "50", "init.channels": "l1", "init.residual": "identity",
     "random_search.proxy_epochs": "3", "cma_es.proxy_epochs": "4",
 }  # fmt: skip
 
@@ -178,6 +178,7 @@ def test_a_wrong_type_is_refused(key, text, wanted):
         ({"trials": "0"}, "random_search.trials is 0"),
         ({"cma_es.population": "1"}, "cma_es.population"),
         ({"soft_weight": "1.5"}, "kd.soft_weight is 1.5"),
+        ({"channels": "l2"}, "init.channels is 'l2'; it must be leading or l1"),
         ({"tas": "papr"}, "unknown preset of tas 'papr'; did you mean 'paper'?"),
         ({"ratio": "paper"}, "ratio has no presets"),
         ({"recipe": "paper"}, "recipe has no presets"),
