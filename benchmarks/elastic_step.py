@@ -20,10 +20,10 @@ from tas_bench.backbones import find_backbone
 from tas_bench.backbones.backbone import CIFAR
 from tas_bench.jobs import Recipe
 from tas_bench.layers import ElasticConv
+from tas_bench.loop import sgd
 from tas_bench.network import Network
 from tas_bench.search import SearchSettings
 from tas_bench.supernet import Architecture, Supernet
-from tas_bench.train import sgd
 
 BATCH, CLASSES, ROUNDS = 256, 100, 7
 BACKBONE = find_backbone("resnet32")

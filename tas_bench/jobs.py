@@ -16,7 +16,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -83,7 +83,8 @@ class Outcome:
     Attributes:
         status: ok, failed, oom or diverged.
         size: the size that was trained, or that the search derived.
-        val_accuracy: on the validation half, after the last epoch; `best_val_accuracy` of the best epoch.
+        val_accuracy: on the validation images, after the last epoch. `best_*` are of the best epoch by it.
+        micro_batch: images whose gradients were taken at once; fewer than a batch where memory ran out.
         images: images seen, forward; a search counts both its halves.
         train_macs: multiply-accumulates of all training steps (a backward pass counts as two forwards,
             the teacher's forward passes included).
@@ -101,16 +102,21 @@ class Outcome:
     size: Size | None = None
     train_accuracy: float | None = None
     val_accuracy: float | None = None
-    best_val_accuracy: float | None = None
-    best_epoch: int | None = None
     test_accuracy: float | None = None
     test_top5: float | None = None
+    best_epoch: int | None = None
+    best_train_accuracy: float | None = None
+    best_val_accuracy: float | None = None
+    best_test_accuracy: float | None = None
     epochs: int | None = None
     images: int | None = None
     train_macs: int | None = None
+    micro_batch: int | None = None
     seconds_startup: float | None = None
+    seconds_data: float | None = None
     seconds_train: float | None = None
     seconds_eval: float | None = None
+    images_per_second: float | None = None
     device_seconds: float | None = None
     peak_memory: int | None = None
     device: str | None = None
@@ -130,6 +136,10 @@ class Outcome:
     def ok(self) -> bool:
         """Whether the job ended as it should."""
         return self.status == "ok"
+
+    def without_test(self) -> Outcome:
+        """What a method may see of it."""
+        return replace(self, test_accuracy=None, test_top5=None, best_test_accuracy=None)
 
 
 class Job(Protocol):
@@ -206,6 +216,10 @@ class Recipe:
     """The training recipe every network goes through (paper section 4.1).
 
     SGD with Nesterov momentum, cosine learning rate from `lr` to zero, one step of the schedule per epoch.
+
+    Attributes:
+        holdout: share of the training images that teachers and finals keep aside to tell their best epoch by;
+            candidates have the other half for it.
     """
 
     epochs: int = 300
@@ -213,12 +227,15 @@ class Recipe:
     lr: float = 0.1
     momentum: float = 0.9
     weight_decay: float = 5e-4
+    holdout: float = 0.0
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch < 2:
             raise InputError(f"epochs is {self.epochs} and batch {self.batch}; they must be at least 1 and 2")
         if not (0 < self.lr < float("inf") and 0 < self.momentum < 1 and 0 <= self.weight_decay < float("inf")):
             raise InputError("lr must be positive, momentum in (0, 1), weight_decay not negative")
+        if not 0 <= self.holdout < 1:
+            raise InputError(f"holdout is {self.holdout}; it must be in [0, 1), as a share of the training images")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import platform
 import resource
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TypeVar
@@ -20,25 +21,42 @@ from tas_bench.errors import DivergedError
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
+T = TypeVar("T")
+
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Of malloc.h."""
 
 
 class Stopwatch:
-    """Monotonic seconds per named part of a job."""
+    """Monotonic seconds per named part of a job. A part inside another is booked apart, not twice."""
 
     def __init__(self) -> None:
-        self.seconds = {"startup": 0.0, "train": 0.0, "eval": 0.0}
+        self.seconds = {"startup": 0.0, "data": 0.0, "train": 0.0, "eval": 0.0}
         self.carried = 0.0
+        self._inner = [0.0]
 
     @contextlib.contextmanager
     def on(self, part: str) -> Iterator[None]:
         """Book the time of the block under `part`."""
         start = time.perf_counter()
+        self._inner.append(0.0)
         try:
             yield
         finally:
-            self.seconds[part] += time.perf_counter() - start
+            whole = time.perf_counter() - start
+            self.seconds[part] += whole - self._inner.pop()
+            self._inner[-1] += whole
+
+    def each(self, part: str, items: Iterable[T]) -> Iterator[T]:
+        """The items; waiting for them is booked under `part`."""
+        upcoming = iter(items)
+        while True:
+            try:
+                with self.on(part):
+                    item = next(upcoming)
+            except StopIteration:
+                return
+            yield item
 
     def carry(self, seconds: Mapping[str, float]) -> None:
         """Add what an earlier attempt booked up to the checkpoint that this one goes on from."""
@@ -135,6 +153,33 @@ def autocast(device: str, dtype: str) -> AbstractContextManager[object]:
     return torch.autocast(device, torch.bfloat16, enabled=dtype == "bfloat16")
 
 
+CPU_MEMORY_FAULTS = ("can't allocate memory", "could not create a primitive")
+"""What torch and oneDNN say where the CPU's memory runs out; the latter does not tell, but mostly means it."""
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out: Python's, a GPU's or the CPU's."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(fault in str(error) for fault in CPU_MEMORY_FAULTS)
+
+
+COMPILE_FROM = 20_000
+"""Training steps from which `torch.compile` is taken to pay on a GPU: a minute or two against milliseconds a step.
+
+An estimate: no GPU has been measured. On a CPU a compiled step takes as long as an eager one (benchmarks).
+"""
+
+
+def compile_pays(device: str, steps: int) -> bool:
+    """Whether a job of so many steps shall compile its network; every attempt of a job decides alike."""
+    if device != "cuda" or steps < COMPILE_FROM:
+        return False
+    from torch.utils._triton import has_triton  # a GPU too old for it has none
+
+    return has_triton()
+
+
 def device_name(device: str) -> str:
     """The processor's or GPU's name."""
     if device == "cuda":
@@ -147,11 +192,24 @@ def device_name(device: str) -> str:
 
 
 def keep_memory() -> None:
-    """Let glibc keep what is freed: else it may give a tensor's pages back, and fault them in in every call."""
+    """Let glibc keep what is freed: else it may give a tensor's pages back, and fault them in in every call.
+
+    Not where addresses are limited (`ulimit -v`): what is kept could not be used for anything else.
+    """
+    if resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY:
+        return
     with contextlib.suppress(OSError, AttributeError):
         libc = ctypes.CDLL(None)
         for threshold in (M_TRIM_THRESHOLD, M_MMAP_THRESHOLD):
             libc.mallopt(threshold, 2**30)
+
+
+def free_memory() -> None:
+    """Give back what is not used any more, also what glibc and torch keep of it."""
+    gc.collect()
+    torch.cuda.empty_cache()
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def reset_peak_memory(device: str) -> None:

@@ -49,7 +49,7 @@ def run_sweep(
         Interrupted: SIGINT or SIGTERM came; the same command goes on from here.
     """
     store = Store(results)
-    fingerprints = {p.data.name: check_data(p.data, data_root) for p in sweep.problems}
+    fingerprints = {p.data.name: check_data(p.data, data_root, p.recipe.holdout) for p in sweep.problems}
     sweep.check_budget()
     resources.check()
     one_seed = replace(sweep, seeds=sweep.seeds[:1])

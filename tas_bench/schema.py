@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 _ROW_COLUMNS: list[tuple[str, pa.DataType, str]] = [
     ("job_id", pa.string(), "hash of everything that decides the outcome; one row per job"),
@@ -28,11 +28,17 @@ _ROW_COLUMNS: list[tuple[str, pa.DataType, str]] = [
     ("budget_cost", pa.string(), "what R counts: macs, params or latency:KEY (ns per image, from that table)"),
     ("cost", pa.int64(), "the deployed size's cost in that"),
     ("train_accuracy", pa.float64(), "last epoch, augmented images, running average"),
-    ("val_accuracy", pa.float64(), "last epoch, validation half"),
-    ("best_val_accuracy", pa.float64(), "best epoch by validation"),
-    ("best_epoch", pa.int32(), "that epoch, from 1"),
+    (
+        "val_accuracy",
+        pa.float64(),
+        "last epoch, validation images: the other half, or the holdout",
+    ),
     ("test_accuracy", pa.float64(), "last epoch; finals and teachers only"),
     ("test_top5", pa.float64(), "likewise, the class among the first five; null for ten classes or fewer"),
+    ("best_epoch", pa.int32(), "the best epoch by validation, from 1; null without validation images"),
+    ("best_train_accuracy", pa.float64(), "as train_accuracy, of that epoch"),
+    ("best_val_accuracy", pa.float64(), "as val_accuracy, of that epoch"),
+    ("best_test_accuracy", pa.float64(), "as test_accuracy, of that epoch"),
     ("epochs", pa.int32(), "epochs trained"),
     ("images", pa.int64(), "training images seen, forward"),
     (
@@ -40,9 +46,12 @@ _ROW_COLUMNS: list[tuple[str, pa.DataType, str]] = [
         pa.int64(),
         "multiply-accumulates of training; a backward is two forwards (one without weight gradients)",
     ),
+    ("micro_batch", pa.int32(), "images whose gradients are taken at once; below the batch where memory ran out"),
     ("seconds_startup", pa.float64(), "loading data, building networks"),
+    ("seconds_data", pa.float64(), "waiting for batches while training; on a GPU, until they are under way"),
     ("seconds_train", pa.float64(), "training steps"),
     ("seconds_eval", pa.float64(), "evaluation"),
+    ("images_per_second", pa.float64(), "images over seconds of data and training"),
     ("device_seconds", pa.float64(), "wall seconds x CPU cores (or GPUs) held, failed attempts included"),
     ("peak_memory", pa.int64(), "bytes: of the process on CPU, of the allocator on GPU"),
     ("device", pa.string(), "processor or GPU name"),

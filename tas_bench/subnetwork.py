@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from tas_bench import measure
 from tas_bench.data import Passes
 from tas_bench.layers import ElasticConv, padded_sum
+from tas_bench.loop import accuracy, run_through
 from tas_bench.network import ACTIVATIONS, ConvNorm, Network
 from tas_bench.space import Size
 from tas_bench.supernet import Supernet
-from tas_bench.train import accuracy, run_through
 
 
 def score(supernet: Supernet, size: Size, calibration: Passes, judged: Passes, precision: str) -> float:

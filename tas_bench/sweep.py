@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from tas_bench.backbones import find_backbone
@@ -198,6 +198,6 @@ def without_test(plan: Plan) -> Generator[Sequence[Job], Sequence[Outcome], Size
                 if job.touches_test:
                     raise RuntimeError(f"a method asked for a {job.kind} job, which sees the test set")
             outcomes = yield batch
-            batch = plan.send([replace(o, test_accuracy=None, test_top5=None) for o in outcomes])
+            batch = plan.send([outcome.without_test() for outcome in outcomes])
     except StopIteration as end:
         return end.value

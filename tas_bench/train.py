@@ -7,8 +7,6 @@ teachers and finals train on all of it and are tested once, after the last epoch
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
@@ -21,8 +19,19 @@ from tas_bench.backbones import find_backbone
 from tas_bench.checkpoint import Checkpoint
 from tas_bench.costs.macs import MACS
 from tas_bench.costs.params import PARAMS
-from tas_bench.data import AnyImages, DatasetInfo, Passes, batches_of, dataset_info, halves, load_test, load_train
+from tas_bench.data import (
+    AnyImages,
+    DatasetInfo,
+    Passes,
+    batches_of,
+    dataset_info,
+    halves,
+    load_test,
+    load_train,
+    set_aside,
+)
 from tas_bench.jobs import Context, DataSpec, Outcome, Problem, Recipe, job_id, weights_path
+from tas_bench.loop import Loop, accuracies, accuracy
 from tas_bench.network import Network, fold_norms
 from tas_bench.space import Size
 from tas_bench.transfer import Transfer
@@ -30,8 +39,8 @@ from tas_bench.transfer.scratch import Scratch
 
 Role = Literal["teacher", "candidate", "final"]
 
-TOP5_FROM = 10
-"""Top-5 accuracy is told where there are more classes than this."""
+EVAL_BATCH = 1000
+"""Small images to evaluate at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,71 +123,123 @@ def final_job(problem: Problem, size: Size, seed: int, transfer: Transfer) -> Tr
 def train(job: Train, context: Context) -> Outcome:
     """Train a network and measure it; goes on from the last checkpoint where there is one.
 
+    Where memory runs out, it goes on with half as many images at a time, as `Loop` says, from the last checkpoint.
+
     Raises:
         DivergedError: the loss became NaN or infinite; the last checkpoint stays.
+        MemoryError, RuntimeError: memory has no room for two images.
     """
-    watch = measure.Stopwatch()
-    device, info = context.device, dataset_info(job.data.name)
-    precision = measure.precision(device, info.image)
-    with watch.on("startup"), torch.random.fork_rng():
-        torch.manual_seed(job.seed)
-        train_images, held_out = _images(job, context)
-        student = _network(job, info, device)
-        teacher = _teacher(job, info, context)
-        job.transfer.prepare(student, teacher)
-        if teacher is not None:
-            fold_norms(teacher)
-        generator = torch.Generator(device).manual_seed(job.seed)
-        batches = batches_of(
-            train_images, info, job.recipe.batch, augment=True, generator=generator, cpus=context.cpus
+    watch, most = measure.Stopwatch(), job.recipe.batch
+    while True:
+        try:
+            return _Training(job, context, watch, most).run()
+        except (MemoryError, RuntimeError) as error:
+            if most < 4 or not measure.out_of_memory(error):
+                raise
+        most = -(-most // 2)
+        measure.free_memory()
+
+
+class _Training:
+    """One attempt, with at most so many images at a time."""
+
+    def __init__(self, job: Train, context: Context, watch: measure.Stopwatch, most: int) -> None:
+        self.job, self.context, self.watch, self.most = job, context, watch, most
+        device, self.info = context.device, dataset_info(job.data.name)
+        self.precision = measure.precision(device, self.info.image)
+        with watch.on("startup"), torch.random.fork_rng():
+            torch.manual_seed(job.seed)
+            self.student = _network(job, self.info, device)
+            teacher = _teacher(job, self.info, context)
+            job.transfer.prepare(self.student, teacher)
+            if teacher is not None:
+                fold_norms(teacher)
+            generator = torch.Generator(device).manual_seed(job.seed)
+            self.images = _images(job, context)
+            self.batches = batches_of(
+                self.images.train, self.info, job.recipe.batch,
+                augment=True, generator=generator, cpus=context.cpus,
+            )  # fmt: skip
+            self.loop = Loop(
+                job.recipe, job.transfer, self.student, teacher if job.transfer.needs_logits else None,
+                self.precision, most, compiled=measure.compile_pays(device, job.recipe.epochs * len(self.batches)),
+            )  # fmt: skip
+            parts = {"student": self.student, "optimizer": self.loop.optimizer}
+            self.checkpoint = Checkpoint(context, job_id(job), parts, generator)
+            kept = self.checkpoint.restore()
+        if not watch.seconds["train"]:  # or this process booked them itself, before memory ran out
+            watch.carry(kept.get("seconds", {}))
+        self.curve: list[dict[str, float]] = kept.get("curve", [])
+        self.best: dict[str, Any] = kept.get("best", {})
+
+    def run(self) -> Outcome:
+        """Train from the epoch that comes next, then measure."""
+        epochs = self.job.recipe.epochs
+        val = self._to_judge(self.images.val)
+        for epoch in range(len(self.curve), epochs):
+            with self.watch.on("train"):
+                point = {"epoch": epoch + 1} | self.loop.epoch(epoch, self.batches, self.watch)
+            if val is not None:
+                with self.watch.on("eval"):
+                    point["val_accuracy"] = accuracy(self.student, val, self.precision)
+                self._compare(point)
+            self.curve.append(point)
+            self.context.tick(epoch + 1, epochs)
+            self.checkpoint.save(curve=self.curve, best=self.best, seconds=self.watch.seconds)
+        return self._measured()
+
+    def _compare(self, point: dict[str, float]) -> None:
+        """Remember the best epoch by validation; its weights too, where they will be tested."""
+        if point["val_accuracy"] > self.best.get("val_accuracy", -1.0):
+            self.best = dict(point)
+            if self.images.test is not None:
+                self.best["weights"] = _copy(self.student)
+
+    def _measured(self) -> Outcome:
+        """Test what there is to test, and sum up."""
+        job, last, best = self.job, self.curve[-1], self.best
+        weights = _copy(self.student) if job.role == "teacher" or self.context.keep_weights else None
+        tested: dict[str, Any] = {}
+        test = self._to_judge(self.images.test)
+        if test is not None:
+            with self.watch.on("eval"):
+                tested["test_accuracy"], tested["test_top5"] = accuracies(self.student, test, self.precision)
+                if best:
+                    self.student.load_state_dict(best["weights"])
+                    tested["best_test_accuracy"] = accuracy(self.student, test, self.precision)
+        images = job.recipe.epochs * len(self.images.train)
+        return Outcome(
+            size=job.size,
+            train_accuracy=last["train_accuracy"],
+            val_accuracy=last.get("val_accuracy"),
+            best_epoch=best.get("epoch"),
+            best_train_accuracy=best.get("train_accuracy"),
+            best_val_accuracy=best.get("val_accuracy"),
+            epochs=job.recipe.epochs,
+            train_macs=images * _macs_per_image(job, self.info),
+            curve=self.curve,
+            micro_batch=self.most,
+            warning=_warning(job, self.most, self.checkpoint.warning),
+            weights=weights,
+            **tested,
+            **booked(self.watch, self.context, self.precision, images),
         )
-        judged_on = batches_of(held_out, info, _eval_batch(job, info), augment=False, cpus=context.cpus)
-        loop = _Loop(job, student, teacher if job.transfer.needs_logits else None, precision)
-        parts = {"student": student, "optimizer": loop.optimizer}
-        checkpoint = Checkpoint(context, job_id(job), parts, generator)
-        kept = checkpoint.restore()
-    watch.carry(kept.get("seconds", {}))
-    curve: list[dict[str, float]] = kept.get("curve", [])
-    for epoch in range(len(curve), job.recipe.epochs):
-        with watch.on("train"):
-            point = loop.epoch(epoch, batches)
-        if job.role == "candidate":
-            with watch.on("eval"):
-                point["val_accuracy"] = accuracy(student, judged_on, precision)
-        curve.append({"epoch": epoch + 1} | point)
-        context.tick(epoch + 1, job.recipe.epochs)
-        checkpoint.save(curve=curve, seconds=watch.seconds)
 
-    test_accuracy = test_top5 = None
-    if job.touches_test:
-        with watch.on("eval"):
-            test_accuracy, test_top5 = accuracies(student, judged_on, precision)
-    best = max(curve, key=lambda p: p.get("val_accuracy", 0.0))
-    images = job.recipe.epochs * len(train_images)
-    return Outcome(
-        size=job.size,
-        train_accuracy=curve[-1]["train_accuracy"],
-        val_accuracy=curve[-1].get("val_accuracy"),
-        best_val_accuracy=best.get("val_accuracy"),
-        best_epoch=int(best["epoch"]) if "val_accuracy" in best else None,
-        test_accuracy=test_accuracy,
-        test_top5=test_top5,
-        epochs=job.recipe.epochs,
-        images=images,
-        train_macs=images * loop.macs_per_image(info),
-        curve=curve,
-        warning=checkpoint.warning,
-        weights=student.state_dict() if job.role == "teacher" or context.keep_weights else None,
-        **booked(watch, context, precision),
-    )
+    def _to_judge(self, images: AnyImages | None) -> Passes | None:
+        """Passes to evaluate: many small images at once, of large ones no more than training takes."""
+        if images is None:
+            return None
+        batch = self.job.recipe.batch
+        at_once = max(1, (EVAL_BATCH if self.info.image.side <= 32 else batch) * self.most // batch)
+        return batches_of(images, self.info, at_once, augment=False, cpus=self.context.cpus)
 
 
-def booked(watch: measure.Stopwatch, context: Context, precision: str) -> dict[str, Any]:
-    """The `Outcome` fields that say what a job cost and on what it ran."""
-    return {
-        "seconds_startup": watch.seconds["startup"],
-        "seconds_train": watch.seconds["train"],
-        "seconds_eval": watch.seconds["eval"],
+def booked(watch: measure.Stopwatch, context: Context, precision: str, images: int) -> dict[str, Any]:
+    """The `Outcome` fields that say what a job cost, for so many images, and on what it ran."""
+    seconds = watch.seconds
+    return {f"seconds_{part}": spent for part, spent in seconds.items()} | {
+        "images": images,
+        "images_per_second": images / (seconds["data"] + seconds["train"]),
         "device_seconds": watch.total * (context.gpus or context.cpus),
         "carried_seconds": watch.carried * (context.gpus or context.cpus),
         "peak_memory": measure.peak_memory(context.device),
@@ -187,107 +248,42 @@ def booked(watch: measure.Stopwatch, context: Context, precision: str) -> dict[s
     }
 
 
-def cosine_lr(recipe: Recipe, epoch: int) -> float:
-    """Learning rate of an epoch, from `lr` down to (almost) zero."""
-    return recipe.lr * (1 + math.cos(math.pi * epoch / recipe.epochs)) / 2
+@dataclass(frozen=True)
+class _Parts:
+    """The images of a job: to train on, to judge every epoch by, and to test."""
+
+    train: AnyImages
+    val: AnyImages | None
+    test: AnyImages | None
 
 
-def sgd(parameters: Iterable[Tensor], recipe: Recipe) -> torch.optim.SGD:
-    """The optimiser of every network's weights."""
-    return torch.optim.SGD(
-        parameters, lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay, nesterov=True
-    )
-
-
-def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Set the learning rate of all parameters."""
-    for group in optimizer.param_groups:
-        group["lr"] = lr
-
-
-@torch.no_grad()
-def accuracies(network: torch.nn.Module, batches: Passes, precision: str) -> tuple[float, float | None]:
-    """Fraction of images whose class comes first, and whose class is among the first five, in eval mode.
-
-    The second is None where there are ten classes or fewer.
-    """
-    network.eval()
-    first: Tensor | int = 0
-    among: Tensor | int = 0
-    seen = classes = 0
-    for x, y in batches:
-        logits = run_through(network, x, precision)
-        classes = logits.shape[1]
-        first = first + (logits.argmax(dim=1) == y).sum()
-        if classes > TOP5_FROM:
-            among = among + (logits.topk(5, dim=1).indices == y[:, None]).sum()
-        seen += len(y)
-    return float(first) / seen, float(among) / seen if classes > TOP5_FROM else None
-
-
-def accuracy(network: torch.nn.Module, batches: Passes, precision: str) -> float:
-    """Fraction of images classified right, in eval mode."""
-    return accuracies(network, batches, precision)[0]
-
-
-def run_through(network: torch.nn.Module, x: Tensor, precision: str) -> Tensor:
-    """Float32 logits of a batch."""
-    with measure.autocast(x.device.type, precision):
-        logits: Tensor = network(x).float()
-    return logits
-
-
-class _Loop:
-    """The state of one training: student, teacher, optimiser."""
-
-    def __init__(self, job: Train, student: Network, teacher: Network | None, precision: str) -> None:
-        self.job, self.student, self.teacher, self.precision = job, student, teacher, precision
-        self.optimizer = sgd(student.parameters(), job.recipe)
-
-    def epoch(self, epoch: int, batches: Passes) -> dict[str, float]:
-        """One pass over the training images."""
-        self.student.train()
-        lr = cosine_lr(self.job.recipe, epoch)
-        set_lr(self.optimizer, lr)
-        meter, guard = measure.Meter(), measure.LossGuard(epoch)
-        for x, y in batches:
-            logits = run_through(self.student, x, self.precision)
-            loss = self.job.transfer.loss(logits, self._teacher_logits(x), y)
-            guard.see(loss)
-            self.optimizer.zero_grad()
-            loss.backward()
-            self.optimizer.step()
-            meter.add(loss, logits, y)
-        guard.check(self.student)
-        return {"lr": lr, "train_loss": meter.loss, "train_accuracy": meter.accuracy}
-
-    @torch.no_grad()
-    def _teacher_logits(self, x: Tensor) -> Tensor | None:
-        if self.teacher is None:
-            return None
-        return run_through(self.teacher, x, self.precision)
-
-    def macs_per_image(self, info: DatasetInfo) -> int:
-        """Multiply-accumulates per training image: three forwards, and the teacher's one."""
-        backbone = find_backbone(self.job.backbone_name)
-        layers = backbone.layers(info.classes, info.image)
-        teacher = MACS.of(layers, backbone.full) if self.teacher else 0
-        return 3 * MACS.of(layers, self.job.size) + teacher
-
-
-def _images(job: Train, context: Context) -> tuple[AnyImages, AnyImages]:
-    """Images to train on, and those held out to judge: the other half for a candidate, else the test set."""
-    train_images = load_train(job.data, context.data_root)
+def _images(job: Train, context: Context) -> _Parts:
+    """A candidate is judged on the other half, a teacher or final on what the recipe keeps aside, if anything."""
+    train_images, root, device = load_train(job.data, context.data_root), context.data_root, context.device
     if job.role == "candidate":
-        train_images, held_out = halves(train_images, job.data)
-    else:
-        held_out = load_test(job.data, context.data_root)
-    return train_images.to(context.device), held_out.to(context.device)
+        first, second = halves(train_images, job.data)
+        return _Parts(first.to(device), second.to(device), None)
+    rest, aside = set_aside(train_images, job.data, job.recipe.holdout)
+    return _Parts(rest.to(device), aside and aside.to(device), load_test(job.data, root).to(device))
 
 
-def _eval_batch(job: Train, info: DatasetInfo) -> int:
-    """Many small images at once; of large ones no more than memory had room for in training."""
-    return 1000 if info.image.side <= 32 else job.recipe.batch
+def _macs_per_image(job: Train, info: DatasetInfo) -> int:
+    """Multiply-accumulates per training image: three forwards, and the teacher's one."""
+    backbone = find_backbone(job.backbone_name)
+    layers = backbone.layers(info.classes, info.image)
+    teacher = MACS.of(layers, backbone.full) if job.transfer.needs_logits else 0
+    return 3 * MACS.of(layers, job.size) + teacher
+
+
+def _warning(job: Train, most: int, other: str | None) -> str | None:
+    if most == job.recipe.batch:
+        return other
+    told = f"out of memory: batches in parts of up to {most} images, gradients added up; batch norms see a part"
+    return f"{told}; {other}" if other else told
+
+
+def _copy(network: Network) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in network.state_dict().items()}
 
 
 def _network(job: Train, info: DatasetInfo, device: str) -> Network:

@@ -52,15 +52,18 @@ def execute(job: Job, labels: Labels, context: Context) -> Row:
     earlier = store.row(job_id(job))
     started, clock = _now(), time.perf_counter()
     torch.set_num_threads(max(1, int(context.cpus)))
+    measure.free_memory()
+    measure.keep_memory()
     measure.reset_peak_memory(context.device)
     try:
         outcome = job.run(context)
     except DivergedError as error:
         outcome = Outcome(status="diverged", error=_message(error))
-    except (MemoryError, torch.OutOfMemoryError) as error:
-        outcome = Outcome(status="oom", error=_message(error))
     except Exception as error:
-        outcome = Outcome(status="failed", error=f"{type(error).__name__}: {_message(error)}")
+        if measure.out_of_memory(error):
+            outcome = Outcome(status="oom", error=f"out of memory: {_message(error)}")
+        else:
+            outcome = Outcome(status="failed", error=f"{type(error).__name__}: {_message(error)}")
         with contextlib.suppress(OSError):  # the row is what matters
             log = context.results / "_log" / f"{job_id(job)}.txt"
             log.write_text(traceback.format_exc(), errors="replace")

@@ -26,6 +26,7 @@ ORDER = [
     "tas_bench.measure",
     "tas_bench.transfer",
     "tas_bench.checkpoint",
+    "tas_bench.loop",
     "tas_bench.train",
     "tas_bench.subnetwork",
     "tas_bench.search",

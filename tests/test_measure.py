@@ -4,6 +4,7 @@ import math
 import re
 import subprocess
 import sys
+import time
 
 import pytest
 import torch
@@ -33,6 +34,54 @@ def test_peak_memory_is_counted_from_the_reset():
     assert grown > 140e6, "160 MB were touched"
     assert shrunk < 1e6, "it is the peak, not the present"
     assert reset > 140e6
+
+
+KEPT = """
+import torch
+from tas_bench import measure
+
+def job(count):
+    measure.free_memory()
+    measure.keep_memory()
+    measure.reset_peak_memory("cpu")
+    tensors = [torch.ones(1_000_000) for _ in range(count)]
+    return measure.peak_memory("cpu"), torch.ones(10)  # the last above them in the heap, which so cannot shrink
+
+large, above = job(100)
+small, _ = job(1)
+print(large - small)
+"""
+
+
+def test_memory_kept_for_a_large_job_is_not_booked_to_the_next():
+    done = subprocess.run([sys.executable, "-c", KEPT], capture_output=True, text=True, check=True)
+    assert int(done.stdout) > 350e6, "of 400 MB"
+
+
+def test_a_part_inside_another_is_booked_apart():
+    watch = measure.Stopwatch()
+    start = time.perf_counter()
+    with watch.on("train"):
+        time.sleep(0.02)
+        for _ in watch.each("data", (time.sleep(0.03) for _ in range(2))):
+            time.sleep(0.01)
+        with watch.on("eval"):
+            time.sleep(0.05)
+    assert 0.04 <= watch.seconds["train"] < 0.055
+    assert 0.06 <= watch.seconds["data"] < 0.075
+    assert 0.05 <= watch.seconds["eval"] < 0.065
+    assert watch.total <= time.perf_counter() - start < watch.total + 0.005
+
+
+def test_nothing_is_compiled_where_it_does_not_pay():
+    assert not measure.compile_pays("cpu", 10**9)
+    assert not measure.compile_pays("cuda", measure.COMPILE_FROM - 1)
+
+
+@pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory")])
+def test_out_of_memory(error):
+    assert measure.out_of_memory(error)
+    assert not measure.out_of_memory(RuntimeError("shapes do not fit"))
 
 
 def test_a_missing_gpu_is_not_this_ones_matter():

@@ -1,19 +1,24 @@
 """The one training function: same recipe for all, exact by seed, against torch's own parts."""
 
+import contextlib
+import copy as copy_module
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from tas_bench import train as train_module
 from tas_bench.backbones.tiny import TINY
-from tas_bench.data import dataset_info, load_test
+from tas_bench.data import dataset_info, load_test, load_train, set_aside
 from tas_bench.errors import DivergedError, InputError
 from tas_bench.jobs import Context, DataSpec, Problem, Recipe, checkpoint_path, job_id
 from tas_bench.space import Size
-from tas_bench.train import candidate_job, cosine_lr, final_job, teacher_job, train
+from tas_bench.train import candidate_job, final_job, teacher_job, train
 from tas_bench.transfer.init import Init
 from tas_bench.transfer.kd import KD
 from tas_bench.transfer.scratch import Scratch
@@ -65,8 +70,7 @@ class StoppedError(Exception):
 
 @pytest.mark.parametrize("transfer", [Scratch(), Init(), KD()], ids=lambda t: t.name)
 def test_a_stopped_training_resumes_to_bitwise_the_same_weights(context, monkeypatch, transfer):
-    problem = replace(PROBLEM, recipe=replace(PROBLEM.recipe, epochs=4))
-    job = replace(final_job(PROBLEM, SIZE, 0, transfer), recipe=problem.recipe)
+    job = replace(final_job(PROBLEM, SIZE, 0, transfer), recipe=Recipe(epochs=4, batch=64, holdout=0.2))
     whole, outcome = final_weights(job, context, monkeypatch)
     for after in (1, 3):
 
@@ -85,8 +89,80 @@ def test_a_stopped_training_resumes_to_bitwise_the_same_weights(context, monkeyp
         assert all(torch.equal(whole[k], resumed[k]) for k in whole)
         assert again.curve == outcome.curve
         assert (again.test_accuracy, again.images) == (outcome.test_accuracy, outcome.images)
+        assert (again.best_epoch, again.best_test_accuracy) == (outcome.best_epoch, outcome.best_test_accuracy)
         assert 0 < again.carried_seconds < again.device_seconds
         checkpoint_path(context.results, job_id(job)).unlink()
+
+
+@dataclass(frozen=True)
+class Stopping(Scratch):
+    """Scratch that is stopped in the middle of a step."""
+
+    left: ClassVar[list[int]] = []
+
+    def loss(self, logits, teacher_logits, labels):
+        if self.left:
+            self.left[0] -= 1
+            if not self.left[0]:
+                self.left.clear()
+                raise StoppedError
+        return super().loss(logits, teacher_logits, labels)
+
+
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(stops=st.lists(st.integers(1, 22), min_size=1, max_size=3))
+def test_stops_at_any_step_change_no_bit(context, stops):
+    recipe = Recipe(epochs=4, batch=64)
+    job = replace(final_job(PROBLEM, SIZE, 0, Stopping()), recipe=recipe)
+    often = replace(context, checkpoint_seconds=0, keep_weights=True)
+    whole = train(job, often)
+    checkpoint_path(context.results, job_id(job)).unlink()
+    for steps in stops:
+        Stopping.left[:] = [steps]
+        with contextlib.suppress(StoppedError):
+            train(job, often)
+    Stopping.left.clear()
+    resumed = train(job, often)
+    assert resumed.curve == whole.curve
+    assert all(torch.equal(whole.weights[k], resumed.weights[k]) for k in whole.weights)
+    checkpoint_path(context.results, job_id(job)).unlink()
+
+
+def test_the_best_epoch_is_chosen_by_validation_and_tested_apart(context, monkeypatch):
+    """Against networks kept at every epoch and evaluated one by one."""
+    kept, epochs = [], []
+    original = train_module._network
+    monkeypatch.setattr(train_module, "_network", lambda *a: kept.append(original(*a)) or kept[-1])
+    recipe = Recipe(epochs=6, batch=64, lr=1.5, holdout=0.25)  # a rate that makes it jump
+    job = replace(final_job(PROBLEM, SIZE, 0, Scratch()), recipe=recipe)
+    copy = replace(context, tick=lambda *_: epochs.append(copy_module.deepcopy(kept[0]).eval()))
+    outcome = train(job, copy)
+    rest, aside = set_aside(load_train(PROBLEM.data, None), PROBLEM.data, 0.25)
+
+    def right(network, images):
+        x = (images.images.float() / 255 - INFO.mean[0]) / INFO.std[0]
+        with torch.no_grad():
+            return (network(x).argmax(1) == images.labels).double().mean().item()
+
+    val = [right(network, aside) for network in epochs]
+    best = val.index(max(val))
+    test = load_test(PROBLEM.data, None)
+    assert [point["val_accuracy"] for point in outcome.curve] == pytest.approx(val)
+    assert best < 5, "or this tells nothing"
+    assert (outcome.best_epoch, outcome.best_val_accuracy) == (best + 1, pytest.approx(val[best]))
+    assert outcome.best_train_accuracy == outcome.curve[best]["train_accuracy"]
+    assert outcome.best_test_accuracy == pytest.approx(right(epochs[best], test))
+    assert outcome.test_accuracy == pytest.approx(right(epochs[-1], test))
+    assert outcome.best_test_accuracy != outcome.test_accuracy
+    assert outcome.images == 6 * len(rest) == 6 * 225
+
+
+def test_seconds_of_data_and_training_make_images_per_second(context):
+    outcome = train(candidate_job(PROBLEM, SIZE, 0), context)
+    parts = [outcome.seconds_startup, outcome.seconds_data, outcome.seconds_train, outcome.seconds_eval]
+    assert all(part > 0 for part in parts)
+    assert outcome.device_seconds == pytest.approx(sum(parts))
+    assert outcome.images_per_second == pytest.approx(outcome.images / (parts[1] + parts[2]))
 
 
 def test_a_stopped_candidate_keeps_its_validation_curve(context):
@@ -128,6 +204,7 @@ def test_roles_see_the_images_they_should(context):
     assert candidate.best_val_accuracy == max(p["val_accuracy"] for p in candidate.curve)
     final = train(final_job(PROBLEM, SIZE, 0, Scratch()), context)
     assert (final.val_accuracy, final.best_val_accuracy, final.best_epoch) == (None, None, None)
+    assert (final.best_test_accuracy, candidate.best_test_accuracy) == (None, None)
     assert final.images == 2 * 300
     assert 0 <= final.test_accuracy <= 1
     assert final.weights is None
@@ -154,16 +231,6 @@ def test_test_accuracy_is_that_of_the_deployed_network(context, monkeypatch):
             for image, label in zip(test.images, test.labels, strict=True)
         ]
     assert outcome.test_accuracy == pytest.approx(sum(hits) / len(hits), abs=1.5 / len(hits))
-
-
-def test_cosine_is_torchs():
-    recipe = Recipe(epochs=7, lr=0.3)
-    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.3)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=7)
-    for epoch in range(7):
-        assert cosine_lr(recipe, epoch) == pytest.approx(schedule.get_last_lr()[0])
-        optimizer.step()
-        schedule.step()
 
 
 def test_training_macs_count_three_forwards_and_the_teachers_one(context):
@@ -205,20 +272,9 @@ def test_job_id_depends_on_all_that_decides_the_outcome():
     assert len({job_id(job) for job in [base, *others]}) == 10
 
 
-@pytest.mark.parametrize("bad", [{"epochs": 0}, {"batch": 1}, {"lr": 0.0}, {"lr": math.inf}, {"momentum": 1.0}])
+@pytest.mark.parametrize(
+    "bad", [{"epochs": 0}, {"batch": 1}, {"lr": 0.0}, {"lr": math.inf}, {"momentum": 1.0}, {"holdout": 1.0}]
+)
 def test_recipe_refuses(bad):
     with pytest.raises(InputError):
         Recipe(**bad)
-
-
-@pytest.mark.parametrize("classes", [10, 30])
-def test_accuracies_by_sorting(classes):
-    generator = torch.Generator().manual_seed(0)
-    batches = [(torch.randn(n, classes, generator=generator), torch.randint(classes, (n,), generator=generator))
-               for n in (40, 23)]  # fmt: skip
-    first, among = train_module.accuracies(torch.nn.Identity(), batches, "float32")
-    ranks = [
-        row.argsort(descending=True).tolist().index(y) for x, ys in batches for row, y in zip(x, ys, strict=True)
-    ]
-    assert first == pytest.approx(sum(rank == 0 for rank in ranks) / 63)
-    assert among == (None if classes == 10 else pytest.approx(sum(rank < 5 for rank in ranks) / 63))

@@ -69,8 +69,23 @@ def halves(train: AnyImages, spec: DataSpec) -> tuple[AnyImages, AnyImages]:
     return train.take(np.flatnonzero(first)), train.take(np.flatnonzero(~first))
 
 
-def check_data(spec: DataSpec, root: Path | None) -> str:
+def set_aside(train: AnyImages, spec: DataSpec, share: float) -> tuple[AnyImages, AnyImages | None]:
+    """The training images without a stratified share, and that share; None for 0.
+
+    Raises:
+        InputError: too few for every class to be in both.
+    """
+    if not share:
+        return train, None
+    aside = _aside(train.labels.numpy(force=True), spec, share)
+    return train.take(np.flatnonzero(~aside)), train.take(np.flatnonzero(aside))
+
+
+def check_data(spec: DataSpec, root: Path | None, holdout: float = 0.0) -> str:
     """Whether both parts can be loaded, as far as labels, file footers and a few images tell.
+
+    Args:
+        holdout: share of the training images that will be set aside.
 
     Returns:
         A fingerprint of the training labels in file order: subset, halves and shuffles follow that order.
@@ -85,8 +100,10 @@ def check_data(spec: DataSpec, root: Path | None) -> str:
         part = _find(info, root, name)
         labels = _labels(info, part, name)
         if name == "train":
-            _check_subset(spec.train_subset, info, len(labels))
+            rows = _rows(spec.train_subset, info, labels)
             fingerprint = hashlib.sha256(labels.tobytes()).hexdigest()[:12]
+            if holdout:
+                _aside(labels[rows], spec, holdout)
         part.images(np.unique(np.linspace(0, len(labels) - 1, num=5).astype(np.int64)))
         if isinstance(part, PicklePart):
             break  # torchvision found the MD5 of every file right, the test part's too
@@ -116,17 +133,41 @@ def _load(name: str, root: Path | None, part_name: PartName, subset: int | None)
     info = dataset_info(name)
     part = _find(info, root, part_name)
     labels = _labels(info, part, part_name)
-    _check_subset(subset, info, len(labels))
-    rows = np.arange(len(labels)) if subset is None else stratified(labels, subset, _SUBSET_SEED)
+    rows = _rows(subset, info, labels)
     if isinstance(part, FolderPart):
         return part.files(rows)
     return Images(torch.from_numpy(part.images(rows)), torch.from_numpy(labels[rows]))
 
 
-def _check_subset(subset: int | None, info: DatasetInfo, total: int) -> None:
-    least = 2 * info.classes  # two a class, one for each half
-    if subset is not None and not least <= subset <= total:
-        raise InputError(f"train_subset is {subset}; for {info.name} here it may be {least} to {total}")
+def _rows(subset: int | None, info: DatasetInfo, labels: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The rows of the training subset, ascending.
+
+    Raises:
+        InputError: more than there are, or fewer than two a class, one for each half.
+    """
+    if subset is None:
+        return np.arange(len(labels))
+    least = 2 * info.classes
+    if not least <= subset <= len(labels):
+        raise InputError(f"train_subset is {subset}; for {info.name} here it may be {least} to {len(labels)}")
+    return stratified(labels, subset, _SUBSET_SEED)
+
+
+def _aside(labels: NDArray[np.int64], spec: DataSpec, share: float) -> NDArray[np.bool_]:
+    """Which images are set aside, (N,).
+
+    Raises:
+        InputError: too few of them, or of the others, for every class to be there.
+    """
+    aside = np.zeros(len(labels), dtype=bool)
+    aside[stratified(labels, round(share * len(labels)), spec.split_seed)] = True
+    for part in (labels[aside], labels[~aside]):
+        if missing := len(set(labels)) - len(set(part)):
+            raise InputError(
+                f"holdout is {share}: of {len(labels):,} training images of {spec.name} it leaves {missing} "
+                "classes without an image on one side; make it larger or smaller"
+            )
+    return aside
 
 
 def _labels(info: DatasetInfo, part: Part, name: PartName) -> NDArray[np.int64]:

@@ -71,7 +71,7 @@ def search(job: TasSearch, context: Context) -> Outcome:
     searcher.images, searcher.macs = kept.get("spent", (0, 0))
     for epoch in range(len(curve), settings.search_epochs):
         with watch.on("train"):
-            curve.append({"epoch": epoch + 1} | searcher.epoch(epoch))
+            curve.append({"epoch": epoch + 1} | searcher.epoch(epoch, watch))
             trajectory.append({"epoch": epoch + 1} | searcher.trajectory(epoch))
         context.tick(epoch + 1, settings.search_epochs)
         spent = searcher.images, searcher.macs
@@ -86,11 +86,10 @@ def search(job: TasSearch, context: Context) -> Outcome:
         train_accuracy=curve[-1]["train_accuracy"],
         val_accuracy=curve[-1]["val_accuracy"],
         epochs=settings.search_epochs,
-        images=searcher.images,
         train_macs=searcher.macs,
         curve=curve,
         trajectory=trajectory,
-        **booked(watch, context, searcher.precision),
+        **booked(watch, context, searcher.precision, searcher.images),
     )
 
 

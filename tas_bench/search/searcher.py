@@ -16,10 +16,10 @@ from tas_bench.costs.macs_search import MACS_SEARCH
 from tas_bench.data import Passes, batches_of, dataset_info, halves, load_train
 from tas_bench.expected import ExpectedCost, cost_loss
 from tas_bench.jobs import Context, Problem
+from tas_bench.loop import cosine_lr, set_lr, sgd
 from tas_bench.search.settings import SearchSettings, scaled_arch_lr, settled_lr, settles, tau_at
 from tas_bench.space import Size
 from tas_bench.supernet import Architecture, Supernet, discrepancies, entropies
-from tas_bench.train import cosine_lr, set_lr, sgd
 
 
 class Searcher:
@@ -68,7 +68,7 @@ class Searcher:
 
     # ---- one epoch
 
-    def epoch(self, epoch: int) -> dict[str, float]:
+    def epoch(self, epoch: int, watch: measure.Stopwatch) -> dict[str, float]:
         """One epoch of alternating updates.
 
         Raises:
@@ -78,7 +78,8 @@ class Searcher:
         tau = tau_at(self.settings, self._progress(epoch))
         train_meter, val_meter = measure.Meter(), measure.Meter()
         guard = measure.LossGuard(epoch)
-        for (x, y), (x_val, y_val) in zip(self.train_batches, _endless(self.val_batches), strict=False):
+        pairs = zip(self.train_batches, _endless(self.val_batches), strict=False)
+        for (x, y), (x_val, y_val) in watch.each("data", pairs):
             loss, logits = self._update_weights(x, y, tau)
             if settles(self.settings, epoch):
                 self._settle()
