@@ -47,6 +47,7 @@ ORDER = [
     "tas_bench.report",
     "tas_bench.stub",
     "tas_bench.testing",
+    "tas_bench.commands",
     "tas_bench.cli",
     "baselines",
     "sweeps",

@@ -332,7 +332,7 @@ def test_help_has_an_example(command, capsys):
 
 
 def test_an_internal_fault_is_one_line():
-    code = "import tas_bench.cli as c\ndef show(args): 1 / 0\nc.show = show\nraise SystemExit(c.main(['list']))"
+    code = "from tas_bench import cli\ndef show(args): 1 / 0\ncli.list.show = show\nexit(cli.main(['list']))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert found.returncode == INTERNAL
     assert found.stderr.count("\n") == 1
@@ -346,7 +346,7 @@ def test_other_faults_are_one_line(refused, monkeypatch, error, code):
     def fail(args):
         raise error
 
-    monkeypatch.setattr(cli, "_settle", fail)
+    monkeypatch.setattr(cli.run, "_settle", fail)
     refused(*DEMO, code=code)
 
 
