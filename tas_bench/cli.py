@@ -11,11 +11,11 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-from tas_bench.commands import cost, list, report, run  # noqa: A004
+from tas_bench.commands import cost, export, list, report, run, train  # noqa: A004
 from tas_bench.commands.shared import Parser, complain
 from tas_bench.errors import INTERNAL, IO_FAULT, TasBenchError
 
-COMMANDS = (run, report, list, cost)
+COMMANDS = (run, report, list, cost, train, export)
 
 logging.getLogger("tas_bench").addHandler(logging.NullHandler())  # a run logs to files, not to the terminal
 
@@ -28,6 +28,8 @@ examples:
   tas-bench run table1 --data DIR --address auto  on a running Ray cluster
   tas-bench report results/runs/demo              the tables of what has finished so far
   tas-bench cost resnet32 --classes 100           what the unpruned network costs
+  tas-bench train resnet20 --size size.json --transfer kd --out small.safetensors
+  tas-bench export small.safetensors              the trained network as a torch.export program
 
 exit codes: 0 complete, 1 internal fault, 2 bad input, 3 finished with failed jobs, 4 store damaged,
 5 I/O, 130 / 143 stopped by a signal. A stopped run goes on with the same command.

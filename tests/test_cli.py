@@ -34,36 +34,6 @@ FULL = {"widths": [16] * 7 + [32] * 6 + [64] * 6, "depths": [3, 3, 3]}
 DEMO = ["run", "demo", "--results", "out"]
 
 
-def tree(folder):
-    """Every file below, with what is in it."""
-    return {p: p.read_bytes() if p.is_file() else None for p in sorted(Path(folder).rglob("*"))}
-
-
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    """An empty working directory."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture
-def refused(here, capsys):
-    """Runs a command that must be refused: code 2, one line, nothing written. Returns the line."""
-
-    def check(*argv, code=BAD_INPUT):
-        before = tree(here)
-        assert main(argv) == code
-        out, err = capsys.readouterr()
-        assert out == ""
-        assert err.startswith("tas-bench: error: ")
-        assert err.endswith("\n")
-        assert err.count("\n") == 1
-        assert tree(here) == before
-        return err.removeprefix("tas-bench: error: ").rstrip("\n")
-
-    return check
-
-
 # ---------------------------------------------------------------- bad input
 
 

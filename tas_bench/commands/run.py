@@ -7,15 +7,17 @@ from typing import TYPE_CHECKING
 
 from tas_bench.commands.report import print_report
 from tas_bench.commands.shared import (
+    DATA_HELP,
     DEFAULT_RESULTS,
     add_command,
     catalogue,
     complain,
+    fetch,
     find_sweep,
     path,
     settings_of,
 )
-from tas_bench.errors import FAILED_JOBS, OK, InputError
+from tas_bench.errors import FAILED_JOBS, OK
 
 if TYPE_CHECKING:
     from tas_bench.commands.shared import Commands
@@ -33,8 +35,6 @@ EXAMPLES = """
     `tas-bench list SWEEP` shows every key that --set takes. Stop it whenever you like: the same command goes
     on where it was, and finished jobs are never run again.
 """
-
-DATA_HELP = "CIFAR as torchvision's or parquet, or train/CLASS and val/CLASS"
 
 
 def add(commands: Commands) -> None:
@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
     from rich.text import Text
 
     from tas_bench.costs.latency import LATENCY
-    from tas_bench.data import check_data, download
+    from tas_bench.data import check_data
     from tas_bench.latency import Bench, settle
     from tas_bench.progress import Progress
     from tas_bench.resources import Resources
@@ -76,11 +76,7 @@ def run(args: argparse.Namespace) -> int:
     from tas_bench.signals import Interrupted
 
     sweep = _settle(args)
-    if args.download:
-        if args.data is None:
-            raise InputError("--download needs --data DIR to put the files in")
-        for dataset in sweep.datasets:
-            download(dataset, args.data)
+    fetch(args, sweep.datasets)
     results = args.results or DEFAULT_RESULTS / sweep.name
     resources = Resources(address=args.address, cpus=args.cpus_per_job, gpus=args.gpus_per_job)
     console = Console(stderr=True)

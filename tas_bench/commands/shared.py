@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
 DEFAULT_RESULTS = Path("results/runs")
+DATA_HELP = "CIFAR as torchvision's or parquet, or train/CLASS and val/CLASS"
 
 
 def complain(message: str) -> None:
@@ -67,6 +68,21 @@ def settings_of(texts: Iterable[str]) -> dict[str, str]:
             raise InputError(f"--set {key} is given twice")
         settings[key] = value
     return settings
+
+
+def fetch(args: argparse.Namespace, datasets: Iterable[str]) -> None:
+    """What --download asks for.
+
+    Raises:
+        InputError: no folder to put it into, or the download failed.
+    """
+    from tas_bench.data import download
+
+    if args.download:
+        if args.data is None:
+            raise InputError("--download needs --data DIR to put the files in")
+        for dataset in datasets:
+            download(dataset, args.data)
 
 
 def find_sweep(name: str) -> Sweep:
