@@ -286,7 +286,7 @@ def test_list_of_a_sweep_shows_what_set_takes(capsys):
     assert with_settings(demo.SWEEP, {key: value for key, _, value in settings}) == demo.SWEEP
 
 
-@pytest.mark.parametrize("command", [[], ["run"], ["report"], ["list"], ["cost"]])
+@pytest.mark.parametrize("command", [[], ["run"], ["report"], ["list"], ["cost"], ["train"], ["export"]])
 def test_help_has_an_example(command, capsys):
     with pytest.raises(SystemExit) as stopped:
         main([*command, "--help"])

@@ -27,6 +27,8 @@ SMALL = 16
 FLAGS = ("epochs", "batch", "lr", "train_subset")
 """Flags that are settings."""
 
+STOPPED = "stopped; the same command goes on from the last checkpoint (one every 30 s, between epochs)"
+
 EXAMPLES = """
     examples:
       tas-bench train resnet20                        unpruned, on digits: minutes on a laptop
@@ -83,7 +85,7 @@ def train(args: argparse.Namespace) -> int:
         with raised_at_once():
             row = _write(job, context, console, out, args.quiet)
     except Interrupted as stop:
-        console.print("stopped; what was trained is kept. Go on with the same command.", highlight=False)
+        console.print(STOPPED, highlight=False, soft_wrap=True)
         return 128 + stop.signum
     sys.stdout.write(f"{_told(job, row)}\n")
     sys.stdout.write(f"{out} written; `tas-bench export {out}` makes a torch.export program of it\n")
