@@ -93,7 +93,7 @@ def difference(network: Network, other: Run, image: ImageShape, batches: Sequenc
             raise MismatchError(f"the export gives {list(found.shape)} for {list(wanted.shape)} logits")
         apart = float((wanted - found).abs().max())
         if apart != 0:  # NaN included
-            worst = max(apart / float(wanted.abs().max()), worst)
+            worst = max(apart / max(float(wanted.abs().max()), 1e-30), worst)
     return worst
 
 

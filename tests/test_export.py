@@ -43,12 +43,14 @@ def odd_network(name, image, classes=10):
     backbone = find_backbone(name.split()[0])
     rng = np.random.default_rng(0)
     drawn = Size(
-        tuple(int(rng.integers(3, max(4, min(40, c.width)) + 1)) for c in backbone.convs),
+        tuple(int(rng.integers(5, max(6, min(40, c.width)) + 1)) for c in backbone.convs),
         tuple(min(2, stage.blocks) for stage in backbone.stages),
     )
     size = backbone.full if name.endswith("unpruned") else ODD.get(name, drawn)
     generator = torch.Generator().manual_seed(0)
-    network = Network(backbone, size, classes, image)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = Network(backbone, size, classes, image)
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.weight.data.uniform_(0.5, 1.5, generator=generator)
@@ -205,6 +207,10 @@ def test_differences_are_seen():
     for batch in exporting.BATCHES:
         off = difference(network, lambda x, batch=batch: network(x) * (1 + 1e-3 * (len(x) == batch)), image)
         assert 2e-4 < off <= 1.01e-3, "logits of the other batch may be greater"
+    with torch.no_grad():
+        network.classifier.weight.zero_()
+    assert difference(network, network, image) == 0
+    assert difference(network, lambda x: network(x) + 1e-6, image) > 1
     with pytest.raises(MismatchError, match="gives"):
         difference(network, lambda x: network(x)[:1], image)
 

@@ -195,6 +195,7 @@ def test_a_file_reloads_as_the_readme_says_and_tests_as_its_row_says(sized, caps
         assert accuracy(same, test, "float32") == row["test_accuracy"] == float(about["test_accuracy"])
     assert 0.2 < row["test_accuracy"] < 1, "it learnt something, so that another network would be told"
     assert (json.loads(about["mean"]), json.loads(about["std"])) == (list(info.mean), list(info.std))
+    assert saved.image_of(about) == info.image
     assert json.loads(about["widths"])[:4] == SIZE["widths"][:4]
     for name in ("job", "job_id", "versions", "commit", "transfer", "backbone", "dataset"):
         assert about[name] == row[name]
