@@ -116,8 +116,8 @@ def _context(args: argparse.Namespace, image: ImageShape) -> Context:
     from tas_bench.jobs import Context
     from tas_bench.resources import Resources
 
-    cores = 1 if image.side < SMALL else len(os.sched_getaffinity(0))
-    cpus = float(cores) if args.cpus is None else args.cpus
+    mine = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cpus = float(1 if image.side < SMALL else mine) if args.cpus is None else args.cpus
     gpus = float(torch.cuda.is_available()) if args.gpus is None else args.gpus
     Resources(cpus=cpus, gpus=gpus).check()
     return Context(results=args.results or RESULTS, data_root=args.data, cpus=cpus, gpus=gpus)
