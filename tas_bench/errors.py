@@ -38,6 +38,16 @@ class PlanFailedError(TasBenchError):
     exit_code = FAILED_JOBS
 
 
+class TrainingFailedError(TasBenchError):
+    """A training that was asked for by hand ended badly; its row says how."""
+
+    exit_code = FAILED_JOBS
+
+
+class MismatchError(TasBenchError):
+    """An exported network does not compute what the network computes."""
+
+
 class DivergedError(TasBenchError):
     """A loss became NaN or infinite."""
 

@@ -22,8 +22,6 @@ from typing import Any
 import numpy as np
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.text import Text
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -32,9 +30,9 @@ from tas_bench.backbones.backbone import CIFAR
 from tas_bench.costs.latency import LATENCY, Config, Table, cache_folder, config, read_table, write_table
 from tas_bench.costs.layer import Cost, Layer, Tap
 from tas_bench.network import ConvNorm, Shortcut
+from tas_bench.progress import bar
 from tas_bench.space import Size, SizeSpace
 from tas_bench.sweep import Sweep
-from tas_bench.text import duration
 from tas_bench.variant import settings_of
 
 METHOD = 1
@@ -51,9 +49,6 @@ MOST_SECONDS = 100.0
 
 CHAIN, PASSES = 16, 4
 """Layers timed one after another, and how often in a round, after one pass that warms up."""
-
-PLAIN_EVERY = 10.0
-"""Seconds between plain lines where there is no terminal."""
 
 
 def settle(sweep: Sweep, bench: Bench, console: Console, quiet: bool = False) -> Sweep:
@@ -151,7 +146,7 @@ def _measure(configs: Sequence[Config], bench: Bench, console: Console, quiet: b
     rng, least, began = np.random.default_rng(0), dict.fromkeys(configs, math.inf), time.monotonic()
     what = f"measuring the latency of {len(configs):,} layers on {measure.device_name(bench.device)}"
     what += f" (once; kept in {cache_folder()})"
-    with bench.ready(), _display(what, ROUNDS * len(configs), console, quiet) as advance:
+    with bench.ready(), bar(what, ROUNDS * len(configs), console, quiet) as tell:
         for done in range(ROUNDS):
             if done and (time.monotonic() - began) * (done + 1) / done > MOST_SECONDS:
                 break
@@ -160,7 +155,7 @@ def _measure(configs: Sequence[Config], bench: Bench, console: Console, quiet: b
                 chain = [configs[i] for i in order[start : start + CHAIN]]
                 for entry, seconds in zip(chain, bench.seconds(chain), strict=True):
                     least[entry] = min(least[entry], seconds)
-                advance(len(chain))
+                tell(done * len(order) + start + len(chain), 0)
     return {entry: max(1, round(1e9 * seconds / BATCH[bench.device])) for entry, seconds in least.items()}
 
 
@@ -262,27 +257,3 @@ class Bench:
             shape, dtype=getattr(torch, self.precision), device=self.device, memory_format=torch.channels_last
         )
         return noise.uniform_(-1, 1)
-
-
-@contextlib.contextmanager
-def _display(what: str, steps: int, console: Console, quiet: bool) -> Iterator[Callable[[int], None]]:
-    """A bar with the time left on a terminal, else a line now and then; yields what to tell of steps done."""
-    if not quiet:
-        console.print(Text(what), soft_wrap=True)
-    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("left"))
-    bar = Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal)
-    task, began, done = bar.add_task("", total=steps), time.monotonic(), 0
-    said = began
-
-    def advance(steps_done: int) -> None:
-        nonlocal said, done
-        done += steps_done
-        bar.advance(task, steps_done)
-        now = time.monotonic()
-        if not quiet and bar.disable and now - said >= PLAIN_EVERY:
-            said = now
-            left = duration((now - began) / done * (steps - done))
-            console.print(f"{done} of {steps}, about {left} left", highlight=False)
-
-    with bar:
-        yield advance

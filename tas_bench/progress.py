@@ -1,12 +1,15 @@
-"""What a running sweep shows: a live display on a terminal, now and then a plain line elsewhere."""
+"""What a running sweep or a long step shows: a live display on a terminal, now and then a plain line elsewhere."""
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import deque
+from collections.abc import Callable, Iterator
 from time import monotonic
 from typing import TYPE_CHECKING, Self
 
+from rich import progress as bars
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
@@ -146,3 +149,38 @@ class Progress:
             lines += [f"best so far, {method}: {text}" for method, text in self._best.items()]
             lines += self._failures
             return Group(Text(f"{self.counts()}\n{self.times()}", style="bold"), jobs, *map(Text, lines))
+
+
+class _Left(bars.ProgressColumn):
+    """The time left, which goes on between two steps."""
+
+    def render(self, task: bars.Task) -> Text:
+        end = task.fields["end"]
+        return Text("" if end is None else f"about {duration(max(0.0, end - monotonic()))} left")
+
+
+@contextlib.contextmanager
+def bar(what: str, steps: int, console: Console, quiet: bool) -> Iterator[Callable[[int, int], None]]:
+    """A bar with the time left on a terminal, else a line now and then.
+
+    Yields:
+        What to tell how many steps are done, and how many of them were before it all began.
+    """
+    if not quiet:
+        console.print(Text(what), soft_wrap=True)
+    columns = (bars.BarColumn(), bars.MofNCompleteColumn(), _Left())
+    display = bars.Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal)
+    task, began = display.add_task("", total=steps, end=None), monotonic()
+    said = began
+
+    def tell(done: int, before: int) -> None:
+        nonlocal said
+        now = monotonic()
+        left = (now - began) / max(1, done - before) * (steps - done)
+        display.update(task, completed=done, end=now + left)
+        if not quiet and display.disable and now - said >= PLAIN_EVERY:
+            said = now
+            console.print(f"{done} of {steps}, about {duration(left)} left", highlight=False)
+
+    with display:
+        yield tell

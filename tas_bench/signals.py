@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
+from collections.abc import Iterator
 from types import FrameType
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 
 class Interrupted(BaseException):
@@ -51,3 +53,21 @@ class Signals:
         if self.noted:
             os._exit(128 + signum)
         self.noted.append(signum)
+
+
+@contextlib.contextmanager
+def raised_at_once() -> Iterator[None]:
+    """Raise `Interrupted` where SIGINT or SIGTERM finds the main thread: for work that may be cut anywhere."""
+
+    def stop(signum: int, _frame: FrameType | None) -> NoReturn:
+        raise Interrupted(signum)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    old = {signum: signal.signal(signum, stop) for signum in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for signum, handler in old.items():
+            signal.signal(signum, handler)

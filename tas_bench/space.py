@@ -54,17 +54,26 @@ def read_size(path: Path) -> Size:
         raise InputError(f"cannot read size file {path}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
         raise InputError(f"size file {path} is not JSON: {error}") from error
+    return size_from(found, f"size file {path}")
+
+
+def size_from(found: object, where: str) -> Size:
+    """A size from `{"widths": [...], "depths": [...]}`.
+
+    Raises:
+        InputError: it is not of that form; the line begins with `where`.
+    """
     form = '{"widths": [...], "depths": [...]}'
     if not isinstance(found, dict) or not {"widths", "depths"} <= found.keys():
-        raise InputError(f"size file {path} must hold {form}")
+        raise InputError(f"{where} must hold {form}")
     parts = []
     for key in ("widths", "depths"):
         entries = found[key]
         if not isinstance(entries, list):
-            raise InputError(f"size file {path}: '{key}' must be a list, as in {form}")
+            raise InputError(f"{where}: '{key}' must be a list, as in {form}")
         for i, entry in enumerate(entries):
             if isinstance(entry, bool) or not isinstance(entry, int) or entry < 1:
-                raise InputError(f"size file {path}: {key}[{i}] is {entry!r}, not a positive integer")
+                raise InputError(f"{where}: {key}[{i}] is {entry!r}, not a positive integer")
         parts.append(tuple(entries))
     return Size(*parts)
 

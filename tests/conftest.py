@@ -1,12 +1,15 @@
 """One thread, since small tensors gain nothing from more; few examples of Hypothesis; fixtures that are shared."""
 
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
 from helpers import write_folder
 from hypothesis import settings
 
+from tas_bench.cli import main
+from tas_bench.errors import BAD_INPUT
 from tas_bench.layers import interpolation_matrix
 
 settings.register_profile("shared-machine", deadline=None, max_examples=40)
@@ -41,3 +44,33 @@ def own_folders(image_folders, tmp_path):
     """A copy that a test may damage."""
     shutil.copytree(image_folders, tmp_path / "data")
     return tmp_path / "data"
+
+
+def tree(folder):
+    """Every file below, with what is in it."""
+    return {p: p.read_bytes() if p.is_file() else None for p in sorted(Path(folder).rglob("*"))}
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """An empty working directory."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def refused(here, capsys):
+    """Runs a command that must be refused: code 2, one line, nothing written. Returns the line."""
+
+    def check(*argv, code=BAD_INPUT):
+        before = tree(here)
+        assert main(argv) == code
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert err.startswith("tas-bench: error: ")
+        assert err.endswith("\n")
+        assert err.count("\n") == 1
+        assert tree(here) == before
+        return err.removeprefix("tas-bench: error: ").rstrip("\n")
+
+    return check

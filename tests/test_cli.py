@@ -34,36 +34,6 @@ FULL = {"widths": [16] * 7 + [32] * 6 + [64] * 6, "depths": [3, 3, 3]}
 DEMO = ["run", "demo", "--results", "out"]
 
 
-def tree(folder):
-    """Every file below, with what is in it."""
-    return {p: p.read_bytes() if p.is_file() else None for p in sorted(Path(folder).rglob("*"))}
-
-
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    """An empty working directory."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture
-def refused(here, capsys):
-    """Runs a command that must be refused: code 2, one line, nothing written. Returns the line."""
-
-    def check(*argv, code=BAD_INPUT):
-        before = tree(here)
-        assert main(argv) == code
-        out, err = capsys.readouterr()
-        assert out == ""
-        assert err.startswith("tas-bench: error: ")
-        assert err.endswith("\n")
-        assert err.count("\n") == 1
-        assert tree(here) == before
-        return err.removeprefix("tas-bench: error: ").rstrip("\n")
-
-    return check
-
-
 # ---------------------------------------------------------------- bad input
 
 
@@ -317,7 +287,7 @@ def test_list_of_a_sweep_shows_what_set_takes(capsys):
     assert with_settings(demo.SWEEP, {key: value for key, _, value in settings}) == demo.SWEEP
 
 
-@pytest.mark.parametrize("command", [[], ["run"], ["report"], ["list"], ["cost"]])
+@pytest.mark.parametrize("command", [[], ["run"], ["report"], ["list"], ["cost"], ["train"], ["export"]])
 def test_help_has_an_example(command, capsys):
     with pytest.raises(SystemExit) as stopped:
         main([*command, "--help"])
@@ -333,7 +303,7 @@ def test_help_has_an_example(command, capsys):
 
 
 def test_an_internal_fault_is_one_line():
-    code = "import tas_bench.cli as c\ndef show(args): 1 / 0\nc.show = show\nraise SystemExit(c.main(['list']))"
+    code = "from tas_bench import cli\ndef show(args): 1 / 0\ncli.list.show = show\nexit(cli.main(['list']))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert found.returncode == INTERNAL
     assert found.stderr.count("\n") == 1
@@ -347,7 +317,7 @@ def test_other_faults_are_one_line(refused, monkeypatch, error, code):
     def fail(args):
         raise error
 
-    monkeypatch.setattr(cli, "_settle", fail)
+    monkeypatch.setattr(cli.run, "_settle", fail)
     refused(*DEMO, code=code)
 
 

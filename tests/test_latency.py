@@ -12,7 +12,7 @@ from rich.console import Console
 from torch import nn
 
 from baselines.ratio import Ratio, uniform_sizes
-from tas_bench import latency
+from tas_bench import latency, progress
 from tas_bench.backbones.backbone import Backbone, ImageShape, Stage
 from tas_bench.backbones.cifar_resnet import BASIC, RESNET20, RESNET164
 from tas_bench.backbones.imagenet_resnet import RESNET18
@@ -319,7 +319,7 @@ def test_measuring_is_told_and_ends_in_time(made_up, monkeypatch):
         assert ("measuring the latency of" in file.getvalue()) is not quiet
         assert len(made_up) == latency.ROUNDS
     monkeypatch.setattr(latency, "MOST_SECONDS", 0.0)
-    monkeypatch.setattr(latency, "PLAIN_EVERY", 0.0)
+    monkeypatch.setattr(progress, "PLAIN_EVERY", 0.0)
     made_up.clear()
     console, file = words()
     table = measured(configs_of_space(LAYERS, TINY.space()), Bench(threads=2), console)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from tas_bench import progress
-from tas_bench.progress import Progress, seconds_left
+from tas_bench.progress import Progress, bar, seconds_left
 from tas_bench.text import duration, one_line
 
 
@@ -163,3 +163,24 @@ def test_live_display_stops_when_the_run_fails(clock):
         raise RuntimeError
     assert not shown._live.is_started
     assert "0 jobs done" in out.file.getvalue()
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_bar_tells_the_time_left_by_what_this_attempt_did(clock, terminal):
+    """60 of 100 epochs came from a checkpoint, and the next took 30 seconds: 39 more take 19.5 minutes."""
+    shown = console(terminal)
+    with bar("training", 100, shown, quiet=False) as tell:
+        clock.now += 30
+        tell(61, 60)
+    text = shown.file.getvalue()
+    assert text.startswith("training\n")
+    assert "about 19.5 min left" in text
+    assert ("61/100" if terminal else "61 of 100") in text
+
+
+def test_a_quiet_bar_says_nothing(clock):
+    shown = console(False)
+    with bar("training", 100, shown, quiet=True) as tell:
+        clock.now += 30
+        tell(1, 0)
+    assert shown.file.getvalue() == ""

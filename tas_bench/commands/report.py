@@ -1,0 +1,51 @@
+"""`tas-bench report`: the tables of a results directory."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tas_bench.commands.shared import add_command, path
+from tas_bench.errors import OK, InputError
+
+if TYPE_CHECKING:
+    from tas_bench.commands.shared import Commands
+
+EXAMPLES = """\
+    example:
+      tas-bench report results/runs/demo              the tables of what has finished so far
+"""
+
+
+def add(commands: Commands) -> None:
+    """Add the command."""
+    about = "print the tables of a results directory, finished or not"
+    sub = add_command(commands, "report", report, about, EXAMPLES)
+    sub.add_argument("results", metavar="DIR", type=path, help="results directory")
+
+
+def report(args: argparse.Namespace) -> int:
+    """Print the tables of a results directory and write them beside the rows."""
+    print_report(args.results)
+    return OK
+
+
+def print_report(results: Path) -> None:
+    """The same, for whoever has just added to it.
+
+    Raises:
+        InputError: it holds nothing to report.
+    """
+    from rich.console import Console
+
+    from tas_bench.report import report as write_report
+    from tas_bench.store import Store, load
+
+    rows, uses = load(results), load(results, table="uses")
+    manifest = Store(results).manifest()
+    if manifest is None and len(rows):
+        raise InputError(f"{results} holds rows of no sweep; read them with tas_bench.load('{results}')")
+    if manifest is None or rows.empty:
+        raise InputError(f"{results} holds no results yet; `tas-bench run` makes some")
+    write_report(rows, uses, manifest, results / "_report", Console())

@@ -1,0 +1,129 @@
+"""`tas-bench run`: run what is missing of a sweep, then print its report."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from tas_bench.commands.report import print_report
+from tas_bench.commands.shared import (
+    DATA_HELP,
+    DEFAULT_RESULTS,
+    add_command,
+    catalogue,
+    complain,
+    fetch,
+    find_sweep,
+    path,
+    settings_of,
+)
+from tas_bench.errors import FAILED_JOBS, OK
+
+if TYPE_CHECKING:
+    from tas_bench.commands.shared import Commands
+    from tas_bench.plans import Plans
+    from tas_bench.progress import Progress
+    from tas_bench.sweep import Sweep
+
+EXAMPLES = """
+    examples:
+      tas-bench run demo
+      tas-bench run table1 --smoke --data DIR
+      tas-bench run table1 --data DIR --set methods=tas,ratio --set transfers=kd --set tas=released
+      tas-bench run table1 --data DIR --address 10.0.0.1:6379 --gpus-per-job 0.25
+
+    `tas-bench list SWEEP` shows every key that --set takes. Stop it whenever you like: the same command goes
+    on where it was, and finished jobs are never run again.
+"""
+
+
+def add(commands: Commands) -> None:
+    """Add the command."""
+    about = "run what is missing of a sweep, and print its report"
+    sub = add_command(commands, "run", run, about, EXAMPLES)
+    sub.add_argument("sweep", metavar="SWEEP", help="its name, as `tas-bench list` shows it")
+    sub.add_argument(
+        "--results", type=path, metavar="DIR", help=f"where rows go (default {DEFAULT_RESULTS}/SWEEP)"
+    )
+    sub.add_argument("--smoke", action="store_true", help="the sweep's own minutes-long version")
+    sub.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting; repeatable"
+    )
+    sub.add_argument("--data", type=path, metavar="DIR", help=DATA_HELP)
+    sub.add_argument("--download", action="store_true", help="let torchvision download the data set into --data")
+    sub.add_argument("--train-subset", metavar="N", help="train on a fixed stratified part of N images")
+    sub.add_argument("--address", metavar="HOST:PORT", help="join a running Ray cluster, or `auto`")
+    sub.add_argument(
+        "--cpus-per-job", type=float, default=1, metavar="X", help="CPU cores a job holds (default 1)"
+    )
+    sub.add_argument(
+        "--gpus-per-job", type=float, metavar="X", help="share of a GPU (default 0.25 where there is one)"
+    )
+    sub.add_argument("--quiet", action="store_true", help="no progress display")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run what is missing of a sweep, then print its report."""
+    from rich.console import Console
+    from rich.text import Text
+
+    from tas_bench.costs.latency import LATENCY
+    from tas_bench.data import check_data
+    from tas_bench.latency import Bench, settle
+    from tas_bench.progress import Progress
+    from tas_bench.resources import Resources
+    from tas_bench.runner import run_sweep
+    from tas_bench.signals import Interrupted
+
+    sweep = _settle(args)
+    fetch(args, sweep.datasets)
+    results = args.results or DEFAULT_RESULTS / sweep.name
+    resources = Resources(address=args.address, cpus=args.cpus_per_job, gpus=args.gpus_per_job)
+    console = Console(stderr=True)
+    if sweep.cost == LATENCY:
+        for problem in sweep.problems:  # before a minute of measuring
+            check_data(problem.data, args.data)
+        resources.check()
+        sweep = settle(sweep, Bench.at_hand(args.cpus_per_job, args.gpus_per_job), console, args.quiet)
+
+    def progress() -> Progress:  # called when nothing stands against the run: a refusal is one line
+        console.print(Text(f"{sweep.heading}\nresults: {results}"), soft_wrap=True)
+        for method in sweep.methods:
+            if warning := getattr(method, "warning", None):
+                console.print(Text(f"warning: {method.name}: {warning}"), soft_wrap=True)
+        return Progress(console, sweep.jobs, args.quiet)
+
+    try:
+        plans = run_sweep(sweep, results, args.data, resources, progress)
+    except Interrupted as stop:
+        console.print("stopped; finished jobs are kept. Go on with the same command.", highlight=False)
+        return 128 + stop.signum
+    ran = len(plans.outcomes) - plans.replayed
+    console.print(f"{ran} jobs run, {plans.replayed} found finished", highlight=False)
+    print_report(results)
+    return _verdict(plans)
+
+
+def _settle(args: argparse.Namespace) -> Sweep:
+    """The sweep as the command line wants it."""
+    from tas_bench.settings import smoke, with_settings
+
+    sweep = find_sweep(args.sweep)
+    if args.smoke:
+        sweep = smoke(sweep)
+    settings = settings_of(args.set)
+    if args.train_subset is not None:
+        settings["train_subset"] = args.train_subset
+    known = catalogue()
+    return with_settings(sweep, settings, {"methods": known["methods"], "transfers": known["transfers"]})
+
+
+def _verdict(plans: Plans) -> int:
+    """Exit code of a finished run, with a line for every plan that ended early."""
+    for plan in plans.plans:
+        if plan.error:
+            complain(f"{plan.name}: {plan.error}")
+    failed = sum(not outcome.ok for outcome in plans.outcomes.values())
+    if failed:
+        complain(f"{failed} job{'s'[: failed > 1]} failed; the same command tries again")
+    return FAILED_JOBS if failed or any(plan.error for plan in plans.plans) else OK

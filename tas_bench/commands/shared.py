@@ -1,0 +1,119 @@
+"""What several commands share: the parser, paths, complaints, and what discovery finds."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import textwrap
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from tas_bench.errors import InputError, unknown
+from tas_bench.text import one_line
+
+if TYPE_CHECKING:
+    from tas_bench.sweep import Sweep
+
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+
+DEFAULT_RESULTS = Path("results/runs")
+DATA_HELP = "CIFAR as torchvision's or parquet, or train/CLASS and val/CLASS"
+
+
+def complain(message: str) -> None:
+    """One line on stderr."""
+    sys.stderr.write(f"tas-bench: error: {one_line(message)[:1000]}\n")
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Tell it, with where to read more."""
+        raise InputError(f"{message} (see {self.prog} --help)")
+
+
+def add_command(
+    commands: Commands, name: str, function: Callable[[argparse.Namespace], int], about: str, examples: str
+) -> argparse.ArgumentParser:
+    """A command's own parser."""
+    sub = commands.add_parser(
+        name, help=about, description=about[0].upper() + about[1:] + ".", epilog=textwrap.dedent(examples),
+        formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
+    )  # fmt: skip
+    sub.set_defaults(command=function)
+    return sub
+
+
+def path(text: str) -> Path:
+    """An argument that names a file or a folder."""
+    if not text or not text.isprintable():
+        raise argparse.ArgumentTypeError(f"{text!r} is no path")
+    return Path(text)
+
+
+def settings_of(texts: Iterable[str]) -> dict[str, str]:
+    """What --set was given, by key.
+
+    Raises:
+        InputError: not key=value, or a key twice.
+    """
+    settings: dict[str, str] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise InputError(f"--set takes key=value, not '{text}'")
+        if key in settings:
+            raise InputError(f"--set {key} is given twice")
+        settings[key] = value
+    return settings
+
+
+def fetch(args: argparse.Namespace, datasets: Iterable[str]) -> None:
+    """What --download asks for.
+
+    Raises:
+        InputError: no folder to put it into, or the download failed.
+    """
+    from tas_bench.data import download
+
+    if args.download:
+        if args.data is None:
+            raise InputError("--download needs --data DIR to put the files in")
+        for dataset in datasets:
+            download(dataset, args.data)
+
+
+def find_sweep(name: str) -> Sweep:
+    """The sweep of that name.
+
+    Raises:
+        InputError: there is none; the near miss is suggested.
+    """
+    sweeps = catalogue()["sweeps"]
+    if name not in sweeps:
+        raise unknown("sweep", name, sweeps)
+    found: Sweep = sweeps[name]
+    return found
+
+
+def catalogue() -> dict[str, dict[str, Any]]:
+    """Everything that discovery finds. `baselines` and `sweeps` lie above this package: they are found by name."""
+    from tas_bench.backbones import all_backbones
+    from tas_bench.costs import all_costs
+    from tas_bench.costs.latency import LATENCY, find_latency
+    from tas_bench.data import all_datasets
+    from tas_bench.discover import classes, instances
+    from tas_bench.sweep import Sweep
+    from tas_bench.tas import Tas
+    from tas_bench.transfer import all_transfers
+
+    return {
+        "sweeps": instances("sweeps", Sweep),
+        "methods": {Tas.name: Tas} | classes("baselines", has="plan"),
+        "transfers": dict(all_transfers()),
+        "backbones": dict(all_backbones()),
+        "datasets": dict(all_datasets()),
+        "costs": all_costs() | {LATENCY: find_latency},
+    }
