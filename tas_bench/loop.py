@@ -98,7 +98,12 @@ def cosine_lr(recipe: Recipe, epoch: int) -> float:
 def sgd(parameters: Iterable[Tensor], recipe: Recipe) -> torch.optim.SGD:
     """The optimiser of every network's weights."""
     return torch.optim.SGD(
-        parameters, lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay, nesterov=True
+        parameters,
+        lr=recipe.lr,
+        momentum=recipe.momentum,
+        weight_decay=recipe.weight_decay,
+        nesterov=True,
+        fused=True,
     )
 
 

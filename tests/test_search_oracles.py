@@ -12,6 +12,7 @@ from tas_bench.data import Images
 from tas_bench.fused import normalised_mix
 from tas_bench.jobs import Context, DataSpec, Problem, Recipe
 from tas_bench.layers import ElasticConv
+from tas_bench.measure import Stopwatch
 from tas_bench.search import TasSearch
 from tas_bench.search.searcher import Searcher
 from tas_bench.tas import Tas
@@ -66,7 +67,7 @@ def test_a_noisy_layer_is_cut_and_one_that_needs_all_its_channels_is_kept(tmp_pa
         searcher.supernet.classifier.weight.copy_(5 * torch.eye(10))
     searcher.supernet.classifier.requires_grad_(False)
     for epoch in range(EPOCHS):
-        searcher.epoch(epoch)
+        searcher.epoch(epoch, Stopwatch())
     noisy, needed = searcher.derive()["size"].widths
     assert noisy <= USEFUL + 1
     assert needed == 10

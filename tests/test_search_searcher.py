@@ -15,6 +15,7 @@ from tas_bench.data import halves, load_train
 from tas_bench.errors import DivergedError, InputError
 from tas_bench.expected import ExpectedCost
 from tas_bench.jobs import Context, DataSpec
+from tas_bench.measure import Stopwatch
 from tas_bench.search import searcher as searcher_module
 from tas_bench.search.settings import scaled_arch_lr
 from tas_bench.tas import Tas
@@ -95,7 +96,7 @@ def test_updates_alternate_between_the_halves(searcher, monkeypatch):
     state.val_batches = [(torch.ones(2), torch.tensor([i, i])) for i in range(2)]
     for name in ("_update_weights", "_update_architecture"):
         monkeypatch.setattr(state, name, recorder(name))
-    state.epoch(0)
+    state.epoch(0, Stopwatch())
     assert log == [
         (name, half, i % (5 if half == 0 else 2))
         for i in range(5)
@@ -167,7 +168,7 @@ def test_epochs_follow_the_schedules(searcher, monkeypatch):
     )
     rates = []
     for epoch in range(4):
-        state.epoch(epoch)
+        state.epoch(epoch, Stopwatch())
         rates.append(state.weight_optimizer.param_groups[0]["lr"])
     assert used == pytest.approx([tau for tau in (10.0, 6.7, 3.4, 0.1) for _ in range(2 * 6)])
     assert rates == pytest.approx([0.1, 0.05 + 0.05 * math.sqrt(0.5), 0.05, 0.05 - 0.05 * math.sqrt(0.5)])
@@ -207,18 +208,18 @@ def test_weights_that_blow_up_in_an_epochs_last_step_are_seen_before_they_are_ke
 
     hook(spoil)
     with pytest.raises(DivergedError, match=r"(loss|weight) became .* in epoch 1"):
-        state.epoch(0)
+        state.epoch(0, Stopwatch())
 
 
 def test_weights_after_a_resume_are_bitwise_the_same(searcher, context, tmp_path):
     """Not only what is reported of them."""
     context = dataclasses.replace(context, checkpoint_seconds=0)
     state, other = searcher(Tas(search_epochs=3)), searcher(Tas(search_epochs=3))
-    state.epoch(0)
+    state.epoch(0, Stopwatch())
     Checkpoint(context, "key", state.parts, state.generator).save(told=1)
     assert Checkpoint(context, "key", other.parts, other.generator).restore() == {"told": 1}
     for each in (state, other):
-        each.epoch(1)
+        each.epoch(1, Stopwatch())
     for a, b in ((state.supernet, other.supernet), (state.architecture, other.architecture)):
         assert all(torch.equal(p, q) for p, q in zip(a.parameters(), b.parameters(), strict=True))
 

@@ -82,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
     console = Console(stderr=True)
     if sweep.cost == LATENCY:
         for problem in sweep.problems:  # before a minute of measuring
-            check_data(problem.data, args.data)
+            check_data(problem.data, args.data, problem.recipe.holdout)
         resources.check()
         sweep = settle(sweep, Bench.at_hand(args.cpus_per_job, args.gpus_per_job), console, args.quiet)
 

@@ -79,7 +79,7 @@ def train(args: argparse.Namespace) -> int:
     out: Path = args.out or Path(f"{args.backbone}.safetensors")
     check_out(out)
     fetch(args, [job.data.name])
-    check_data(job.data, args.data)
+    check_data(job.data, args.data, job.recipe.holdout)
     context, console = _context(args, dataset_info(job.data.name).image), Console(stderr=True)
     try:
         with raised_at_once():
