@@ -60,16 +60,22 @@ class Loop:
         meter, guard = measure.Meter(), measure.LossGuard(epoch)
         for x, y in watch.each("data", batches):
             self.optimizer.zero_grad()
-            parts = -(-len(y) // self.most)
-            for part_x, part_y in zip(x.tensor_split(parts), y.tensor_split(parts), strict=True):
-                logits = run_through(self._forward(part_x), part_x, self.precision)
-                loss = self.transfer.loss(logits, self._teacher_logits(part_x), part_y)
-                guard.see(loss)
-                (loss if parts == 1 else loss * (len(part_y) / len(y))).backward()
-                meter.add(loss, logits, part_y)
+            guard.see(self._backward(x, y, meter))
             self.optimizer.step()
         guard.check(self.student)
         return {"lr": lr, "train_loss": meter.loss, "train_accuracy": meter.accuracy}
+
+    def _backward(self, x: Tensor, y: Tensor, meter: measure.Meter) -> Tensor:
+        """Add up the gradients of a batch's parts; the batch's loss."""
+        parts, total = -(-len(y) // self.most), torch.zeros((), device=x.device)
+        for part_x, part_y in zip(x.tensor_split(parts), y.tensor_split(parts), strict=True):
+            logits = run_through(self._forward(part_x), part_x, self.precision)
+            mean = self.transfer.loss(logits, self._teacher_logits(part_x), part_y)
+            loss = mean * (len(part_y) / len(y))
+            loss.backward()
+            meter.add(mean, logits, part_y)
+            total += loss.detach()
+        return total
 
     def _forward(self, x: Tensor) -> nn.Module:
         """An epoch's last batch may be smaller: it is not compiled for."""
