@@ -35,9 +35,7 @@ def main() -> None:
     times = [(seconds(eager, passes) / STEPS, seconds(compiled, passes) / STEPS) for _ in range(ROUNDS)]
     step, short = (statistics.median(form) for form in zip(*times, strict=True))
     pays = cost / (step - short) if short < 0.98 * step else math.inf
-    print(
-        f"{measure.device_name(device)}, {precision}: eager step {1e3 * step:.1f} ms, compiled {1e3 * short:.1f} ms"
-    )
+    print(f"{measure.device_name(device)}, {precision}: step {1e3 * step:.1f} ms, compiled {1e3 * short:.1f} ms")
     print(f"compiled / eager {short / step:.2f}; compiling takes {cost:.0f} s and pays after {pays:,.0f} steps")
 
 
