@@ -31,6 +31,7 @@ def main() -> None:
     passes = [(x, torch.randint(CLASSES, (BATCH,), device=device))] * STEPS
     precision = measure.precision(device, CIFAR)
     eager, compiled = (loop(device, precision, form) for form in (False, True))
+    seconds(eager, passes)  # warms up what both use
     cost = seconds(compiled, passes) - seconds(eager, passes)
     times = [(seconds(eager, passes) / STEPS, seconds(compiled, passes) / STEPS) for _ in range(ROUNDS)]
     step, short = (statistics.median(form) for form in zip(*times, strict=True))

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import io
 import math
+import os
 import statistics
 import tempfile
 import time
@@ -57,6 +58,7 @@ def main() -> None:
     parser.add_argument("--accuracy", type=Path, metavar="DATA", help="folder that holds CIFAR-100")
     args = parser.parse_args()
     torch.set_num_threads(CPUS)
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CPUS])  # the data loader's workers share them
     measure.keep_memory()
     print(f"{measure.device_name('cpu')}, {CPUS} threads, {measure.precision('cpu', INFO.image)}, batch {BATCH}")
     with tempfile.TemporaryDirectory() as folder:
@@ -92,7 +94,7 @@ def usual_loader(images: Images, *, augment: bool) -> DataLoader[tuple[Tensor, T
     to_tensor = [transforms.ToTensor(), transforms.Normalize(INFO.mean, INFO.std)]
     crops = [transforms.RandomCrop(INFO.image.side, padding=INFO.pad), transforms.RandomHorizontalFlip()]
     dataset.transform = transforms.Compose((crops if augment else []) + to_tensor)
-    return DataLoader(dataset, batch_size=BATCH, shuffle=augment, num_workers=2)
+    return DataLoader(dataset, batch_size=BATCH, shuffle=augment, num_workers=2, persistent_workers=True)
 
 
 def usual_epoch(network: nn.Module, optimizer: torch.optim.Optimizer, batches: DataLoader) -> None:

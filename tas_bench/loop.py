@@ -45,8 +45,7 @@ class Loop:
         if compiled:
             torch.compiler.reset()  # of an earlier job's networks in this worker
             self._compiled = torch.compile(student, dynamic=False)  # type: ignore[assignment]
-        if most < recipe.batch:
-            _slow_norms(student, parts=-(-recipe.batch // most))
+        self._norms = [(m, m.momentum or 0.0) for m in student.modules() if isinstance(m, nn.BatchNorm2d)]
 
     def epoch(self, epoch: int, batches: Passes, watch: measure.Stopwatch) -> dict[str, float]:
         """One pass over the training images.
@@ -68,6 +67,8 @@ class Loop:
     def _backward(self, x: Tensor, y: Tensor, meter: measure.Meter) -> Tensor:
         """Add up the gradients of a batch's parts; the batch's loss."""
         parts, total = -(-len(y) // self.most), torch.zeros((), device=x.device)
+        for norm, momentum in self._norms:
+            norm.momentum = momentum if parts == 1 else 1 - (1 - momentum) ** (1 / parts)
         for part_x, part_y in zip(x.tensor_split(parts), y.tensor_split(parts), strict=True):
             logits = run_through(self._forward(part_x), part_x, self.precision)
             mean = self.transfer.loss(logits, self._teacher_logits(part_x), part_y)
@@ -88,14 +89,6 @@ class Loop:
         return run_through(self.teacher, x, self.precision)
 
 
-def _slow_norms(network: nn.Module, parts: int) -> None:
-    """Let running statistics move as far in that many parts as they would in one batch."""
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            assert module.momentum is not None
-            module.momentum = 1 - (1 - module.momentum) ** (1 / parts)
-
-
 def cosine_lr(recipe: Recipe, epoch: int) -> float:
     """Learning rate of an epoch, from `lr` down to (almost) zero."""
     return recipe.lr * (1 + math.cos(math.pi * epoch / recipe.epochs)) / 2
@@ -109,7 +102,6 @@ def sgd(parameters: Iterable[Tensor], recipe: Recipe) -> torch.optim.SGD:
         momentum=recipe.momentum,
         weight_decay=recipe.weight_decay,
         nesterov=True,
-        fused=True,
     )
 
 

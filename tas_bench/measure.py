@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
+import math
 import platform
 import resource
 import time
@@ -153,31 +154,30 @@ def autocast(device: str, dtype: str) -> AbstractContextManager[object]:
     return torch.autocast(device, torch.bfloat16, enabled=dtype == "bfloat16")
 
 
-CPU_MEMORY_FAULTS = ("can't allocate memory", "could not create a primitive")
-"""What torch and oneDNN say where the CPU's memory runs out; the latter does not tell, but mostly means it."""
+MEMORY_FAULTS = (
+    "can't allocate memory", "std::bad_alloc", "could not create a primitive",
+    "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED",
+)  # fmt: skip
+"""What torch and its libraries say where memory runs out; oneDNN ("primitive") mostly means it."""
 
 
 def out_of_memory(error: BaseException) -> bool:
     """Whether memory ran out: Python's, a GPU's or the CPU's."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    return isinstance(error, RuntimeError) and any(fault in str(error) for fault in CPU_MEMORY_FAULTS)
+    return isinstance(error, RuntimeError) and any(fault in str(error) for fault in MEMORY_FAULTS)
 
 
-COMPILE_FROM = 20_000
-"""Training steps from which `torch.compile` is taken to pay on a GPU: a minute or two against milliseconds a step.
+COMPILE_FROM: dict[str, int] = {}
+"""Training steps from which `torch.compile` pays, by device, as `benchmarks/compiled.py` measured it there.
 
-An estimate: no GPU has been measured. On a CPU a compiled step takes as long as an eager one (benchmarks).
+No GPU has been measured yet. On CPUs a compiled step takes as long as an eager one.
 """
 
 
 def compile_pays(device: str, steps: int) -> bool:
     """Whether a job of so many steps shall compile its network; every attempt of a job decides alike."""
-    if device != "cuda" or steps < COMPILE_FROM:
-        return False
-    from torch.utils._triton import has_triton  # a GPU too old for it has none
-
-    return has_triton()
+    return steps >= COMPILE_FROM.get(device_name(device), math.inf)
 
 
 def device_name(device: str) -> str:

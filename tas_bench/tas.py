@@ -35,7 +35,7 @@ class Tas(SearchSettings):
     def plan(self, problem: Problem, seed: int) -> Plan:
         """One supernet search."""
         self._check(problem)
-        recipe = replace(problem.recipe, epochs=self.search_epochs)
+        recipe = replace(problem.recipe, epochs=self.search_epochs, holdout=0.0)  # it has the halves
         settings = SearchSettings(**vars(self))
         [outcome] = yield [TasSearch(problem=replace(problem, recipe=recipe), settings=settings, seed=seed)]
         if outcome.size is None:

@@ -2,7 +2,7 @@
 
 SGD with Nesterov momentum, cosine learning rate, batched augmentation (paper section 4.1). The three roles
 differ in their data only: a candidate trains on one half of the training set and is judged on the other;
-teachers and finals train on all of it and are tested once, after the last epoch.
+teachers and finals train on all of it, but for a holdout, and open the test set after the last epoch.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def teacher_job(problem: Problem, seed: int) -> Train:
 
 def candidate_job(problem: Problem, size: Size, seed: int, epochs: int | None = None) -> Train:
     """A size to be judged on the validation half, trained for `epochs` (the recipe's by default)."""
-    recipe = problem.recipe if epochs is None else replace(problem.recipe, epochs=epochs)
+    recipe = replace(problem.recipe, epochs=epochs or problem.recipe.epochs, holdout=0.0)  # the other half is it
     return Train(
         data=problem.data, backbone_name=problem.backbone_name, size=problem.backbone.canonical(size),
         recipe=recipe, seed=seed, role="candidate",
@@ -134,7 +134,7 @@ def train(job: Train, context: Context) -> Outcome:
         try:
             return _Training(job, context, watch, most).run()
         except (MemoryError, RuntimeError) as error:
-            if most < 4 or not measure.out_of_memory(error):
+            if most < 3 or not measure.out_of_memory(error):
                 raise
         most = -(-most // 2)
         measure.free_memory()
@@ -144,7 +144,7 @@ class _Training:
     """One attempt, with at most so many images at a time."""
 
     def __init__(self, job: Train, context: Context, watch: measure.Stopwatch, most: int) -> None:
-        self.job, self.context, self.watch, self.most = job, context, watch, most
+        self.job, self.context, self.watch = job, context, watch
         device, self.info = context.device, dataset_info(job.data.name)
         self.precision = measure.precision(device, self.info.image)
         with watch.on("startup"), torch.random.fork_rng():
@@ -155,9 +155,9 @@ class _Training:
             if teacher is not None:
                 fold_norms(teacher)
             generator = torch.Generator(device).manual_seed(job.seed)
-            self.images = _images(job, context)
+            self.train_images, self.val_images = _images(job, context)
             self.batches = batches_of(
-                self.images.train, self.info, job.recipe.batch,
+                self.train_images, self.info, job.recipe.batch,
                 augment=True, generator=generator, cpus=context.cpus,
             )  # fmt: skip
             self.loop = Loop(
@@ -167,6 +167,7 @@ class _Training:
             parts = {"student": self.student, "optimizer": self.loop.optimizer}
             self.checkpoint = Checkpoint(context, job_id(job), parts, generator)
             kept = self.checkpoint.restore()
+        self.loop.most = min(most, kept.get("most", most))
         if not watch.seconds["train"]:  # or this process booked them itself, before memory ran out
             watch.carry(kept.get("seconds", {}))
         self.curve: list[dict[str, float]] = kept.get("curve", [])
@@ -175,7 +176,7 @@ class _Training:
     def run(self) -> Outcome:
         """Train from the epoch that comes next, then measure."""
         epochs = self.job.recipe.epochs
-        val = self._to_judge(self.images.val)
+        val = self._to_judge(self.val_images) if self.val_images is not None else None
         for epoch in range(len(self.curve), epochs):
             with self.watch.on("train"):
                 point = {"epoch": epoch + 1} | self.loop.epoch(epoch, self.batches, self.watch)
@@ -185,14 +186,14 @@ class _Training:
                 self._compare(point)
             self.curve.append(point)
             self.context.tick(epoch + 1, epochs)
-            self.checkpoint.save(curve=self.curve, best=self.best, seconds=self.watch.seconds)
+            self.checkpoint.save(curve=self.curve, best=self.best, most=self.loop.most, seconds=self.watch.seconds)
         return self._measured()
 
     def _compare(self, point: dict[str, float]) -> None:
         """Remember the best epoch by validation; its weights too, where they will be tested."""
         if point["val_accuracy"] > self.best.get("val_accuracy", -1.0):
             self.best = dict(point)
-            if self.images.test is not None:
+            if self.job.touches_test:
                 self.best["weights"] = _copy(self.student)
 
     def _measured(self) -> Outcome:
@@ -200,14 +201,14 @@ class _Training:
         job, last, best = self.job, self.curve[-1], self.best
         weights = _copy(self.student) if job.role == "teacher" or self.context.keep_weights else None
         tested: dict[str, Any] = {}
-        test = self._to_judge(self.images.test)
-        if test is not None:
+        if job.touches_test:
             with self.watch.on("eval"):
+                test = self._to_judge(load_test(job.data, self.context.data_root).to(self.context.device))
                 tested["test_accuracy"], tested["test_top5"] = accuracies(self.student, test, self.precision)
                 if best:
                     self.student.load_state_dict(best["weights"])
                     tested["best_test_accuracy"] = accuracy(self.student, test, self.precision)
-        images = job.recipe.epochs * len(self.images.train)
+        images = job.recipe.epochs * len(self.train_images)
         return Outcome(
             size=job.size,
             train_accuracy=last["train_accuracy"],
@@ -218,19 +219,17 @@ class _Training:
             epochs=job.recipe.epochs,
             train_macs=images * _macs_per_image(job, self.info),
             curve=self.curve,
-            micro_batch=self.most,
-            warning=_warning(job, self.most, self.checkpoint.warning),
+            micro_batch=self.loop.most,
+            warning=_warning(job, self.loop.most, self.checkpoint.warning),
             weights=weights,
             **tested,
             **booked(self.watch, self.context, self.precision, images),
         )
 
-    def _to_judge(self, images: AnyImages | None) -> Passes | None:
+    def _to_judge(self, images: AnyImages) -> Passes:
         """Passes to evaluate: many small images at once, of large ones no more than training takes."""
-        if images is None:
-            return None
         batch = self.job.recipe.batch
-        at_once = max(1, (EVAL_BATCH if self.info.image.side <= 32 else batch) * self.most // batch)
+        at_once = max(1, (EVAL_BATCH if self.info.image.side <= 32 else batch) * self.loop.most // batch)
         return batches_of(images, self.info, at_once, augment=False, cpus=self.context.cpus)
 
 
@@ -248,23 +247,14 @@ def booked(watch: measure.Stopwatch, context: Context, precision: str, images: i
     }
 
 
-@dataclass(frozen=True)
-class _Parts:
-    """The images of a job: to train on, to judge every epoch by, and to test."""
-
-    train: AnyImages
-    val: AnyImages | None
-    test: AnyImages | None
-
-
-def _images(job: Train, context: Context) -> _Parts:
-    """A candidate is judged on the other half, a teacher or final on what the recipe keeps aside, if anything."""
-    train_images, root, device = load_train(job.data, context.data_root), context.data_root, context.device
+def _images(job: Train, context: Context) -> tuple[AnyImages, AnyImages | None]:
+    """Images to train on and to validate: a candidate's are the halves, others set aside what the recipe says."""
+    images = load_train(job.data, context.data_root)
     if job.role == "candidate":
-        first, second = halves(train_images, job.data)
-        return _Parts(first.to(device), second.to(device), None)
-    rest, aside = set_aside(train_images, job.data, job.recipe.holdout)
-    return _Parts(rest.to(device), aside and aside.to(device), load_test(job.data, root).to(device))
+        images, val = halves(images, job.data)
+        return images.to(context.device), val.to(context.device)
+    images, aside = set_aside(images, job.data, job.recipe.holdout)
+    return images.to(context.device), None if aside is None else aside.to(context.device)
 
 
 def _macs_per_image(job: Train, info: DatasetInfo) -> int:

@@ -52,6 +52,7 @@ def execute(job: Job, labels: Labels, context: Context) -> Row:
     earlier = store.row(job_id(job))
     started, clock = _now(), time.perf_counter()
     torch.set_num_threads(max(1, int(context.cpus)))
+    torch.backends.cudnn.deterministic = True  # or a GPU's sums depend on chance
     measure.free_memory()
     measure.keep_memory()
     measure.reset_peak_memory(context.device)

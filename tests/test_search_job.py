@@ -102,6 +102,7 @@ def stopping(context, after):
 
 SETTINGS = {
     "default": {}, "two draws": {"draws": 2}, "mixture": {"selection": "mixture"},
+    "one depth": {"depth_samples": 1},
     "released": dataclasses.asdict(RELEASED),
 }  # fmt: skip
 

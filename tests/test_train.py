@@ -1,7 +1,7 @@
 """The one training function: same recipe for all, exact by seed, against torch's own parts."""
 
 import contextlib
-import copy as copy_module
+import copy
 import math
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -16,7 +16,8 @@ from tas_bench import train as train_module
 from tas_bench.backbones.tiny import TINY
 from tas_bench.data import dataset_info, load_test, load_train, set_aside
 from tas_bench.errors import DivergedError, InputError
-from tas_bench.jobs import Context, DataSpec, Problem, Recipe, checkpoint_path, job_id
+from tas_bench.jobs import Context, DataSpec, Problem, Recipe, job_id
+from tas_bench.loop import Loop
 from tas_bench.space import Size
 from tas_bench.train import candidate_job, final_job, teacher_job, train
 from tas_bench.transfer.init import Init
@@ -71,7 +72,8 @@ class StoppedError(Exception):
 @pytest.mark.parametrize("transfer", [Scratch(), Init(), KD()], ids=lambda t: t.name)
 def test_a_stopped_training_resumes_to_bitwise_the_same_weights(context, monkeypatch, transfer):
     job = replace(final_job(PROBLEM, SIZE, 0, transfer), recipe=Recipe(epochs=4, batch=64, holdout=0.2))
-    whole, outcome = final_weights(job, context, monkeypatch)
+    context = replace(context, keep_weights=True)
+    outcome = train(job, context)
     for after in (1, 3):
 
         def tick(done, _, after=after):
@@ -82,16 +84,20 @@ def test_a_stopped_training_resumes_to_bitwise_the_same_weights(context, monkeyp
             train(job, replace(context, tick=tick, checkpoint_seconds=0))
         torch.manual_seed(after)
         epochs = []
-        resumed, again = final_weights(
-            job, replace(context, tick=lambda done, _, log=epochs: log.append(done)), monkeypatch
-        )
+        again = train(job, replace(context, tick=lambda done, _, log=epochs: log.append(done)))
         assert epochs == list(range(after + 1, 5))
-        assert all(torch.equal(whole[k], resumed[k]) for k in whole)
+        assert all(torch.equal(outcome.weights[k], again.weights[k]) for k in outcome.weights)
         assert again.curve == outcome.curve
         assert (again.test_accuracy, again.images) == (outcome.test_accuracy, outcome.images)
         assert (again.best_epoch, again.best_test_accuracy) == (outcome.best_epoch, outcome.best_test_accuracy)
         assert 0 < again.carried_seconds < again.device_seconds
-        checkpoint_path(context.results, job_id(job)).unlink()
+        forget(context)
+
+
+def forget(context):
+    """Remove all checkpoints, as a finished job's are."""
+    for path in (context.results / "_checkpoints").iterdir():
+        path.unlink()
 
 
 @dataclass(frozen=True)
@@ -110,51 +116,98 @@ class Stopping(Scratch):
 
 
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(stops=st.lists(st.integers(1, 22), min_size=1, max_size=3))
+@given(stops=st.lists(st.integers(1, 19), min_size=1, max_size=3))  # of 4 epochs with 5 steps each
 def test_stops_at_any_step_change_no_bit(context, stops):
     recipe = Recipe(epochs=4, batch=64)
     job = replace(final_job(PROBLEM, SIZE, 0, Stopping()), recipe=recipe)
     often = replace(context, checkpoint_seconds=0, keep_weights=True)
     whole = train(job, often)
-    checkpoint_path(context.results, job_id(job)).unlink()
-    for steps in stops:
+    forget(context)
+    for i, steps in enumerate(stops):
         Stopping.left[:] = [steps]
-        with contextlib.suppress(StoppedError):
+        with contextlib.suppress(StoppedError) if i else pytest.raises(StoppedError):
             train(job, often)
     Stopping.left.clear()
     resumed = train(job, often)
     assert resumed.curve == whole.curve
     assert all(torch.equal(whole.weights[k], resumed.weights[k]) for k in whole.weights)
-    checkpoint_path(context.results, job_id(job)).unlink()
+    forget(context)
 
 
 def test_the_best_epoch_is_chosen_by_validation_and_tested_apart(context, monkeypatch):
-    """Against networks kept at every epoch and evaluated one by one."""
+    """Against networks kept at every epoch; validation follows a script, whose best comes twice."""
     kept, epochs = [], []
-    original = train_module._network
+    original, script = train_module._network, iter([0.1, 0.7, 0.3, 0.7, 0.2])
     monkeypatch.setattr(train_module, "_network", lambda *a: kept.append(original(*a)) or kept[-1])
-    recipe = Recipe(epochs=6, batch=64, lr=1.5, holdout=0.25)  # a rate that makes it jump
+    measured = train_module.accuracy
+
+    def scripted(network, batches, precision):
+        real = measured(network, batches, precision)
+        return next(script, real)
+
+    monkeypatch.setattr(train_module, "accuracy", scripted)
+    recipe = Recipe(epochs=5, batch=64, holdout=0.25)
     job = replace(final_job(PROBLEM, SIZE, 0, Scratch()), recipe=recipe)
-    copy = replace(context, tick=lambda *_: epochs.append(copy_module.deepcopy(kept[0]).eval()))
-    outcome = train(job, copy)
-    rest, aside = set_aside(load_train(PROBLEM.data, None), PROBLEM.data, 0.25)
-
-    def right(network, images):
-        x = (images.images.float() / 255 - INFO.mean[0]) / INFO.std[0]
-        with torch.no_grad():
-            return (network(x).argmax(1) == images.labels).double().mean().item()
-
-    val = [right(network, aside) for network in epochs]
-    best = val.index(max(val))
+    watched = replace(context, tick=lambda *_: epochs.append(copy.deepcopy(kept[0]).eval()))
+    outcome = train(job, watched)
     test = load_test(PROBLEM.data, None)
-    assert [point["val_accuracy"] for point in outcome.curve] == pytest.approx(val)
-    assert best < 5, "or this tells nothing"
-    assert (outcome.best_epoch, outcome.best_val_accuracy) == (best + 1, pytest.approx(val[best]))
-    assert outcome.best_train_accuracy == outcome.curve[best]["train_accuracy"]
-    assert outcome.best_test_accuracy == pytest.approx(right(epochs[best], test))
-    assert outcome.test_accuracy == pytest.approx(right(epochs[-1], test))
+
+    def right(network):
+        x = (test.images.float() / 255 - INFO.mean[0]) / INFO.std[0]
+        with torch.no_grad():
+            return (network(x).argmax(1) == test.labels).double().mean().item()
+
+    assert (outcome.best_epoch, outcome.best_val_accuracy, outcome.val_accuracy) == (2, 0.7, 0.2)
+    assert outcome.best_train_accuracy == outcome.curve[1]["train_accuracy"]
+    assert outcome.best_test_accuracy == pytest.approx(right(epochs[1]))
+    assert outcome.test_accuracy == pytest.approx(right(epochs[-1]))
     assert outcome.best_test_accuracy != outcome.test_accuracy
-    assert outcome.images == 6 * len(rest) == 6 * 225
+    assert outcome.images == 5 * 225
+
+
+def test_the_holdout_is_what_validates(context):
+    """The accuracy of a curve's last epoch is that on images which training did not see."""
+    job = replace(final_job(PROBLEM, SIZE, 0, Scratch()), recipe=Recipe(epochs=2, batch=64, holdout=0.25))
+    outcome = train(job, replace(context, keep_weights=True))
+    rest, aside = set_aside(load_train(PROBLEM.data, None), PROBLEM.data, 0.25)
+    network = train_module._network(job, INFO, "cpu").eval()
+    network.load_state_dict(outcome.weights)
+    x = (aside.images.float() / 255 - INFO.mean[0]) / INFO.std[0]
+    with torch.no_grad():
+        right = (network(x).argmax(1) == aside.labels).double().mean().item()
+    assert outcome.val_accuracy == pytest.approx(right)
+    images = {image.numpy().tobytes() for image in rest.images}
+    assert len(images & {image.numpy().tobytes() for image in aside.images}) == 0
+
+
+def test_a_training_that_went_on_in_parts_does_so_after_a_stop(context, monkeypatch):
+    """Also where memory has room again: the same network whatever stops it."""
+    job = replace(final_job(PROBLEM, SIZE, 0, Scratch()), recipe=Recipe(epochs=3, batch=64))
+    often = replace(context, checkpoint_seconds=0, keep_weights=True)
+    full = [True]
+    original = Loop._backward
+
+    def backward(self, x, y, meter):
+        if full and self.most > 32:
+            raise torch.OutOfMemoryError("no room")
+        return original(self, x, y, meter)
+
+    monkeypatch.setattr(Loop, "_backward", backward)
+    whole = train(job, often)
+    assert whole.micro_batch == 32
+    assert "parts of up to 32" in whole.warning
+    forget(context)
+
+    def tick(done, _):
+        if done == 2:
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        train(job, replace(often, tick=tick))
+    full.clear()
+    resumed = train(job, often)
+    assert (resumed.micro_batch, resumed.warning, resumed.curve) == (32, whole.warning, whole.curve)
+    assert all(torch.equal(whole.weights[k], resumed.weights[k]) for k in whole.weights)
 
 
 def test_seconds_of_data_and_training_make_images_per_second(context):

@@ -2,7 +2,8 @@
 
 The paper does not say how a width picks its channels, nor what a 1 x 1 convolution starts from that repairs a
 width mismatch, which the unpruned network has not. Both are settings here. Block b comes from block b; channels
-beyond the teacher's width keep their random start.
+beyond the teacher's width keep their random start. Dropped channels are dropped, not merged into others: the
+teacher's function is kept where no later layer reads them.
 """
 
 from __future__ import annotations
