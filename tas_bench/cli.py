@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from pathlib import Path
 from tas_bench.commands import cost, export, list, report, run, train  # noqa: A004
 from tas_bench.commands.shared import Parser, complain
 from tas_bench.errors import INTERNAL, IO_FAULT, TasBenchError
+from tas_bench.signals import Interrupted, raised_at_once
 
 COMMANDS = (run, report, list, cost, train, export)
 
@@ -41,13 +41,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = _parser()
     try:
         args = parser.parse_args(argv)
-        return int(args.command(args))
+        with raised_at_once():  # until the command has a way of its own
+            return int(args.command(args))
     except TasBenchError as error:
         complain(str(error))
         return error.exit_code
-    except KeyboardInterrupt:
+    except Interrupted as stop:
         complain("interrupted")
-        return 128 + signal.SIGINT
+        return 128 + stop.signum
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return IO_FAULT

@@ -310,15 +310,20 @@ def test_an_internal_fault_is_one_line():
     assert "internal fault, please report it: ZeroDivisionError at <string>:2" in found.stderr
 
 
-@pytest.mark.parametrize(
-    ("error", "code"), [(KeyboardInterrupt(), 130), (OSError(28, "No space", "/x"), IO_FAULT)]
-)
-def test_other_faults_are_one_line(refused, monkeypatch, error, code):
+def test_a_fault_of_the_file_system_is_one_line(refused, monkeypatch):
     def fail(args):
-        raise error
+        raise OSError(28, "No space", "/x")
 
     monkeypatch.setattr(cli.run, "_settle", fail)
-    refused(*DEMO, code=code)
+    assert "/x: No space" in refused(*DEMO, code=IO_FAULT)
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_before_anything_runs_is_one_line(refused, monkeypatch, signum):
+    before = signal.getsignal(signum)
+    monkeypatch.setattr(cli.run, "_settle", lambda args: os.kill(os.getpid(), signum))
+    assert refused(*DEMO, code=128 + signum) == "interrupted"
+    assert signal.getsignal(signum) is before
 
 
 def test_a_closed_pipe_is_no_fault():
