@@ -19,7 +19,7 @@ from tas_bench.store import Row, Store
 from tas_bench.sweep import Sweep
 from tas_bench.train import Train, final_job, teacher_job
 from tas_bench.transfer import all_transfers
-from tas_bench.worker import Labels, execute
+from tas_bench.worker import Labels, execute, log_path
 
 LABELS = Labels(sweep="train", method="by_hand", budget=None)
 
@@ -109,11 +109,16 @@ def _train(job: Train, store: Store, context: Context, console: Console, quiet: 
     with bar(f"training {name_of(job)}", job.recipe.epochs, console, quiet) as tell:
         row = execute(job, LABELS, replace(context, keep_weights=True, tick=tick))
     if row["status"] != "ok":
-        ended = f"{row['status']}: {row['error']}"
-        raise TrainingFailedError(f"{name_of(job)} ended as {ended}; the same command tries again")
+        if row["status"] == "diverged":
+            advice = f"it would again: take a lower rate than {job.recipe.lr:g} (--set lr=...)"
+        else:
+            advice = f"details in {log_path(store.path, key)}; the same command tries again"
+        raise TrainingFailedError(f"{name_of(job)} ended as {row['status']}: {row['error']}; {advice}")
     if row["warning"]:
         console.print(Text(f"warning: {row['warning']}"), soft_wrap=True)
-    return row
+    standing = store.row(key)
+    assert standing is not None
+    return standing
 
 
 def name_of(job: Train) -> str:

@@ -1,17 +1,17 @@
 """The deployed network as a file that runs without tas_bench: a torch.export program, or ONNX.
 
-Batches of any size go in. Before the file takes its place it is loaded and compared with the network.
+Batches of any size go in. Before anything is written it is loaded from memory and compared with the network.
 """
 
 from __future__ import annotations
 
 import contextlib
 import importlib.util
+import io
 import json
 import logging
-import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 
 from tas_bench.backbones.backbone import ImageShape
-from tas_bench.errors import InputError, MismatchError, StoreIOError
+from tas_bench.errors import InputError, MismatchError
+from tas_bench.files import write_whole
 from tas_bench.network import Network
 
 SUFFIXES = {"torch": ".pt2", "onnx": ".onnx"}
@@ -64,37 +65,31 @@ def export(network: Network, image: ImageShape, about: Mapping[str, str], kind: 
         MismatchError: the two differ by more than `TOLERANCE`; `path` is left as it was.
         StoreIOError: the file system refused.
     """
-    write, load = {"torch": (_write_torch, _load_torch), "onnx": (_write_onnx, _load_onnx)}[kind]
+    make, load = {"torch": (_make_torch, _load_torch), "onnx": (_make_onnx, _load_onnx)}[kind]
     network.eval()
-    try:
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.stem[:50]}.") as folder, _quiet():
-            written = Path(folder, path.name)
-            write(network, torch.zeros(2, image.channels, image.side, image.side), about, written)
-            worst = difference(network, load(written), image)
-            if not worst <= TOLERANCE:
-                raise MismatchError(
-                    f"the {kind} export of this network computes something else: logits differ by {worst:.1e} of "
-                    f"the greatest, {TOLERANCE:.0e} is allowed; '{path}' is not written, please report it"
-                )
-            written.replace(path)
-    except OSError as error:
-        raise StoreIOError(f"cannot write {path}: {error.strerror or error}") from error
+    with _quiet():
+        data = make(network, torch.zeros(2, image.channels, image.side, image.side), about)
+        worst = difference(network, load(data), image)
+    if not worst <= TOLERANCE:
+        raise MismatchError(
+            f"the {kind} export of this network computes something else: logits differ by {worst:.1e} of "
+            f"the greatest, {TOLERANCE:.0e} is allowed; '{path}' is not written, please report it"
+        )
+    write_whole(path, data)
     return worst
 
 
 @torch.no_grad()
-def difference(network: Network, other: Run, image: ImageShape, batches: Sequence[int] = BATCHES) -> float:
-    """Greatest difference of two logits over random images, as a fraction of the greatest logit."""
-    generator, worst = torch.Generator().manual_seed(0), 0.0
-    for batch in batches:
+def difference(network: Network, other: Run, image: ImageShape) -> float:
+    """Greatest difference of two logits over random images, as a fraction of the greatest logit; NaN if any is."""
+    generator, apart = torch.Generator().manual_seed(0), []
+    for batch in BATCHES:
         x = torch.randn(batch, image.channels, image.side, image.side, generator=generator)
         wanted, found = network(x), other(x)
         if wanted.shape != found.shape:
             raise MismatchError(f"the export gives {list(found.shape)} for {list(wanted.shape)} logits")
-        apart = float((wanted - found).abs().max())
-        if apart != 0:  # NaN included
-            worst = max(apart / max(float(wanted.abs().max()), 1e-30), worst)
-    return worst
+        apart.append((wanted - found).abs().max() / wanted.abs().max().clamp(min=1e-30))
+    return float(torch.stack(apart).max())  # which, unlike Python's, keeps a NaN
 
 
 # ---- the two kinds
@@ -104,27 +99,30 @@ def _program(network: Network, images: Tensor) -> torch.export.ExportedProgram:
     return torch.export.export(network, (images,), dynamic_shapes=({0: torch.export.Dim("batch")},))
 
 
-def _write_torch(network: Network, images: Tensor, about: Mapping[str, str], path: Path) -> None:
-    torch.export.save(_program(network, images), path, extra_files={ABOUT: json.dumps(dict(about))})
+def _make_torch(network: Network, images: Tensor, about: Mapping[str, str]) -> bytes:
+    file = io.BytesIO()
+    torch.export.save(_program(network, images), file, extra_files={ABOUT: json.dumps(dict(about))})
+    return file.getvalue()
 
 
-def _load_torch(path: Path) -> Run:
-    return torch.export.load(path).module()
+def _load_torch(data: bytes) -> Run:
+    return torch.export.load(io.BytesIO(data)).module()
 
 
-def _write_onnx(network: Network, images: Tensor, about: Mapping[str, str], path: Path) -> None:
+def _make_onnx(network: Network, images: Tensor, about: Mapping[str, str]) -> bytes:
     program = torch.onnx.export(
         _program(network, images), dynamo=True, input_names=["images"], output_names=["logits"], verbose=False
     )
     assert program is not None
     program.model.metadata_props.update(about)
-    program.save(path)
+    data: bytes = program.model_proto.SerializeToString()
+    return data
 
 
-def _load_onnx(path: Path) -> Run:
+def _load_onnx(data: bytes) -> Run:
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
 
     def run(x: Tensor) -> Tensor:
         found: Any = session.run(["logits"], {"images": x.numpy()})

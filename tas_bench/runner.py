@@ -66,7 +66,7 @@ def run_sweep(
                 log.warning("plan %s ended early: %s", plan.name, plan.error)
 
         plans = Plans(sweep.plans(), lookup)
-        store.claim(sweep.manifest(fingerprints))
+        store.claim(sweep.manifest(), fingerprints)
         plans.watch(on_progress)
         root = data_root.absolute() if data_root else None
         run_plans(plans, sweep, Context(results=results.absolute(), data_root=root), resources, progress)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +19,8 @@ from torch import Tensor
 from tas_bench.backbones import find_backbone
 from tas_bench.backbones.backbone import ImageShape
 from tas_bench.data import dataset_info
-from tas_bench.errors import InputError, StoreIOError
+from tas_bench.errors import InputError
+from tas_bench.files import temporary_of, write_whole
 from tas_bench.network import Network
 from tas_bench.space import size_from
 from tas_bench.text import one_line
@@ -37,7 +37,7 @@ MARK = "tas_bench_network"
 
 TOLD = (
     "backbone", "widths", "depths", "dataset", "train_subset", "transfer", "seed", "test_accuracy", "test_top5",
-    "macs", "params", "precision", "device", "versions", "commit", "job_id", "job",
+    "macs", "params", "micro_batch", "warning", "precision", "device", "versions", "commit", "job_id", "job",
 )  # fmt: skip
 """Columns of a training's row that go with its network."""
 
@@ -45,12 +45,16 @@ MOST = {"classes": 1_000_000, "channels": 65_536, "side": 65_536}
 """Whole numbers of the metadata, with the greatest that is no mistake."""
 
 
-def metadata_of(row: Row) -> dict[str, str]:
-    """What the file says of a training: its row, and how the data set's images are normalised."""
+def metadata_of(row: Row, fingerprint: str) -> dict[str, str]:
+    """What the file says of a training: its row, and how the data set's images are normalised.
+
+    Args:
+        fingerprint: of the data it was trained on, see `check_data`.
+    """
     info = dataset_info(row["dataset"])
     facts: dict[str, Any] = {
         "format": "pt", MARK: VERSION, "classes": info.classes, "channels": info.image.channels,
-        "side": info.image.side, "mean": info.mean, "std": info.std,
+        "side": info.image.side, "mean": info.mean, "std": info.std, "data_fingerprint": fingerprint,
     }  # fmt: skip
     facts |= {name: row[name] for name in TOLD if row[name] is not None}
     return {name: fact if isinstance(fact, str) else json.dumps(fact) for name, fact in facts.items()}
@@ -59,8 +63,11 @@ def metadata_of(row: Row) -> dict[str, str]:
 # ---- writing
 
 
-def check_out(path: Path) -> None:
+def check_out(path: Path, key: str | None = None) -> None:
     """Refuse a file that `write_network` could not write, or another's file in its place.
+
+    Args:
+        key: refuse a network of any other job too.
 
     Raises:
         InputError: a wrong suffix, a folder that is not there or not writable, a file that holds something else.
@@ -70,9 +77,11 @@ def check_out(path: Path) -> None:
     check_writable(path)
     if path.exists():
         try:
-            _metadata(path)
+            about = _metadata(path)
         except InputError as error:
             raise InputError(f"{error}: it is left alone, give another --out") from error
+        if key is not None and about.get("job_id") != key:
+            raise InputError(f"'{path}' holds the network of another training; give --out, it may name this file")
 
 
 def check_writable(path: Path) -> None:
@@ -81,7 +90,7 @@ def check_writable(path: Path) -> None:
     Raises:
         InputError: its folder is missing or refuses files, or a folder of its name is in the way.
     """
-    temporary = _temporary(path)
+    temporary = temporary_of(path)
     try:
         if not path.parent.is_dir():
             raise InputError(f"no folder '{path.parent}' to write '{path.name}' into; make it, or change --out")
@@ -104,22 +113,7 @@ def write_network(path: Path, state: Mapping[str, Tensor], about: Mapping[str, s
         StoreIOError: the file system refused.
     """
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
-    temporary = _temporary(path)
-    try:
-        with temporary.open("wb") as file:
-            file.write(save(plain, dict(about)))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise StoreIOError(f"cannot write {path}: {error.strerror}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-
-
-def _temporary(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    write_whole(path, save(plain, dict(about)))
 
 
 # ---- reading

@@ -3,8 +3,10 @@
     DIR/rows/<job id>.parquet    the rows; all else begins with an underscore, so readers of DIR skip it
     DIR/_curves/<job id>.parquet learning curves; DIR/_trajectories/ likewise, of searches
     DIR/_uses/<plan>.parquet     which plan asked for which job
-    DIR/_weights/                teachers' weights; DIR/_checkpoints/ of jobs that have not ended well
-    DIR/_sweep.json, DIR/_lock   the sweep these rows belong to; held while a run writes
+    DIR/_weights/                of teachers and of what was trained by hand
+    DIR/_checkpoints/            of jobs that have not ended well
+    DIR/_sweep.json, _data.json  the sweep these rows belong to; fingerprints of the data behind them
+    DIR/_lock                    held while a run writes
 
 A commit writes a hidden temporary file, syncs it, links it to its final name and syncs the directory: a row is
 there whole or not at all, and of two who finish the same job the first wins.
@@ -17,21 +19,21 @@ import fcntl
 import json
 import os
 import socket
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from tas_bench.errors import InputError, StoreDamagedError, StoreIOError
+from tas_bench.files import write_synced, write_whole
 from tas_bench.jobs import Outcome, weights_path
-from tas_bench.schema import CURVE_KEYS, ROWS, SCHEMA_VERSION, TRAJECTORIES, USES
+from tas_bench.schema import CURVE_KEYS, ROWS, TRAJECTORIES, USES
 from tas_bench.space import Size
+from tas_bench.tables import curve_table, read_table, row_bytes, table_bytes, weights_bytes, whole_weights
 
 if TYPE_CHECKING:
     import pandas as pd
-    from torch import Tensor
 
 Row = dict[str, Any]
 Table = Literal["rows", "curves", "trajectories", "uses"]
@@ -39,6 +41,15 @@ FOLDERS = ("rows", "_curves", "_trajectories", "_uses", "_weights", "_checkpoint
 
 MANIFEST_KEYS = {"name", "title", "t", "train_subset", "problems", "seeds", "methods", "transfers", "fixed"}
 """What `_sweep.json` must hold to be compared and reported."""
+
+MADE = (("rows", "*.parquet"), ("_checkpoints", "*.pt"))
+"""What is made of data."""
+
+FINGERPRINT = "data fingerprint of "
+"""Before the data set's name: where `_sweep.json` kept fingerprints before `_data.json` did."""
+
+LABELS = ("sweep", "method", "budget", "budget_cost", "cost")
+"""Columns that say who asked for a job first."""
 
 
 @contextlib.contextmanager
@@ -69,14 +80,17 @@ class Store:
             StoreDamagedError: it cannot be read back.
         """
         path = self.row_path(job_id)
-        return _read(path, ROWS).to_pylist()[0] if path.exists() else None
+        return read_table(path, ROWS).to_pylist()[0] if path.exists() else None
 
     def outcome(self, job_id: str, needs_weights: bool = False) -> Outcome | None:
         """The outcome of a job that ended well and has all it should have kept; None if it must be run."""
         row = self.row(job_id)
-        if row is None or row["status"] != "ok" or (needs_weights and not _whole(weights_path(self.path, job_id))):
+        if row is None or row["status"] != "ok" or (needs_weights and not self._has_weights(job_id)):
             return None
         return outcome_of(row)
+
+    def _has_weights(self, job_id: str) -> bool:
+        return whole_weights(weights_path(self.path, job_id))
 
     def manifest(self) -> dict[str, Any] | None:
         """The sweep this directory belongs to, as written by `claim`.
@@ -84,15 +98,30 @@ class Store:
         Raises:
             StoreDamagedError: it cannot be read back.
         """
-        path = self.path / "_sweep.json"
+        return self._json("_sweep.json", MANIFEST_KEYS)
+
+    def data(self) -> dict[str, str]:
+        """Fingerprints of the data that the rows are of, by data set, as `claim_data` wrote them, or once `claim`.
+
+        Raises:
+            StoreDamagedError: it cannot be read back.
+        """
+        fixed = (self.manifest() or {"fixed": {}})["fixed"]
+        earlier = {k.removeprefix(FINGERPRINT): v for k, v in fixed.items() if k.startswith(FINGERPRINT)}
+        return earlier | (self._json("_data.json", set()) or {})
+
+    def _json(self, name: str, keys: set[str]) -> dict[str, Any] | None:
+        path = self.path / name
         try:
             if not path.exists():
                 return None
-            found: dict[str, Any] = json.loads(path.read_text())
-            if missing := MANIFEST_KEYS - set(found):
+            found = json.loads(path.read_text())
+            if not isinstance(found, dict):
+                raise ValueError("it is no object")
+            if missing := keys - set(found):
                 raise ValueError(f"it has no {' and no '.join(sorted(missing))}")
             return found
-        except (OSError, ValueError, TypeError) as error:
+        except (OSError, ValueError) as error:
             raise StoreDamagedError(
                 f"{path} cannot be read ({error}); restore it or use another --results"
             ) from error
@@ -126,11 +155,15 @@ class Store:
             handle.flush()
             yield
 
-    def claim(self, manifest: Mapping[str, Any]) -> None:
+    def claim(self, manifest: Mapping[str, Any], data: Mapping[str, str] | None = None) -> None:
         """Make the directory this sweep's, or check that it is.
 
+        Args:
+            data: see `claim_data`.
+
         Raises:
-            InputError: it holds another sweep's rows, or this sweep's with settings that change what it compares.
+            InputError: it holds another sweep's rows, this sweep's with settings that change what it compares, or
+                rows of other data.
         """
         found = self.manifest()
         if next((self.path / "rows").glob("*.parquet"), None):
@@ -138,11 +171,36 @@ class Store:
                 raise InputError(f"{self.path} holds rows but no _sweep.json; use another --results")
             _compare(found, manifest, self.path)
             manifest = _union(found, manifest)
-        with _io(self.path):
-            _replace(self.path / "_sweep.json", lambda p: p.write_text(json.dumps(manifest, indent=1) + "\n"))
+        self.claim_data(data or {})
+        write_whole(self.path / "_sweep.json", _json_bytes(manifest))
+
+    def claim_data(self, data: Mapping[str, str]) -> None:
+        """Remember the data that rows are about to be made of, or check that it is what they were made of.
+
+        A job's key does not tell where its images lie, so that a directory takes one data set of a name.
+
+        Args:
+            data: fingerprints (see `data.check_data`) by data set.
+
+        Raises:
+            InputError: there are rows or checkpoints of other data.
+        """
+        begun = any(next((self.path / name).glob(kind), None) for name, kind in MADE)
+        known = self.data() if begun else {}
+        for name, value in data.items():
+            if known.get(name, value) != value:
+                raise InputError(
+                    f"{self.path} was made with {FINGERPRINT}{name} = {known[name]}, now it is {value}: other "
+                    "images or another order; use another --results"
+                )
+        if known or data:
+            write_whole(self.path / "_data.json", _json_bytes({**known, **data}))
 
     def commit(self, row: Row, outcome: Outcome | None = None) -> bool:
         """Commit a finished job: weights, curve and trajectory first, the row last.
+
+        Where an ok row stands, nothing is written, unless its weights are missing or damaged and the outcome has
+        some: then all is replaced, the row first, so that row and weights are of one training at every moment.
 
         Args:
             outcome: has the weights, curve and trajectory; None where there are none.
@@ -154,28 +212,39 @@ class Store:
             StoreIOError: the file system refused; no row is left half-written.
         """
         job_id, outcome = row["job_id"], outcome or Outcome()
-        with _io(self.path):
-            if (weights := outcome.weights) is not None:
-                _replace(weights_path(self.path, job_id), lambda p: _save_weights(weights, p))
-            if outcome.curve:
-                self._write_epochs("_curves", job_id, _curve_table(job_id, outcome.curve))
-            if outcome.trajectory:
-                points = [{"job_id": job_id, **point} for point in outcome.trajectory]
-                self._write_epochs("_trajectories", job_id, pa.Table.from_pylist(points, schema=TRAJECTORIES))
-            first = self._commit_row(pa.Table.from_pylist([row], schema=ROWS), job_id)
+        standing = self.row(job_id)
+        with _io(self.row_path(job_id)):
+            if standing is None or standing["status"] != "ok":
+                self._write_kept(job_id, outcome)
+                first = self._commit_row(row_bytes(row), job_id)
+            else:
+                first = outcome.ok and outcome.weights is not None and not self._has_weights(job_id)
+                if first:
+                    write_whole(self.row_path(job_id), row_bytes(row | {name: standing[name] for name in LABELS}))
+                    self._write_kept(job_id, outcome)
             if row["status"] == "ok":
                 for kept in (self.path / "_checkpoints").glob(f"{job_id}.*"):
                     kept.unlink(missing_ok=True)
             return first
 
-    def _write_epochs(self, folder: str, job_id: str, table: pa.Table) -> None:
-        _replace(self.path / folder / f"{job_id}.parquet", lambda p: _write(table, p))
+    def _write_kept(self, job_id: str, outcome: Outcome) -> None:
+        """What of an outcome is no column of its row."""
+        if outcome.curve:
+            self._write_epochs("_curves", job_id, curve_table(job_id, outcome.curve))
+        if outcome.trajectory:
+            points = [{"job_id": job_id, **point} for point in outcome.trajectory]
+            self._write_epochs("_trajectories", job_id, pa.Table.from_pylist(points, schema=TRAJECTORIES))
+        if outcome.weights is not None:
+            write_whole(weights_path(self.path, job_id), weights_bytes(outcome.weights))
 
-    def _commit_row(self, table: pa.Table, job_id: str) -> bool:
+    def _write_epochs(self, folder: str, job_id: str, table: pa.Table) -> None:
+        write_whole(self.path / folder / f"{job_id}.parquet", table_bytes(table))
+
+    def _commit_row(self, data: bytes, job_id: str) -> bool:
         final = self.row_path(job_id)
         temporary = final.with_name(f".{job_id}.{socket.gethostname()}.{os.getpid()}.tmp")
-        _write(table, temporary)
         try:
+            write_synced(temporary, data)
             os.link(temporary, final)
         except FileExistsError:
             standing = self.row(job_id)
@@ -193,11 +262,10 @@ class Store:
         Finals of transfers other than the present run's stay: an earlier run asked for them.
         """
         path = self.path / "_uses" / f"{plan}.parquet"
-        earlier = _read(path, USES).to_pylist() if path.exists() else []
+        earlier = read_table(path, USES).to_pylist() if path.exists() else []
         kept = [use for use in earlier if use["kind"] == "final" and use["transfer"] not in transfers]
         table = pa.Table.from_pylist([*uses, *kept], schema=USES)
-        with _io(self.path):
-            _replace(path, lambda p: _write(table, p))
+        write_whole(path, table_bytes(table))
 
 
 def outcome_of(row: Row) -> Outcome:
@@ -224,69 +292,14 @@ def load(path: str | Path, table: Table = "rows") -> pd.DataFrame:
     folder = root / (table if table == "rows" else f"_{table}")
     files = sorted(f for f in folder.glob("*.parquet") if not f.name.startswith("."))
     schema = {"rows": ROWS, "uses": USES, "curves": None, "trajectories": TRAJECTORIES}[table]
-    tables = [_read(f, schema) for f in files]
+    tables = [read_table(f, schema) for f in files]
     if not tables:
         tables = [(schema or CURVE_KEYS).empty_table()]
     return pa.concat_tables(tables, promote_options="default").to_pandas()
 
 
-def _read(path: Path, schema: pa.Schema | None) -> pa.Table:
-    """One file, checksums verified, cast to the schema."""
-    try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            version = int((file.schema_arrow.metadata or {}).get(b"schema_version", b"0"))
-            if version > SCHEMA_VERSION:
-                raise StoreDamagedError(f"{path} has schema version {version}; upgrade tas_bench to read it")
-            table = file.read()
-            if schema is ROWS and len(table) != 1:
-                raise ValueError(f"{len(table)} rows in it, not one")
-            if schema is None:
-                return table
-            for name in set(schema.names) - set(table.column_names) if 0 < version < SCHEMA_VERSION else ():
-                table = table.append_column(name, pa.nulls(len(table)))  # a later version added it
-            return table.select(schema.names).cast(schema)
-    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
-        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
-        raise StoreDamagedError(f"{path} is damaged ({reason}); delete it and its job runs again") from error
-
-
-def _whole(weights: Path) -> bool:
-    """Whether a weights file is there and not cut short; a damaged one is made anew."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(weights, framework="pt"):
-            return True
-    except (OSError, SafetensorError):
-        return False
-
-
-def _write(table: pa.Table, path: Path) -> None:
-    pq.write_table(table, path, write_page_checksum=True)
-    _sync(path)
-
-
-def _save_weights(weights: Mapping[str, Tensor], path: Path) -> None:
-    from safetensors.torch import save_file
-
-    save_file({k: v.detach().cpu().contiguous() for k, v in weights.items()}, path)
-    _sync(path)
-
-
-def _curve_table(job_id: str, curve: Sequence[Mapping[str, float]]) -> pa.Table:
-    measures = [k for k in curve[0] if k != "epoch"]
-    schema = pa.schema([*CURVE_KEYS, *(pa.field(m, pa.float64()) for m in measures)])
-    return pa.Table.from_pylist([{"job_id": job_id, **point} for point in curve], schema=schema)
-
-
-def _replace(path: Path, write: Callable[[Path], Any]) -> None:
-    """Write beside `path`, then take its place."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        write(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+def _json_bytes(value: Mapping[str, Any]) -> bytes:
+    return f"{json.dumps(value, indent=1)}\n".encode()
 
 
 def _sync(path: Path) -> None:

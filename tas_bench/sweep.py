@@ -142,12 +142,8 @@ class Sweep:
         alone = len(self.datasets) * len(self.backbones) == 1
         return "" if alone else f"{problem.data.name}-{problem.backbone_name}-"
 
-    def manifest(self, data: Mapping[str, str] | None = None) -> dict[str, Any]:
-        """What the results directory says of the sweep; `fixed` must not change between runs in it.
-
-        Args:
-            data: fingerprints of the training data, by data set.
-        """
+    def manifest(self) -> dict[str, Any]:
+        """What the results directory says of the sweep; `fixed` must not change between runs in it."""
         plugins: tuple[Any, ...] = (*self.methods, *self.transfers)
         settings = {
             f"{p.name}.{f.name}": to_plain(getattr(settings_of(p), f.name))
@@ -157,7 +153,6 @@ class Sweep:
         recipe = {f"recipe.{f.name}": getattr(self.recipe, f.name) for f in fields(self.recipe)}
         basics = {"cost": self.cost, "t": self.t, "train_subset": self.train_subset}
         keeps = {f"keep of {p.data.name} {p.backbone_name}": p.keep for p in self.problems}
-        fingerprints = {f"data fingerprint of {name}": found for name, found in (data or {}).items()}
         problems = [{"dataset": p.data.name, "backbone": p.backbone_name, "keep": p.keep} for p in self.problems]
         return {
             "name": self.name, "title": self.title, **basics,
@@ -165,7 +160,7 @@ class Sweep:
             "seeds": list(self.seeds),
             "methods": [{"name": m.name, "label": m.label} for m in self.methods],
             "transfers": list(names_of(self.transfers)),
-            "fixed": basics | keeps | recipe | settings | fingerprints,
+            "fixed": basics | keeps | recipe | settings,
         }  # fmt: skip
 
 

@@ -66,8 +66,7 @@ def execute(job: Job, labels: Labels, context: Context) -> Row:
         else:
             outcome = Outcome(status="failed", error=f"{type(error).__name__}: {_message(error)}")
         with contextlib.suppress(OSError):  # the row is what matters
-            log = context.results / "_log" / f"{job_id(job)}.txt"
-            log.write_text(traceback.format_exc(), errors="replace")
+            log_path(context.results, job_id(job)).write_text(traceback.format_exc(), errors="replace")
     if not outcome.ok:  # what failed has cost as well
         seconds = (time.perf_counter() - clock) * (context.gpus or context.cpus)
         outcome = replace(outcome, device_seconds=seconds)
@@ -78,6 +77,11 @@ def execute(job: Job, labels: Labels, context: Context) -> Row:
     row = row_of(job, labels, outcome, attempts=1 + (earlier["attempts"] if earlier else 0), started=started)
     store.commit(row, outcome)
     return row
+
+
+def log_path(results: Path, key: str) -> Path:
+    """Where the traceback of a job that failed lies."""
+    return results / "_log" / f"{key}.txt"
 
 
 def row_of(job: Job, labels: Labels, outcome: Outcome, attempts: int, started: datetime.datetime) -> Row:

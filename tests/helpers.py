@@ -1,5 +1,9 @@
 """What several test files share."""
 
+import contextlib
+import resource
+import signal
+
 import numpy as np
 import pytest
 import torch
@@ -65,3 +69,15 @@ def problem(keep=0.6, t=0.05, backbone="tiny", **recipe):
 def search_job(settings, seed=0, **changes):
     """The job of a plan, without the plan's checks."""
     return TasSearch(problem=problem(epochs=settings.search_epochs, **changes), settings=settings, seed=seed)
+
+
+@contextlib.contextmanager
+def full_disk(room=2000):
+    """No file may grow beyond so many bytes, which fails a write as a full disk does."""
+    limits, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (room, limits[1]))
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)

@@ -10,6 +10,7 @@ import pytest
 ORDER = [
     "tas_bench.errors",
     "tas_bench.text",
+    "tas_bench.files",
     "tas_bench.discover",
     "tas_bench.space",
     "tas_bench.costs",
@@ -32,6 +33,7 @@ ORDER = [
     "tas_bench.search",
     "tas_bench.tas",
     "tas_bench.schema",
+    "tas_bench.tables",
     "tas_bench.store",
     "tas_bench.variant",
     "tas_bench.plans",

@@ -1,11 +1,10 @@
 """Checkpoints: whole or not at all, the one before as a fallback, and a full disk that stops nobody."""
 
 import dataclasses
-import resource
-import signal
 
 import pytest
 import torch
+from helpers import full_disk
 from torch import nn
 
 from tas_bench.checkpoint import Checkpoint, previous
@@ -74,16 +73,10 @@ def test_a_checkpoint_of_another_kind_of_device_is_left_alone(context):
 
 
 def test_a_full_disk_keeps_the_last_good_one_and_the_job_goes_on(context):
-    """A limit on file sizes, which fails a write as a full disk does."""
     made(context, 1.0).save(told=1)
-    limits, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     late = made(context, 2.0)
-    try:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
+    with full_disk():
         late.save(told=2)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-        signal.signal(signal.SIGXFSZ, handler)
     assert "could not be kept" in late.warning
     assert "\n" not in late.warning
     assert [p.name for p in late.path.parent.iterdir()] == ["key.pt"], "nothing half-written is left"

@@ -214,6 +214,8 @@ def test_a_results_directory_of_another_sweep_or_setting(refused, here):
     finished(demo.SWEEP, here / "mine")
     argv = ["run", "demo", "--results", "mine", "--set", "tas.lambda_cost=4"]
     assert "was made with tas.lambda_cost = 2.0, now it is 4.0" in refused(*argv)
+    Store(here / "mine").claim_data({"digits": "of old"})
+    assert "was made with data fingerprint of digits = of old, now it is " in refused(*argv[:-2])
 
 
 def test_a_results_directory_in_use(refused, here):

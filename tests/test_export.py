@@ -2,6 +2,9 @@
 
 import json
 import logging
+import math
+import os
+import signal
 import subprocess
 import sys
 import warnings
@@ -10,14 +13,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers import full_disk
 from torch import nn
 
 from tas_bench import export as exporting
+from tas_bench import files
 from tas_bench.backbones import find_backbone
 from tas_bench.backbones.backbone import ImageShape
 from tas_bench.backbones.tiny import TINY
 from tas_bench.cli import main
-from tas_bench.errors import INTERNAL, OK, MismatchError
+from tas_bench.errors import INTERNAL, IO_FAULT, OK, MismatchError
 from tas_bench.export import ABOUT, TOLERANCE, difference, export
 from tas_bench.network import ConvNorm, Network, Shortcut
 from tas_bench.saved import MARK, write_network
@@ -184,20 +189,46 @@ def test_onnx_without_its_packages_says_how_to_get_them(saved, refused, monkeypa
         (["net.safetensors", "--out", "net.safetensors"], "--to torch writes a file that ends in .pt2"),
         (["net.safetensors", "--out", "no/net.pt2"], "no folder 'no' to write 'net.pt2' into"),
         (["net.safetensors", "--out", "folder.pt2"], "'folder.pt2' is a folder"),
+        (["net.safetensors", "--to", "onnx"], "'net.onnx' is there already; give --out"),
+        (["."], "cannot read '.'"),
+        (["/"], "cannot read '/'"),
     ],
 )
 def test_bad_arguments(saved, refused, here, argv, said):
     (here / "folder.pt2").mkdir()
+    (here / "net.onnx").write_text("the one before")
     assert said in refused("export", *argv)
 
 
 @pytest.mark.parametrize("wrong", [0.0, torch.nan])
 def test_an_export_that_differs_is_refused(saved, refused, here, monkeypatch, wrong):
     (here / "net.pt2").write_text("the one before")
-    monkeypatch.setattr(exporting, "_load_torch", lambda path: lambda x: torch.full((len(x), 10), wrong))
-    said = refused("export", "net.safetensors", code=INTERNAL)
+    monkeypatch.setattr(exporting, "_load_torch", lambda data: lambda x: torch.full((len(x), 10), wrong))
+    said = refused("export", "net.safetensors", "--out", "net.pt2", code=INTERNAL)
     assert said.startswith("the torch export of this network computes something else: logits differ by ")
     assert "'net.pt2' is not written" in said
+
+
+@pytest.mark.parametrize("kind", ["torch", "onnx"])
+def test_a_full_disk_leaves_the_file_as_it_was(saved, refused, here, kind):
+    if kind == "onnx":
+        for package in exporting.ONNX_PACKAGES:
+            pytest.importorskip(package)
+    out = f"net{exporting.SUFFIXES[kind]}"
+    (here / out).write_text("the one before")
+    with full_disk():
+        said = refused("export", "net.safetensors", "--to", kind, "--out", out, code=IO_FAULT)
+    assert said == f"cannot write {out}: File too large"
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_leaves_nothing_behind(saved, refused, monkeypatch, signum, code):
+    def stop(*_):
+        os.kill(os.getpid(), signum)
+        raise AssertionError("went on")
+
+    monkeypatch.setattr(files.os, "replace", stop)
+    assert refused("export", "net.safetensors", code=code) == "interrupted"
 
 
 def test_differences_are_seen():
@@ -207,6 +238,8 @@ def test_differences_are_seen():
     for batch in exporting.BATCHES:
         off = difference(network, lambda x, batch=batch: network(x) * (1 + 1e-3 * (len(x) == batch)), image)
         assert 2e-4 < off <= 1.01e-3, "logits of the other batch may be greater"
+        lost = difference(network, lambda x, batch=batch: network(x) + (math.nan if len(x) == batch else 0), image)
+        assert math.isnan(lost), "whichever batch has it"
     with torch.no_grad():
         network.classifier.weight.zero_()
     assert difference(network, network, image) == 0

@@ -17,6 +17,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from conftest import tree
+from helpers import full_disk
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
@@ -315,15 +317,39 @@ def test_a_newer_schema_asks_for_an_upgrade(store):
     assert "upgrade tas_bench" in damaged_line(store)
 
 
-def test_a_full_disk_is_one_line_and_leaves_no_row(store, monkeypatch):
-    def refuse(*args, **kwargs):
-        raise OSError(28, "No space left on device", "/somewhere")
-
-    monkeypatch.setattr(pq, "write_table", refuse)
-    with pytest.raises(StoreIOError, match="cannot write /somewhere: No space left on device"):
-        store.commit(bare_row("a"), Outcome(curve=CURVE))
-    assert not list(store.path.rglob("*.parquet"))
+@pytest.mark.parametrize(
+    ("outcome", "name"),
+    [
+        (None, r"rows/a\.parquet"),
+        (Outcome(curve=[{"epoch": e, "loss": 1 / (1 + e)} for e in range(1000)]), r"_curves/a\.parquet"),
+        (Outcome(weights={"w": torch.zeros(1000)}), r"_weights/a\.safetensors"),
+    ],
+)
+def test_a_full_disk_is_one_line_and_leaves_no_row(store, outcome, name):
+    with full_disk(), pytest.raises(StoreIOError, match=rf"cannot write \S*{name}: File too large$"):
+        store.commit(bare_row("a"), outcome)
+    assert not list(store.path.rglob("*.parquet")) + list(store.path.rglob("*.safetensors"))
     assert not list(store.path.rglob(".*.tmp"))
+
+
+def test_where_an_ok_row_stands_with_all_it_kept_a_later_commit_writes_nothing(store):
+    rich = Outcome(curve=CURVE, trajectory=[], weights={"w": torch.zeros(2)})
+    assert store.commit(bare_row("a", seed=1), rich)
+    before = tree(store.path)
+    later = Outcome(curve=CURVE[:1], weights={"w": torch.ones(2)})
+    for row, outcome in ((bare_row("a", seed=2), later), (bare_row("a", seed=2, status="failed"), None)):
+        assert not store.commit(row, outcome)
+        assert tree(store.path) == before
+
+
+def test_weights_that_went_come_back_with_a_row_and_a_curve_of_their_own(store):
+    assert store.commit(bare_row("a", seed=1, sweep="first", method="tas", budget=0.5), Outcome(curve=CURVE))
+    assert not store.commit(bare_row("a", seed=2), Outcome(curve=CURVE[:1])), "it brings no weights"
+    late = bare_row("a", seed=3, sweep="late", method="by_hand")
+    assert store.commit(late, Outcome(curve=CURVE[:1], weights={"w": torch.ones(2)}))
+    assert store.row("a") == late | {"sweep": "first", "method": "tas", "budget": 0.5}
+    assert len(load(store.path, table="curves")) == 1
+    assert store.outcome("a", needs_weights=True) is not None
 
 
 # ---------------------------------------------------------------- the lock
@@ -429,6 +455,48 @@ def test_rows_without_a_manifest_are_refused(claimed):
     (claimed.path / "_sweep.json").unlink()
     with pytest.raises(InputError, match=r"no _sweep\.json"):
         claimed.claim(manifest())
+
+
+def test_data_are_remembered_once_something_is_made_of_them(store):
+    store.claim_data({"digits": "mistyped"})
+    store.claim_data({"digits": "abc"})
+    assert store.data() == {"digits": "abc"}
+    (store.path / "_checkpoints" / "a.pt").touch()  # a training began
+    for made in ("checkpoint", "row"):
+        with pytest.raises(InputError, match="data fingerprint of digits = abc, now it is def") as caught:
+            store.claim_data({"cifar10": "new", "digits": "def"})
+        assert "\n" not in str(caught.value), made
+        store.commit(bare_row("a"))
+    assert store.data() == {"digits": "abc"}, "a refused claim changes nothing"
+    store.claim_data({"cifar10": "new", "digits": "abc"})
+    assert store.data() == {"digits": "abc", "cifar10": "new"}
+
+
+def test_fingerprints_of_a_directory_made_before_are_minded(claimed):
+    """They stood in `_sweep.json`, and what trained by hand wrote none."""
+    earlier = manifest(**{"data fingerprint of digits": "abc"})
+    (claimed.path / "_sweep.json").write_text(json.dumps(earlier))
+    other = {"digits": "def"}
+    for claim in (lambda: claimed.claim(manifest(seeds=(7,)), other), lambda: claimed.claim_data(other)):
+        with pytest.raises(InputError, match="data fingerprint of digits = abc, now it is def"):
+            claim()
+    assert claimed.manifest() == earlier
+    assert not (claimed.path / "_data.json").exists()
+    claimed.claim(manifest(), {"digits": "abc", "cifar10": "new"})
+    assert claimed.data() == {"digits": "abc", "cifar10": "new"}
+
+
+def test_a_directory_that_says_nothing_of_its_data_takes_the_first_it_meets(claimed):
+    claimed.claim_data({"digits": "abc"})
+    with pytest.raises(InputError, match="made with data fingerprint"):
+        claimed.claim_data({"digits": "def"})
+
+
+@pytest.mark.parametrize("text", ["", "[]", "null"])
+def test_a_damaged_data_file_is_named(claimed, text):
+    (claimed.path / "_data.json").write_text(text)
+    with pytest.raises(StoreDamagedError, match=r"_data\.json cannot be read"):
+        claimed.claim_data({})
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "3", '{"name": "mine"}', "\x00", "null"])

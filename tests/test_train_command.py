@@ -1,6 +1,7 @@
 """`tas-bench train`: refusals of one line, real trainings on digits, stops, and the file that comes out."""
 
 import json
+import math
 import os
 import re
 import signal
@@ -11,32 +12,31 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import tree
+from helpers import full_disk, write_folder
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from sweeps import demo
-from tas_bench import by_hand, checkpoint, saved
+from tas_bench import by_hand, checkpoint, progress, saved
+from tas_bench import data as data_module
 from tas_bench import train as train_module
 from tas_bench.backbones.backbone import ImageShape
 from tas_bench.backbones.tiny import TINY
-from tas_bench.by_hand import job_of
 from tas_bench.cli import main
 from tas_bench.costs.macs import MACS
 from tas_bench.costs.params import PARAMS
 from tas_bench.data import batches_of, dataset_info, load_test
-from tas_bench.errors import BAD_INPUT, FAILED_JOBS, IO_FAULT, OK, InputError
+from tas_bench.errors import BAD_INPUT, FAILED_JOBS, IO_FAULT, OK
 from tas_bench.jobs import DataSpec, Recipe
-from tas_bench.network import Network
-from tas_bench.saved import MARK, read_network
-from tas_bench.settings import with_settings
+from tas_bench.saved import read_network
 from tas_bench.store import load
-from tas_bench.train import accuracy, teacher_job
-from tas_bench.transfer.kd import KD
+from tas_bench.train import accuracy
 
 ROOT = Path(__file__).parents[1]
 SIZE = {"widths": [8, 7, 5, 6, 5, 12, 11, 13, 10], "depths": [2, 1]}
-SHORT = ["--epochs", "3", "--batch", "32", "--train-subset", "300"]
+SHORT = ["--set", "epochs=3", "--set", "batch=32", "--train-subset", "300"]
 SMALL = ["train", "tiny", *SHORT, "--size", "size.json", "--results", "rows", "--out", "small.safetensors"]
+KD20, KD8 = ([*(word.replace("epochs=3", f"epochs={n}") for word in SMALL), "--transfer", "kd"] for n in (20, 8))
 MEASURED = ["job_id", "train_accuracy", "test_accuracy", "epochs", "images", "train_macs"]
 
 
@@ -83,14 +83,14 @@ def student():
         (["tiny", "--dataset", "digit"], "unknown dataset 'digit'; did you mean 'digits'?"),
         (["tiny", "--size", "missing.json"], "cannot read size file missing.json"),
         (["tiny", "--size", "wrong.json"], "tiny has 9 widths, the size has 2"),
-        (["tiny", "--epochs", "many"], "recipe.epochs must be a whole number, not 'many'"),
-        (["tiny", "--epochs", "0"], "epochs is 0 and batch 256; they must be at least 1 and 2"),
-        (["tiny", "--batch", "1"], "batch 1; they must be at least 1 and 2"),
-        (["tiny", "--lr", "nan"], "recipe.lr must be a number, not 'nan'"),
+        (["tiny", "--set", "epochs=many"], "recipe.epochs must be a whole number, not 'many'"),
+        (["tiny", "--set", "epochs=0"], "epochs is 0 and batch 256; they must be at least 1 and 2"),
+        (["tiny", "--set", "batch=1"], "batch 1; they must be at least 1 and 2"),
+        (["tiny", "--set", "lr=nan"], "recipe.lr must be a number, not 'nan'"),
         (["tiny", "--seed", "-1"], "seeds are -1"),
         (["tiny", "--seed", "x"], "--seed: invalid int value: 'x'"),
         (["tiny", "--train-subset", "3"], "train_subset is 3; for digits here it may be 20 to 1438"),
-        (["tiny", "--epochs", "3", "--set", "recipe.epochs=2"], "epochs is given by --epochs and by --set"),
+        (["tiny", "--set", "epochs=3", "--set", "epochs=2"], "--set epochs is given twice"),
         (["tiny", "--set", "epochs"], "--set takes key=value, not 'epochs'"),
         (["tiny", "--set", "keep=0.5"], "unknown setting 'keep'"),
         (["tiny", "--set", "seeds=1"], "unknown setting 'seeds'"),
@@ -127,34 +127,18 @@ def test_a_strangers_network_is_left_alone(refused, here):
     assert "'tiny.safetensors' is no network of tas_bench" in refused("train", "tiny", *SHORT)
 
 
+def test_nothing_is_downloaded_before_all_else_is_right(refused, here, monkeypatch):
+    monkeypatch.setattr(data_module, "download", lambda *_: pytest.fail("it fetched"))
+    asked = ["tiny", "--dataset", "cifar10", "--data", "data", "--download", "--cpus", "5000"]
+    assert "a job asks for 5000 CPUs" in refused("train", *asked)
+
+
 def test_help_tells_the_recipes_defaults(capsys):
     with pytest.raises(SystemExit):
         main(["train", "--help"])
     text = " ".join(capsys.readouterr().out.split())
-    for flag in ("epochs", "batch", "lr"):
-        assert re.search(rf"--{flag} \w [^(]*\(default ([\d.]+)\)", text)[1] == str(getattr(Recipe(), flag))
-
-
-# ---------------------------------------------------------------- the job
-
-
-def test_the_jobs_are_those_of_a_sweep():
-    """A teacher that a sweep trained serves here, and the other way round."""
-    sweep = with_settings(demo.SWEEP, {"backbones": "tiny", "epochs": "2"})
-    settings = {"epochs": "2", "batch": "64"}
-    teacher = teacher_job(sweep.problems[0], 3)
-    assert job_of("tiny", None, "scratch", "digits", 3, settings) == teacher
-    assert job_of("tiny", TINY.full, "kd", "digits", 3, settings).teacher == teacher
-    assert job_of("tiny", None, "kd", "digits", 3, settings).role == "final"
-
-
-def test_settings_reach_the_job():
-    settings = {"kd": "paper", "kd.temperature": "2", "weight_decay": "0", "recipe.momentum": "0.5"}
-    job = job_of("tiny", None, "kd", "digits", 0, settings | {"lr": "0.2", "train_subset": "300"})
-    assert job.transfer == KD(temperature=2, soft_weight=0.1, t_squared=False)
-    assert job.recipe == Recipe(lr=0.2, weight_decay=0, momentum=0.5)
-    assert job.data == DataSpec(name="digits", train_subset=300)
-    assert job.teacher.recipe == job.recipe
+    for name in ("epochs", "batch", "lr"):
+        assert re.search(rf" {name}=[\d.]+ \((?:default )?([\d.]+)\)", text)[1] == str(getattr(Recipe(), name))
 
 
 # ---------------------------------------------------------------- real trainings
@@ -168,8 +152,9 @@ def readme_block():
     return block
 
 
-def test_a_file_reloads_as_the_readme_says_and_tests_as_its_row_says(sized, capsys):
-    assert main([*SMALL, "--transfer", "kd", "--epochs", "20"]) == OK
+def test_a_file_reloads_as_the_readme_says_and_tests_as_its_row_says(sized, capsys, monkeypatch):
+    monkeypatch.setattr(progress, "PLAIN_EVERY", math.inf)  # on a slow machine a line would tell the time left
+    assert main(KD20) == OK
     out, err = capsys.readouterr()
     told, where = out.splitlines()
     row = student()
@@ -199,7 +184,8 @@ def test_a_file_reloads_as_the_readme_says_and_tests_as_its_row_says(sized, caps
     assert json.loads(about["widths"])[:4] == SIZE["widths"][:4]
     for name in ("job", "job_id", "versions", "commit", "transfer", "backbone", "dataset"):
         assert about[name] == row[name]
-    for name in ("seed", "macs", "params", "train_subset"):
+    assert about["data_fingerprint"] == json.loads(Path("rows/_data.json").read_text())["digits"]
+    for name in ("seed", "macs", "params", "train_subset", "micro_batch"):
         assert int(about[name]) == row[name]
     assert json.loads(about["job"])["recipe"]["epochs"] == 20
     assert Path("small.safetensors").stat().st_mode & 0o777 == 0o666 & ~umask()
@@ -249,9 +235,9 @@ def test_a_report_of_trainings_by_hand_says_what_they_are(sized, capsys):
 
 
 def test_a_training_that_diverges_is_code_3(refused_after, capsys):
-    line = refused_after(FAILED_JOBS, *SMALL, "--lr", "1e30")
+    line = refused_after(FAILED_JOBS, *SMALL, "--set", "lr=1e30")
     assert "tiny on digits (scratch, 3 epochs, seed 0) ended as diverged: the loss became" in line
-    assert line.endswith("; the same command tries again")
+    assert line.endswith("; it would again: take a lower rate than 1e+30 (--set lr=...)")
     assert student()["status"] == "diverged"
 
 
@@ -280,6 +266,8 @@ def test_a_failed_teacher_is_code_3_and_tried_again(refused_after, monkeypatch):
     monkeypatch.setattr(train_module, "train", fail)
     line = refused_after(FAILED_JOBS, *SMALL, "--transfer", "kd")
     assert "(unpruned, from scratch, 3 epochs, seed 0) ended as failed: ValueError: told to fail;" in line
+    [log] = re.findall(r"; details in (\S+); the same command tries again$", line)
+    assert "ValueError: told to" in Path(log).read_text()
     monkeypatch.setattr(train_module, "train", real)
     assert main([*SMALL, "--transfer", "kd", "--quiet"]) == OK
     assert load("rows").set_index("kind").loc["teacher", "attempts"] == 2
@@ -298,22 +286,45 @@ def test_a_signal_stops_it_at_once(refused_after, monkeypatch, signum, code):
     assert [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)] == handlers
 
 
-def test_a_full_disk_leaves_the_file_as_it_was(sized, capsys, monkeypatch):
-    assert main([*SMALL, "--quiet"]) == OK
-    before = Path("small.safetensors").read_bytes()
+def test_a_full_disk_is_code_5(refused_after):
+    with full_disk():
+        line = refused_after(IO_FAULT, *SMALL)
+    assert re.search(r"cannot write rows/_\w+/\w+\.\w+: File too large$", line)
+    assert not started()
+    assert not list(Path("rows").rglob(".*.tmp"))
+
+
+def test_a_standing_default_file_of_another_job_is_left_alone(sized, capsys):
+    assert main(["train", "tiny", *SHORT, "--results", "rows", "--quiet"]) == OK
+    before = Path("tiny.safetensors").read_bytes()
     capsys.readouterr()
-
-    def full(file):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(saved.os, "fsync", full)
-    assert main([*SMALL, "--quiet"]) == IO_FAULT
-    assert capsys.readouterr().err.endswith("cannot write small.safetensors: No space left on device\n")
-    assert Path("small.safetensors").read_bytes() == before
-    assert not list(Path().glob(".*"))
+    assert main(["train", "tiny", *SHORT, "--results", "rows", "--seed", "1"]) == BAD_INPUT
+    assert "'tiny.safetensors' holds the network of another training; give --out" in capsys.readouterr().err
+    assert Path("tiny.safetensors").read_bytes() == before
+    assert len(started()) == 1, "refused before compute"
 
 
-KILLED = [*SMALL, "--transfer", "kd", "--epochs", "8"]
+# ---------------------------------------------------------------- one training, one data set
+
+
+def test_other_data_of_the_same_name_is_refused(own_folders, here, capsys):
+    """Whoever asks: a network would be told that was trained on other images."""
+    other = here / "other"
+    write_folder(other / "imagenette", train_per_class=5)
+    asked = [
+        "train", "tiny", "--dataset", "imagenette", "--set", "epochs=1", "--set", "batch=8", "--results", "rows",
+        "--cpus", "1", "--quiet", "--out", "net.safetensors",
+    ]  # fmt: skip
+    assert main([*asked, "--data", str(own_folders)]) == OK
+    before = tree(Path("rows"))
+    capsys.readouterr()
+    for command in (asked, [*asked, "--seed", "1"]):
+        assert main([*command, "--data", str(other)]) == BAD_INPUT
+        [line] = capsys.readouterr().err.splitlines()
+        assert "rows was made with data fingerprint of imagenette = " in line
+        assert tree(Path("rows")) == before
+
+
 KILLER = """
 import os, signal, sys
 from tas_bench import checkpoint, cli
@@ -332,7 +343,7 @@ sys.exit(cli.main(sys.argv[1:]))
 
 def test_killed_it_goes_on_with_the_same_command(sized, monkeypatch):
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, "-c", KILLER, *KILLED], env=environment, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", KILLER, *KD8], env=environment, capture_output=True, text=True)
     assert done.returncode == -signal.SIGKILL, done.stderr
     teacher = started()
     assert len(teacher) == 1
@@ -348,99 +359,14 @@ def test_killed_it_goes_on_with_the_same_command(sized, monkeypatch):
 
     with monkeypatch.context() as patched:
         patched.setattr(checkpoint.Checkpoint, "restore", restore)
-        assert main([*KILLED, "--quiet"]) == OK
+        assert main([*KD8, "--quiet"]) == OK
     assert teacher.items() < started().items(), "the teacher was not trained again"
     assert kept == [5], "the student went on from its checkpoint"
     assert student()["attempts"] == 1
 
-    again = ["again" if word == "rows" else word.replace("small.s", "again.s") for word in KILLED]
+    again = ["again" if word == "rows" else word.replace("small.s", "again.s") for word in KD8]
     assert main([*again, "--quiet"]) == OK
     one, other = (load(d).sort_values("job_id")[MEASURED].to_dict("records") for d in ("rows", "again"))
     assert one == other
     mine, uncut = load_file("small.safetensors"), load_file("again.safetensors")
     assert all(torch.equal(mine[name], uncut[name]) for name in {*mine, *uncut})
-
-
-# ---------------------------------------------------------------- files that are none of ours
-
-
-@pytest.fixture(scope="module")
-def network_file(tmp_path_factory):
-    """A network's file, written without any training."""
-    folder = tmp_path_factory.mktemp("file")
-    network = Network(TINY, TINY.full, 10, ImageShape(1, 8))
-    about = {
-        MARK: "1", "backbone": "tiny", "classes": "10", "channels": "1", "side": "8",
-        "widths": json.dumps(TINY.full.widths), "depths": "[2, 2]",
-    }  # fmt: skip
-    saved.write_network(folder / "tiny.safetensors", network.state_dict(), about)
-    assert list(folder.iterdir()) == [folder / "tiny.safetensors"]
-    read, found = read_network(folder / "tiny.safetensors")
-    assert found == about
-    x = torch.randn(3, 1, 8, 8)
-    torch.testing.assert_close(read(x), network.eval()(x), rtol=0, atol=0)
-    return folder / "tiny.safetensors"
-
-
-@pytest.mark.parametrize(
-    ("changed", "said"),
-    [
-        ({MARK: None}, f"is no network of tas_bench: its metadata has no {MARK}"),
-        ({MARK: "2"}, "has format 2, not 1; upgrade tas_bench"),
-        ({"backbone": "tinny"}, "unknown backbone 'tinny'; did you mean 'tiny'?"),
-        ({"backbone": None}, "(no 'backbone')"),
-        ({"classes": "0"}, "classes is 0"),
-        ({"classes": "ten"}, "invalid literal"),
-        ({"classes": "9" * 5000}, "no network can be built from"),
-        ({"side": "1000000"}, "side is 1000000"),
-        ({"widths": "[1, 2"}, "no network can be built from"),
-        ({"widths": "[" * 100_000}, "no network can be built from"),
-        ({"widths": "[1, 2]"}, "tiny has 9 widths, the size has 2"),
-        ({"widths": '"wide"'}, "its size: 'widths' must be a list"),
-        ({"depths": "[2, 3]"}, "tiny keeps 1 to 2 blocks there"),
-        ({"depths": "[2, 1]"}, "stages.1.1.convs.0.0.weight is [16, 16, 3, 3] float32, not to be there"),
-        ({"classes": "11"}, "classifier.bias is [10] float32, not [11] float32"),
-    ],
-)
-def test_metadata_that_no_network_fits(network_file, tmp_path, changed, said):
-    with safe_open(network_file, framework="pt") as file:
-        about = file.metadata() | changed
-    path = tmp_path / "net.safetensors"
-    save_file(load_file(network_file), path, metadata={k: v for k, v in about.items() if v is not None})
-    with pytest.raises(InputError) as refused:
-        read_network(path)
-    assert said in str(refused.value)
-    assert str(path) in str(refused.value)
-    assert len(str(refused.value).splitlines()) == 1
-    assert len(str(refused.value)) < 500 + len(str(path))
-
-
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        (lambda state: state.pop("stem.0.weight"), "stem.0.weight is missing, not [8, 1, 3, 3] float32"),
-        (lambda state: state.update(more=torch.zeros(2)), "more is [2] float32, not to be there"),
-        (
-            lambda state: state.update({"classifier.bias": torch.zeros(10).half()}),
-            "classifier.bias is [10] float16",
-        ),
-    ],
-)
-def test_tensors_that_do_not_fit(network_file, tmp_path, change, said):
-    with safe_open(network_file, framework="pt") as file:
-        about = file.metadata()
-    state = load_file(network_file)
-    change(state)
-    save_file(state, tmp_path / "net.safetensors", metadata=about)
-    with pytest.raises(InputError, match=re.escape(said)):
-        read_network(tmp_path / "net.safetensors")
-
-
-@pytest.mark.parametrize("name", ["missing", "folder", "text", "empty", "cut"])
-def test_files_that_are_no_networks(network_file, refused, here, name):
-    (here / "folder").mkdir()
-    (here / "text").write_text("x" * 100)
-    (here / "empty").touch()
-    (here / "cut").write_bytes(network_file.read_bytes()[:-100])
-    said = {"missing": "no file 'missing'; `tas-bench train` writes one", "folder": "cannot read 'folder'"}
-    assert said.get(name, f"'{name}' is no whole safetensors file (") in refused("export", name)

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tas_bench.commands.shared import add_command, path
+from tas_bench.commands.shared import add_command, complain, path
 from tas_bench.errors import OK, InputError
 
 if TYPE_CHECKING:
@@ -19,8 +19,9 @@ EXAMPLES = """
       tas-bench export small.safetensors --to onnx          small.onnx
       tas-bench export small.safetensors --out /tmp/net.pt2
 
-    Both take batches of any size, float32 images less the mean and by the deviation that is printed. The file
-    is loaded and compared with the network on random images before it takes its place.
+    Both take batches of any size, float32 images less the mean and by the deviation that is printed. It is
+    compared with the network on random images before it is written. A file that is there stays, unless --out
+    names it.
 """
 
 
@@ -38,16 +39,24 @@ def export(args: argparse.Namespace) -> int:
     from tas_bench.export import SUFFIXES, check_packages
     from tas_bench.export import export as write
     from tas_bench.saved import check_writable, image_of, read_network
+    from tas_bench.signals import Interrupted, raised_at_once
 
     suffix = SUFFIXES[args.to]
-    out: Path = args.out or args.file.with_suffix(suffix)
-    if out.suffix != suffix:
-        raise InputError(f"--out is '{out}'; --to {args.to} writes a file that ends in {suffix}")
+    if args.out and args.out.suffix != suffix:
+        raise InputError(f"--out is '{args.out}'; --to {args.to} writes a file that ends in {suffix}")
     check_packages(args.to)
     network, about = read_network(args.file)
+    out: Path = args.out or args.file.with_suffix(suffix)
     check_writable(out)
+    if args.out is None and out.exists():
+        raise InputError(f"'{out}' is there already; give --out, it may name this file")
     image = image_of(about)
-    worst = write(network, image, about, args.to, out)
+    try:
+        with raised_at_once():
+            worst = write(network, image, about, args.to, out)
+    except Interrupted as stop:
+        complain("interrupted")
+        return 128 + stop.signum
     mean, std = about.get("mean", "?"), about.get("std", "?")
     shape = f"(batch, {image.channels}, {image.side}, {image.side})"
     apart = f"its logits differ from the network's by at most {worst:.1e} of the greatest"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tas_bench.commands.shared import DATA_HELP, DEFAULT_RESULTS, add_command, fetch, path, settings_of
-from tas_bench.errors import OK, InputError
+from tas_bench.errors import OK
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -24,15 +24,12 @@ RESULTS = DEFAULT_RESULTS / "train"
 SMALL = 16
 """Images of a smaller side are trained on one core: more would wait for each other."""
 
-FLAGS = ("epochs", "batch", "lr", "train_subset")
-"""Flags that are settings."""
-
 STOPPED = "stopped; the same command goes on from the last checkpoint (one every 30 s, between epochs)"
 
 EXAMPLES = """
     examples:
       tas-bench train resnet20                        unpruned, on digits: minutes on a laptop
-      tas-bench train resnet20 --size size.json --transfer kd --out small.safetensors
+      tas-bench train resnet20 --size size.json --transfer kd --out small.safetensors --set epochs=100
       tas-bench train resnet32 --size size.json --transfer kd --set kd=paper --dataset cifar100 --data DIR
       tas-bench export small.safetensors              the network as a torch.export program
 
@@ -51,14 +48,11 @@ def add(commands: Commands) -> None:
     sub.add_argument("--dataset", default="digits", metavar="NAME", help="such as cifar10 (default digits)")
     sub.add_argument("--data", type=path, metavar="DIR", help=DATA_HELP)
     sub.add_argument("--download", action="store_true", help="let torchvision download the data set into --data")
-    sub.add_argument("--epochs", metavar="N", help="passes over the training images (default 300)")
-    sub.add_argument("--batch", metavar="N", help="images in a step (default 256)")
-    sub.add_argument("--lr", metavar="X", help="learning rate of the first epoch (default 0.1)")
     sub.add_argument("--seed", type=int, default=0, metavar="N", help="seed of all randomness (default 0)")
     sub.add_argument("--train-subset", metavar="N", help="train on a fixed stratified part of N images")
     sub.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE",
-        help="another setting of recipe or transfer, such as weight_decay=1e-4, kd.temperature=2, kd=paper",
+        help="a setting of recipe or transfer: epochs=30 (default 300), batch=64 (256), lr=0.05 (0.1), kd=paper",
     )  # fmt: skip
     sub.add_argument("--cpus", type=float, metavar="N", help="CPU cores to use (default all; 1 for digits)")
     sub.add_argument("--gpus", type=float, metavar="X", help="0 for none (default 1 where there is one)")
@@ -72,18 +66,19 @@ def train(args: argparse.Namespace) -> int:
     from rich.console import Console
 
     from tas_bench.data import check_data, dataset_info
+    from tas_bench.jobs import job_id
     from tas_bench.saved import check_out
     from tas_bench.signals import Interrupted, raised_at_once
 
     job = _job(args)
     out: Path = args.out or Path(f"{args.backbone}.safetensors")
-    check_out(out)
-    fetch(args, [job.data.name])
-    check_data(job.data, args.data, job.recipe.holdout)
+    check_out(out, None if args.out else job_id(job))
     context, console = _context(args, dataset_info(job.data.name).image), Console(stderr=True)
+    fetch(args, [job.data.name])
+    fingerprint = check_data(job.data, args.data, job.recipe.holdout)
     try:
         with raised_at_once():
-            row = _write(job, context, console, out, args.quiet)
+            row = _write(job, fingerprint, context, console, out, args.quiet)
     except Interrupted as stop:
         console.print(STOPPED, highlight=False, soft_wrap=True)
         return 128 + stop.signum
@@ -98,13 +93,8 @@ def _job(args: argparse.Namespace) -> Train:
     from tas_bench.space import read_size
 
     settings = settings_of(args.set)
-    for name in FLAGS:
-        value = getattr(args, name)
-        if value is None:
-            continue
-        if name in settings or f"recipe.{name}" in settings:
-            raise InputError(f"{name} is given by --{name.replace('_', '-')} and by --set; give it once")
-        settings[name] = value
+    if args.train_subset is not None:
+        settings["train_subset"] = args.train_subset
     size = read_size(args.size) if args.size else None
     return job_of(args.backbone, size, args.transfer, args.dataset, args.seed, settings)
 
@@ -123,7 +113,7 @@ def _context(args: argparse.Namespace, image: ImageShape) -> Context:
     return Context(results=args.results or RESULTS, data_root=args.data, cpus=cpus, gpus=gpus)
 
 
-def _write(job: Train, context: Context, console: Console, out: Path, quiet: bool) -> Row:
+def _write(job: Train, fingerprint: str, context: Context, console: Console, out: Path, quiet: bool) -> Row:
     """Train the job and write its file; its row."""
     from safetensors.torch import load_file
 
@@ -134,8 +124,10 @@ def _write(job: Train, context: Context, console: Console, out: Path, quiet: boo
 
     store = Store(context.results)
     with store.lock():
+        store.claim_data({job.data.name: fingerprint})
         row = train_by_hand(job, store, context, console, quiet)
-        write_network(out, load_file(weights_path(context.results, job_id(job))), metadata_of(row))
+        about = metadata_of(row, fingerprint)
+        write_network(out, load_file(weights_path(context.results, job_id(job))), about)
     return row
 
 

@@ -1,0 +1,74 @@
+"""Tables as parquet files, weights as safetensors: what a results directory is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tas_bench.errors import StoreDamagedError
+from tas_bench.schema import CURVE_KEYS, ROWS, SCHEMA_VERSION
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def read_table(path: Path, schema: pa.Schema | None) -> pa.Table:
+    """One file, checksums verified, cast to the schema."""
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            version = int((file.schema_arrow.metadata or {}).get(b"schema_version", b"0"))
+            if version > SCHEMA_VERSION:
+                raise StoreDamagedError(f"{path} has schema version {version}; upgrade tas_bench to read it")
+            table = file.read()
+            if schema is ROWS and len(table) != 1:
+                raise ValueError(f"{len(table)} rows in it, not one")
+            if schema is None:
+                return table
+            for name in set(schema.names) - set(table.column_names) if 0 < version < SCHEMA_VERSION else ():
+                table = table.append_column(name, pa.nulls(len(table)))  # a later version added it
+            return table.select(schema.names).cast(schema)
+    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+        raise StoreDamagedError(f"{path} is damaged ({reason}); delete it and its job runs again") from error
+
+
+def whole_weights(weights: Path) -> bool:
+    """Whether a weights file is there and not cut short; a damaged one is made anew."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(weights, framework="pt"):
+            return True
+    except (OSError, SafetensorError):
+        return False
+
+
+def table_bytes(table: pa.Table) -> bytes:
+    """A parquet file with checksums."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, write_page_checksum=True)
+    data: bytes = sink.getvalue().to_pybytes()
+    return data
+
+
+def row_bytes(row: Mapping[str, Any]) -> bytes:
+    """A row as a file of its own."""
+    return table_bytes(pa.Table.from_pylist([dict(row)], schema=ROWS))
+
+
+def weights_bytes(weights: Mapping[str, Tensor]) -> bytes:
+    """Tensors as a safetensors file."""
+    from safetensors.torch import save
+
+    return save({k: v.detach().cpu().contiguous() for k, v in weights.items()})
+
+
+def curve_table(job_id: str, curve: Sequence[Mapping[str, float]]) -> pa.Table:
+    """A learning curve, one row per epoch."""
+    measures = [k for k in curve[0] if k != "epoch"]
+    schema = pa.schema([*CURVE_KEYS, *(pa.field(m, pa.float64()) for m in measures)])
+    return pa.Table.from_pylist([{"job_id": job_id, **point} for point in curve], schema=schema)
