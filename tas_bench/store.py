@@ -41,6 +41,16 @@ MANIFEST_KEYS = {"name", "title", "t", "train_subset", "problems", "seeds", "met
 """What `_sweep.json` must hold to be compared and reported."""
 
 
+LOST = "delete it, as `tas-bench check --repair` does: {} is lost, its row stands"
+REMEDIES = {
+    "rows": "delete it and its job runs again",
+    "_uses": "delete it and the next run of its sweep writes it again",
+    "_curves": LOST.format("this learning curve"),
+    "_trajectories": LOST.format("this trajectory"),
+}
+"""What to do about a damaged file, by its folder."""
+
+
 @contextlib.contextmanager
 def _io(path: Path) -> Iterator[None]:
     """Tell what the file system refused in one line."""
@@ -69,7 +79,7 @@ class Store:
             StoreDamagedError: it cannot be read back.
         """
         path = self.row_path(job_id)
-        return _read(path, ROWS).to_pylist()[0] if path.exists() else None
+        return read_file(path, ROWS).to_pylist()[0] if path.exists() else None
 
     def outcome(self, job_id: str, needs_weights: bool = False) -> Outcome | None:
         """The outcome of a job that ended well and has all it should have kept; None if it must be run."""
@@ -89,6 +99,8 @@ class Store:
             if not path.exists():
                 return None
             found: dict[str, Any] = json.loads(path.read_text())
+            if "problems" not in found and (keys := {"dataset", "backbone", "keep"}) <= set(found):
+                found["problems"] = [{key: found[key] for key in sorted(keys)}]  # of schema version 1
             if missing := MANIFEST_KEYS - set(found):
                 raise ValueError(f"it has no {' and no '.join(sorted(missing))}")
             return found
@@ -193,7 +205,7 @@ class Store:
         Finals of transfers other than the present run's stay: an earlier run asked for them.
         """
         path = self.path / "_uses" / f"{plan}.parquet"
-        earlier = _read(path, USES).to_pylist() if path.exists() else []
+        earlier = read_file(path, USES).to_pylist() if path.exists() else []
         kept = [use for use in earlier if use["kind"] == "final" and use["transfer"] not in transfers]
         table = pa.Table.from_pylist([*uses, *kept], schema=USES)
         with _io(self.path):
@@ -224,14 +236,18 @@ def load(path: str | Path, table: Table = "rows") -> pd.DataFrame:
     folder = root / (table if table == "rows" else f"_{table}")
     files = sorted(f for f in folder.glob("*.parquet") if not f.name.startswith("."))
     schema = {"rows": ROWS, "uses": USES, "curves": None, "trajectories": TRAJECTORIES}[table]
-    tables = [_read(f, schema) for f in files]
+    tables = [read_file(f, schema) for f in files]
     if not tables:
         tables = [(schema or CURVE_KEYS).empty_table()]
     return pa.concat_tables(tables, promote_options="default").to_pandas()
 
 
-def _read(path: Path, schema: pa.Schema | None) -> pa.Table:
-    """One file, checksums verified, cast to the schema."""
+def read_file(path: Path, schema: pa.Schema | None) -> pa.Table:
+    """One file, checksums verified, cast to the schema.
+
+    Raises:
+        StoreDamagedError: it cannot be read back, or was written by a newer tas_bench.
+    """
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             version = int((file.schema_arrow.metadata or {}).get(b"schema_version", b"0"))
@@ -247,7 +263,7 @@ def _read(path: Path, schema: pa.Schema | None) -> pa.Table:
             return table.select(schema.names).cast(schema)
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
         reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
-        raise StoreDamagedError(f"{path} is damaged ({reason}); delete it and its job runs again") from error
+        raise StoreDamagedError(f"{path} is damaged ({reason}); {REMEDIES[path.parent.name]}") from error
 
 
 def _whole(weights: Path) -> bool:

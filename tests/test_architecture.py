@@ -33,6 +33,7 @@ ORDER = [
     "tas_bench.tas",
     "tas_bench.schema",
     "tas_bench.store",
+    "tas_bench.checkup",
     "tas_bench.variant",
     "tas_bench.plans",
     "tas_bench.sweep",
