@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tas_bench.digest import check_digest, with_digest
 from tas_bench.errors import InputError, StoreDamagedError, StoreIOError
 from tas_bench.jobs import Outcome, weights_path
 from tas_bench.schema import CURVE_KEYS, ROWS, SCHEMA_VERSION, TRAJECTORIES, USES
@@ -254,10 +255,14 @@ def read_file(path: Path, schema: pa.Schema | None) -> pa.Table:
             if version > SCHEMA_VERSION:
                 raise StoreDamagedError(f"{path} has schema version {version}; upgrade tas_bench to read it")
             table = file.read()
+            check_digest(table)
             if schema is ROWS and len(table) != 1:
                 raise ValueError(f"{len(table)} rows in it, not one")
             if schema is None:
+                table.select(CURVE_KEYS.names)  # or it is no curve
                 return table
+            if strange := set(table.column_names) - set(schema.names):
+                raise ValueError(f"unknown column {min(strange)}")
             for name in set(schema.names) - set(table.column_names) if 0 < version < SCHEMA_VERSION else ():
                 table = table.append_column(name, pa.nulls(len(table)))  # a later version added it
             return table.select(schema.names).cast(schema)
@@ -278,7 +283,7 @@ def _whole(weights: Path) -> bool:
 
 
 def _write(table: pa.Table, path: Path) -> None:
-    pq.write_table(table, path, write_page_checksum=True)
+    pq.write_table(with_digest(table), path, write_page_checksum=True)
     _sync(path)
 
 

@@ -32,6 +32,7 @@ ORDER = [
     "tas_bench.search",
     "tas_bench.tas",
     "tas_bench.schema",
+    "tas_bench.digest",
     "tas_bench.store",
     "tas_bench.checkup",
     "tas_bench.variant",

@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from tas_bench import checkup, runner
 from tas_bench.checkpoint import previous
 from tas_bench.cli import main
+from tas_bench.digest import KEY
 from tas_bench.errors import BAD_INPUT, DAMAGED, OK, InputError, StoreDamagedError
 from tas_bench.jobs import Outcome, Recipe, checkpoint_path
 from tas_bench.resources import Resources
@@ -264,8 +265,10 @@ def test_jobs_without_a_row_are_counted_and_their_curve_is_no_damage(results, ca
 
 
 def rewritten(path, change):
-    table = pq.read_table(path)
-    pq.write_table(change(table), path, write_page_checksum=True)
+    """Another table under its name, as an earlier day would have written it: without a digest."""
+    table = change(pq.read_table(path))
+    plain = {k: v for k, v in (table.schema.metadata or {}).items() if k != KEY}
+    pq.write_table(table.replace_schema_metadata(plain), path, write_page_checksum=True)
 
 
 def newer(table):
@@ -292,6 +295,12 @@ def test_a_row_whose_job_is_another_is_told(results, capsys):
     path = files(results, "rows")[0]
     rewritten(path, lambda t: t.set_column(t.column_names.index("job"), "job", [["{}"]]).cast(ROWS))
     assert "the job in it has another id" in found(results, capsys)[1][0]
+
+
+def test_an_unknown_column_is_told(results, capsys):
+    path = files(results, "_uses")[0]
+    rewritten(path, lambda t: t.rename_columns([n.replace("kind", "kjnd") for n in t.column_names]))
+    assert "unknown column kjnd" in found(results, capsys)[1][0]
 
 
 def test_two_rows_in_a_file_are_told(results, capsys):
