@@ -118,6 +118,8 @@ class Store:
             found = json.loads(path.read_text())
             if not isinstance(found, dict):
                 raise ValueError("it is no object")
+            if "problems" not in found and (own := {"dataset", "backbone", "keep"}) <= set(found):
+                found["problems"] = [{key: found[key] for key in sorted(own)}]  # of schema version 1
             if missing := keys - set(found):
                 raise ValueError(f"it has no {' and no '.join(sorted(missing))}")
             return found

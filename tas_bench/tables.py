@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tas_bench.digest import check_digest, with_digest
 from tas_bench.errors import StoreDamagedError
 from tas_bench.schema import CURVE_KEYS, ROWS, SCHEMA_VERSION
 
@@ -16,24 +17,42 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+LOST = "delete it, as `tas-bench check --repair` does: {} is lost, its row stands"
+REMEDIES = {
+    "rows": "delete it and its job runs again",
+    "_uses": "delete it and the next run of its sweep writes it again",
+    "_curves": LOST.format("this learning curve"),
+    "_trajectories": LOST.format("this trajectory"),
+}
+"""What to do about a damaged file, by its folder."""
+
+
 def read_table(path: Path, schema: pa.Schema | None) -> pa.Table:
-    """One file, checksums verified, cast to the schema."""
+    """One file, checksums verified, cast to the schema.
+
+    Raises:
+        StoreDamagedError: it cannot be read back, or was written by a newer tas_bench.
+    """
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             version = int((file.schema_arrow.metadata or {}).get(b"schema_version", b"0"))
             if version > SCHEMA_VERSION:
                 raise StoreDamagedError(f"{path} has schema version {version}; upgrade tas_bench to read it")
             table = file.read()
+            check_digest(table)
             if schema is ROWS and len(table) != 1:
                 raise ValueError(f"{len(table)} rows in it, not one")
             if schema is None:
+                table.select(CURVE_KEYS.names)  # or it is no curve
                 return table
+            if strange := set(table.column_names) - set(schema.names):
+                raise ValueError(f"unknown column {min(strange)}")
             for name in set(schema.names) - set(table.column_names) if 0 < version < SCHEMA_VERSION else ():
                 table = table.append_column(name, pa.nulls(len(table)))  # a later version added it
             return table.select(schema.names).cast(schema)
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
         reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
-        raise StoreDamagedError(f"{path} is damaged ({reason}); delete it and its job runs again") from error
+        raise StoreDamagedError(f"{path} is damaged ({reason}); {REMEDIES[path.parent.name]}") from error
 
 
 def whole_weights(weights: Path) -> bool:
@@ -50,7 +69,7 @@ def whole_weights(weights: Path) -> bool:
 def table_bytes(table: pa.Table) -> bytes:
     """A parquet file with checksums."""
     sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, write_page_checksum=True)
+    pq.write_table(with_digest(table), sink, write_page_checksum=True)
     data: bytes = sink.getvalue().to_pybytes()
     return data
 

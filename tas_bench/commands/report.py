@@ -48,4 +48,9 @@ def print_report(results: Path) -> None:
         raise InputError(f"{results} holds rows of no sweep; read them with tas_bench.load('{results}')")
     if manifest is None or rows.empty:
         raise InputError(f"{results} holds no results yet; `tas-bench run` makes some")
+    if not manifest["problems"]:  # what `tas-bench check --repair` put in a damaged one's place
+        hint = f"`tas-bench run {manifest['name']} --results {results}`, with the settings it had,"
+        raise InputError(f"{results / '_sweep.json'} has lost the settings; {hint} fills it in")
+    if len(manifest["problems"]) == 1:  # uses of schema version 1 do not tell it
+        uses = uses.fillna({key: manifest["problems"][0][key] for key in ("dataset", "backbone")})
     write_report(rows, uses, manifest, results / "_report", Console())

@@ -1,0 +1,325 @@
+"""Looks at every file of a results directory: what is damaged, what that costs, and out of the way with it.
+
+A run may go on meanwhile: rows are listed before the files that a commit writes ahead of them are looked for, and
+a file that is gone by the time it fails to read is no damage.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from tas_bench.errors import InputError, StoreDamagedError, StoreIOError
+from tas_bench.jobs import weights_path
+from tas_bench.schema import ROWS, TRAJECTORIES, USES
+from tas_bench.store import FOLDERS, Row, Store
+from tas_bench.tables import read_table
+from tas_bench.text import one_line
+
+MANIFEST = "_sweep.json"
+ASIDE = "_damaged"
+"""Folder of the results directory where `repair` puts what is damaged."""
+
+MEANS = {
+    "rows": "its job runs again",
+    "_uses": "the next run of its sweep writes it again, but for finals of transfers that run leaves out",
+    "_curves": "this learning curve is lost, its row stands",
+    "_trajectories": "this trajectory is lost, its row stands",
+    "_weights": "what needs them trains them again",
+    "_checkpoints": "its job goes on from the checkpoint before it, or from its start",
+}
+"""What the loss of a file means, by its folder."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One file that is not as it should be.
+
+    Attributes:
+        what: what is wrong with it; `means`: what runs again, or is lost.
+        damage: False for what the next run mends by itself, or what is told for completeness.
+        movable: whether putting it out of the way helps.
+        done: what `repair` did about it.
+    """
+
+    path: Path
+    what: str
+    means: str
+    damage: bool = True
+    movable: bool = False
+    done: str = ""
+
+    def __str__(self) -> str:
+        did = f" [{self.done}]" if self.done else ""
+        return one_line(f"{self.path}: {self.what}; {self.means}{did}")
+
+
+@dataclass(frozen=True)
+class Checkup:
+    """What was found.
+
+    Attributes:
+        files: files read, by folder.
+        missing: jobs that plans asked for and that have no row.
+    """
+
+    findings: list[Finding]
+    files: Counter[str]
+    missing: int
+
+    @property
+    def damaged(self) -> int:
+        """How many findings are damage that nothing was done about."""
+        return sum(f.damage and not f.done for f in self.findings)
+
+
+def check(root: Path) -> Checkup:
+    """Read all of a results directory; nothing in it changes.
+
+    Raises:
+        InputError: it holds no results.
+    """
+    _expect(root)
+    files: Counter[str] = Counter()
+    findings: list[Finding] = []
+    kept = {name: _files(root / name) for name in ("_curves", "_trajectories")}
+    rows: dict[str, Row] = {}
+    asked: set[str] = set()
+    for path in _files(root / "rows"):
+        findings += _look(path, lambda p: rows.update({p.stem: _row(p)}), files)
+    for path in _files(root / "_uses"):
+        findings += _look(path, lambda p: asked.update(_uses(p)), files)
+    for folder, look in LOOKS.items():
+        for path in kept.get(folder, _files(root / folder)):
+            findings += _look(path, look, files)
+    findings += _manifest(root, rows)
+    findings += [f for key, row in rows.items() for f in _companions(root, key, row)]
+    for path in (*kept["_curves"], *kept["_trajectories"]):
+        if path.exists() and not (root / "rows" / path.name).exists():
+            means = "its job's run was cut short, or its row is lost; the job writes it again when it runs"
+            findings.append(Finding(path, f"is of no row in {root / 'rows'}", means, damage=False))
+    for path in temporaries(root):
+        means = "a run that goes on writes it, or a killed one left it; the next run drops it"
+        findings.append(Finding(path, "is a temporary file", means, damage=False))
+    return Checkup(sorted(findings, key=lambda f: (not f.damage, f.path)), files, len(asked - set(rows)))
+
+
+def repair(root: Path) -> Checkup:
+    """Check, and put what is damaged into `_damaged/`, so that `load` and the next run work.
+
+    Nothing is deleted but temporary files.
+
+    Raises:
+        InputError: it holds no results, or a run holds it.
+        StoreIOError: the file system refused.
+    """
+    _expect(root)
+    left = temporaries(root)
+    with Store(root).lock():  # drops those of its folders
+        found = check(root)
+        try:
+            for path in temporaries(root):
+                path.unlink(missing_ok=True)
+            findings = [_set_aside(root, f) if f.movable else f for f in found.findings if f.path not in left]
+            findings = [_manifest_anew(root, f) if f.path == root / MANIFEST else f for f in findings]
+            findings += [
+                Finding(p, "is what a killed writer left", "nothing is lost", done="dropped") for p in left
+            ]
+        except OSError as error:
+            raise StoreIOError(f"cannot repair {error.filename or root}: {error.strerror}") from error
+    return replace(found, findings=findings)
+
+
+def temporaries(root: Path) -> list[Path]:
+    """Files that a writer has not finished."""
+    return sorted(p for folder in (root, *(root / name for name in FOLDERS)) for p in folder.glob(".*.tmp"))
+
+
+def _expect(root: Path) -> None:
+    if not (root / "rows").is_dir():
+        raise InputError(f"{root} holds no results (no directory {root / 'rows'})")
+
+
+# ---- files
+
+
+def _files(folder: Path) -> list[Path]:
+    """What readers of the folder take for its files."""
+    ending = {"_weights": "*.safetensors", "_checkpoints": "*.pt"}.get(folder.name, "*.parquet")
+    return sorted(p for p in folder.glob(ending) if not p.name.startswith("."))
+
+
+def _look(path: Path, look: Callable[[Path], Any], files: Counter[str]) -> Iterator[Finding]:
+    """What is wrong with one file."""
+    means = MEANS[path.parent.name]
+    files[path.parent.name] += 1
+    try:
+        try:
+            path.open("rb").close()
+        except IsADirectoryError:
+            raise ValueError("it is a directory") from None
+        look(path)
+    except FileNotFoundError:
+        files[path.parent.name] -= 1  # a run has just dropped it
+    except NewerError as error:
+        yield Finding(path, str(error), "it is left as it is")
+    except Exception as error:  # damaged bytes may raise anything at all
+        reason = one_line(error)[:160] or type(error).__name__
+        if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno):
+            yield Finding(path, f"cannot be read ({reason})", "whether it is whole is not known")
+        elif path.exists():
+            yield Finding(path, f"is damaged ({reason})", means, movable=True)
+
+
+class NewerError(Exception):
+    """A file of a newer tas_bench."""
+
+
+def _table(path: Path, schema: pa.Schema | None) -> pa.Table:
+    try:
+        return read_table(path, schema)
+    except StoreDamagedError as error:
+        if error.__cause__ is None:
+            raise NewerError(str(error).removeprefix(f"{path} ")) from None
+        raise error.__cause__ from None
+
+
+def _one_value(table: pa.Table, column: str, wanted: str) -> None:
+    """That a column holds nothing but the file's name."""
+    for value in set(table.column(column).to_pylist()) - {wanted}:
+        raise ValueError(f"it is of {column} {value}: renamed, or a copy")
+
+
+def _row(path: Path) -> Row:
+    table = _table(path, ROWS)
+    _one_value(table, "job_id", path.stem)
+    row: Row = table.to_pylist()[0]
+    if row["job"] is not None and sha256(row["job"].encode()).hexdigest()[:20] != path.stem:
+        raise ValueError("the job in it has another id")
+    return row
+
+
+def _curve(path: Path) -> None:
+    _one_value(_table(path, None), "job_id", path.stem)
+
+
+def _trajectory(path: Path) -> None:
+    _one_value(_table(path, TRAJECTORIES), "job_id", path.stem)
+
+
+def _uses(path: Path) -> set[str]:
+    """Ids of the jobs that a plan asked for."""
+    table = _table(path, USES)
+    _one_value(table, "plan", path.stem)
+    return set(table.column("job_id").to_pylist())
+
+
+def _weights(path: Path) -> None:
+    """Opens, and every number in it is finite."""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        for name in file.keys():  # noqa: SIM118
+            tensor = file.get_tensor(name)
+            if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+                raise ValueError(f"{name} holds numbers that are not finite")
+
+
+def _checkpoint(path: Path) -> None:
+    """As a job that goes on would read it; and the checksums of its parts, which torch does not look at."""
+    import torch
+
+    with zipfile.ZipFile(path) as archive:
+        if (name := archive.testzip()) is not None:
+            raise ValueError(f"checksum of {name}")
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    if missing := {"device", "parts", "generator", "values"} - set(state):
+        raise ValueError(f"it has no {' and no '.join(sorted(missing))}")
+
+
+LOOKS: dict[str, Callable[[Path], None]] = {
+    "_curves": _curve, "_trajectories": _trajectory, "_weights": _weights, "_checkpoints": _checkpoint,
+}  # fmt: skip
+
+
+# ---- what belongs together
+
+
+def _companions(root: Path, key: str, row: Row) -> Iterator[Finding]:
+    """What an ended job should have kept and is not there; what `repair` put aside is known."""
+    if row["status"] != "ok":
+        return
+    ours = row["job"] is not None and str(json.loads(row["job"])["type"]).startswith("tas_bench.")
+    trained = ours and row["epochs"] is not None  # jobs of other packages may keep no curve
+    needed = {
+        root / "_curves" / f"{key}.parquet": trained,
+        root / "_trajectories" / f"{key}.parquet": trained and row["arch_lr"] is not None,
+        weights_path(root, key): row["kind"] == "teacher",
+    }
+    for path, needs in needed.items():
+        if needs and not path.exists():
+            means = MEANS[path.parent.name]
+            if path.parent.name in ("_curves", "_trajectories"):
+                means += f" (to have it again, delete {root / 'rows' / path.name}: the job runs again)"
+            yield Finding(path, "is missing", means, damage=not any(_asides(root, path)))
+
+
+def _manifest(root: Path, rows: dict[str, Row]) -> Iterator[Finding]:
+    path = root / MANIFEST
+    again = "no run goes on here until it is restored or repaired"
+    try:
+        if Store(root).manifest() is None and rows and _files(root / "_uses"):
+            yield Finding(path, "is missing", again, movable=True)
+    except StoreDamagedError as error:
+        yield Finding(path, f"is damaged ({one_line(error.__cause__)[:160]})", again, movable=True)
+
+
+# ---- repair
+
+
+def _asides(root: Path, path: Path) -> Iterable[Path]:
+    """Where `repair` put files of that name."""
+    return (root / ASIDE).glob(f"{path.parent.name}*/{path.name}")
+
+
+def _set_aside(root: Path, finding: Finding) -> Finding:
+    """Move a file to `_damaged/`, under its own name, over no other."""
+    path = finding.path
+    if not path.exists():  # a manifest that is missing
+        return finding
+    below = "" if path.parent == root else path.parent.name
+    number, folder = 1, root / ASIDE / below
+    while (folder / path.name).exists():
+        number += 1
+        folder = root / ASIDE / f"{below}.{number}"
+    folder.mkdir(parents=True, exist_ok=True)
+    os.rename(path, folder / path.name)
+    return replace(finding, done=f"moved to {folder}")
+
+
+def _manifest_anew(root: Path, finding: Finding) -> Finding:
+    """Write a manifest that knows the sweep's name alone, by its uses or rows: the next run of it fills it in."""
+    uses = [use for path in _files(root / "_uses") for use in read_table(path, USES).to_pylist()]
+    rows = [row for path in _files(root / "rows") for row in read_table(path, ROWS).to_pylist()]
+    names = sorted({found["sweep"] for found in uses or rows if found["sweep"]})
+    if not rows:  # a run may claim the directory as if it were new
+        return finding
+    if len(names) != 1:
+        return replace(finding, done="", means=f"it cannot be written anew: rows are of {len(names)} sweeps")
+    empty: dict[str, list[Any]] = {key: [] for key in ("problems", "seeds", "methods", "transfers")}
+    stand_in = {"name": names[0], "title": names[0], "t": None, "train_subset": None, **empty, "fixed": {}}
+    temporary = root / f".{MANIFEST}.{os.getpid()}.tmp"
+    temporary.write_text(json.dumps(stand_in, indent=1) + "\n")
+    os.replace(temporary, root / MANIFEST)
+    means = "its settings are lost: run the sweep with those it had, for no others will be refused"
+    done = f"{finding.done}; " if finding.done else ""
+    return replace(finding, means=means, done=f"{done}a stand-in knows that this is sweep '{names[0]}'")
