@@ -39,6 +39,7 @@ from tas_bench.jobs import Context, DataSpec, Problem, Recipe, job_id, weights_p
 from tas_bench.loop import cosine_lr, run_through, set_lr, sgd
 from tas_bench.network import Network, fold_norms
 from tas_bench.report.stats import mean_interval
+from tas_bench.space import Size
 from tas_bench.store import Store
 from tas_bench.train import final_job, teacher_job, train
 from tas_bench.transfer import Transfer
@@ -156,9 +157,9 @@ def compare_speed(context: Context) -> None:
     print(f"KD / scratch, student with {share:.0%} of the macs: {kd:.2f}; the teacher's forward: {1 + floor:.2f}")
 
 
-def ours(task: Problem, size: object, transfer: Transfer, context: Context) -> float:
+def ours(task: Problem, size: Size, transfer: Transfer, context: Context) -> float:
     """Images per second of the training function's epoch."""
-    outcome = train(final_job(task, size, 0, transfer), context)  # type: ignore[arg-type]
+    outcome = train(final_job(task, size, 0, transfer), context)
     assert outcome.images_per_second
     return outcome.images_per_second
 
@@ -208,7 +209,7 @@ def compare_accuracy(context: Context) -> None:
 # ---- what it is measured on
 
 
-def sixty_percent(task: Problem) -> object:
+def sixty_percent(task: Problem) -> Size:
     """The size of one ratio for all widths that comes nearest to the budget."""
     ratios = np.linspace(0.5, 1, 101)
     sizes = [

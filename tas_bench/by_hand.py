@@ -3,40 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import ClassVar
+from dataclasses import replace
 
 from rich.console import Console
 from rich.text import Text
 
 from tas_bench.backbones import find_backbone
 from tas_bench.errors import TrainingFailedError, unknown
-from tas_bench.jobs import Context, Plan, Problem, job_id
+from tas_bench.jobs import Context, job_id
 from tas_bench.progress import bar
 from tas_bench.settings import preset_names, setting_names, with_settings
 from tas_bench.space import Size
 from tas_bench.store import Row, Store
 from tas_bench.sweep import Sweep
+from tas_bench.tas import Tas
 from tas_bench.train import Train, final_job, teacher_job
 from tas_bench.transfer import all_transfers
 from tas_bench.worker import Labels, execute, log_path
 
 LABELS = Labels(sweep="train", method="by_hand", budget=None)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ByHand:
-    """Takes the size it is given."""
-
-    name: ClassVar[str] = "by_hand"
-    label: ClassVar[str] = "By hand"
-
-    size: Size
-
-    def plan(self, problem: Problem, seed: int) -> Plan:  # noqa: ARG002
-        """Nothing to search."""
-        yield from ()
-        return self.size
 
 
 def job_of(
@@ -59,8 +44,8 @@ def job_of(
     if size is not None:
         unpruned.check(size)
     size = unpruned.canonical(size or unpruned.full)
-    sweep = Sweep(
-        name=LABELS.sweep, title="By hand", methods=(ByHand(size=size),), transfers=(known[transfer](),),
+    sweep = Sweep(  # which knows its settings by name; nothing searches
+        name=LABELS.sweep, title="By hand", methods=(Tas(),), transfers=(known[transfer](),),
         datasets=(dataset,), backbones=(backbone,), seeds=(seed,),
     )  # fmt: skip
     _check_keys(settings, sweep, transfer)
@@ -101,7 +86,7 @@ def _train(job: Train, store: Store, context: Context, console: Console, quiet: 
         return found
     before: int | None = None
 
-    def tick(done: int, total: int) -> None:  # noqa: ARG001
+    def tick(done: int, _total: int) -> None:
         nonlocal before
         before = done - 1 if before is None else before  # what a checkpoint brought
         tell(done, before)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import pickle
 import time
@@ -12,6 +13,7 @@ from typing import Any
 
 import torch
 
+from tas_bench.files import temporary_of, write_synced
 from tas_bench.jobs import Context, checkpoint_path
 from tas_bench.text import one_line
 
@@ -67,17 +69,15 @@ class Checkpoint:
         state = {
             "device": self.device, "parts": states, "generator": self.generator.get_state(), "values": values,
         }  # fmt: skip
-        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
+        temporary, data = temporary_of(self.path), io.BytesIO()
+        torch.save(state, data)
         try:
             self.path.parent.mkdir(exist_ok=True)
-            with temporary.open("wb") as file:
-                torch.save(state, file)
-                file.flush()
-                os.fsync(file.fileno())
+            write_synced(temporary, data.getvalue())
             with contextlib.suppress(FileNotFoundError):
                 os.replace(self.path, previous(self.path))
             os.replace(temporary, self.path)
-        except (OSError, RuntimeError) as error:  # a full disk, most likely; the earlier checkpoint stands
+        except OSError as error:  # a full disk, most likely; the earlier checkpoint stands
             self.warning = f"a checkpoint could not be kept ({one_line(error)[:120]})"
         finally:
             with contextlib.suppress(OSError):

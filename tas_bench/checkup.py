@@ -19,6 +19,7 @@ from typing import Any
 import pyarrow as pa
 
 from tas_bench.errors import InputError, StoreDamagedError, StoreIOError
+from tas_bench.files import write_whole
 from tas_bench.jobs import weights_path
 from tas_bench.schema import ROWS, TRAJECTORIES, USES
 from tas_bench.store import FOLDERS, Row, Store
@@ -225,13 +226,11 @@ def _uses(path: Path) -> set[str]:
 
 def _weights(path: Path) -> None:
     """Opens, and every number in it is finite."""
-    from safetensors import safe_open
+    from safetensors.torch import load_file
 
-    with safe_open(path, framework="pt") as file:
-        for name in file.keys():  # noqa: SIM118
-            tensor = file.get_tensor(name)
-            if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
-                raise ValueError(f"{name} holds numbers that are not finite")
+    for name, tensor in load_file(path).items():
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            raise ValueError(f"{name} holds numbers that are not finite")
 
 
 def _checkpoint(path: Path) -> None:
@@ -317,9 +316,7 @@ def _manifest_anew(root: Path, finding: Finding) -> Finding:
         return replace(finding, done="", means=f"it cannot be written anew: rows are of {len(names)} sweeps")
     empty: dict[str, list[Any]] = {key: [] for key in ("problems", "seeds", "methods", "transfers")}
     stand_in = {"name": names[0], "title": names[0], "t": None, "train_subset": None, **empty, "fixed": {}}
-    temporary = root / f".{MANIFEST}.{os.getpid()}.tmp"
-    temporary.write_text(json.dumps(stand_in, indent=1) + "\n")
-    os.replace(temporary, root / MANIFEST)
+    write_whole(root / MANIFEST, f"{json.dumps(stand_in, indent=1)}\n".encode())
     means = "its settings are lost: run the sweep with those it had, for no others will be refused"
     done = f"{finding.done}; " if finding.done else ""
     return replace(finding, means=means, done=f"{done}a stand-in knows that this is sweep '{names[0]}'")

@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-from tas_bench.commands import check, cost, export, list, report, run, train  # noqa: A004
+from tas_bench.commands import check, cost, export, list, report, run, train  # noqa: A004 (a file is named as its command)
 from tas_bench.commands.shared import Parser, complain
 from tas_bench.errors import INTERNAL, IO_FAULT, TasBenchError
 from tas_bench.signals import Interrupted, raised_at_once

@@ -44,7 +44,7 @@ class Loop:
         self._compiled: nn.Module | None = None
         if compiled:
             torch.compiler.reset()  # of an earlier job's networks in this worker
-            self._compiled = torch.compile(student, dynamic=False)  # type: ignore[assignment]
+            self._compiled = torch.compile(student, dynamic=False)  # type: ignore[assignment]  # a module, says its documentation
         self._norms = [(m, m.momentum or 0.0) for m in student.modules() if isinstance(m, nn.BatchNorm2d)]
 
     def epoch(self, epoch: int, batches: Passes, watch: measure.Stopwatch) -> dict[str, float]:

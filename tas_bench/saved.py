@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
 from tas_bench.backbones import find_backbone
@@ -23,6 +22,7 @@ from tas_bench.errors import InputError
 from tas_bench.files import temporary_of, write_whole
 from tas_bench.network import Network
 from tas_bench.space import size_from
+from tas_bench.tables import weights_bytes
 from tas_bench.text import one_line
 
 if TYPE_CHECKING:
@@ -112,8 +112,7 @@ def write_network(path: Path, state: Mapping[str, Tensor], about: Mapping[str, s
     Raises:
         StoreIOError: the file system refused.
     """
-    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
-    write_whole(path, save(plain, dict(about)))
+    write_whole(path, weights_bytes(state, about))
 
 
 # ---- reading
@@ -129,7 +128,7 @@ def read_network(path: str | Path) -> tuple[Network, dict[str, str]]:
     about = _metadata(path)
     network = _unfilled(path, about)
     with _opened(path) as file:
-        state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no dict)
     wanted, found = _forms(network.state_dict()), _forms(state)
     if wanted != found:
         odd = min(name for name in {*wanted, *found} if wanted.get(name) != found.get(name))

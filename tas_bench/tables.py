@@ -79,11 +79,11 @@ def row_bytes(row: Mapping[str, Any]) -> bytes:
     return table_bytes(pa.Table.from_pylist([dict(row)], schema=ROWS))
 
 
-def weights_bytes(weights: Mapping[str, Tensor]) -> bytes:
-    """Tensors as a safetensors file."""
+def weights_bytes(weights: Mapping[str, Tensor], about: Mapping[str, str] | None = None) -> bytes:
+    """Tensors as a safetensors file, with its metadata if there is any."""
     from safetensors.torch import save
 
-    return save({k: v.detach().cpu().contiguous() for k, v in weights.items()})
+    return save({k: v.detach().cpu().contiguous() for k, v in weights.items()}, about and dict(about))
 
 
 def curve_table(job_id: str, curve: Sequence[Mapping[str, float]]) -> pa.Table:

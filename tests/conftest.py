@@ -11,6 +11,7 @@ from hypothesis import settings
 from tas_bench.cli import main
 from tas_bench.errors import BAD_INPUT
 from tas_bench.layers import interpolation_matrix
+from tas_bench.store import Store
 
 settings.register_profile("shared-machine", deadline=None, max_examples=40)
 settings.load_profile("shared-machine")
@@ -74,3 +75,12 @@ def refused(here, capsys):
         return err.removeprefix("tas-bench: error: ").rstrip("\n")
 
     return check
+
+
+@pytest.fixture
+def store(tmp_path):
+    """A results directory with nothing in it."""
+    found = Store(tmp_path / "results")
+    with found.lock():
+        pass
+    return found

@@ -12,11 +12,16 @@ from PIL import Image
 from tas_bench.backbones.backbone import ImageShape
 from tas_bench.errors import InputError
 from tas_bench.jobs import DataSpec, Problem, Recipe
+from tas_bench.schema import ROWS
 from tas_bench.search import TasSearch
 
 CLASSES = [f"n{i:08}" for i in range(10)]
 MODES = ["RGB", "L", "CMYK", "RGBA", "P", "LA", "1"]
 TRAIN, TEST = 40, 20
+
+DEMO = ["run", "demo", "--results", "out"]
+FULL = {"widths": [16] * 7 + [32] * 6 + [64] * 6, "depths": [3, 3, 3]}
+"""ResNet-20, unpruned."""
 
 
 def line(call, *args, **kwargs):
@@ -81,3 +86,7 @@ def full_disk(room=2000):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, handler)
+
+
+def bare_row(job_id, **changed):
+    return dict.fromkeys(ROWS.names) | {"job_id": job_id, "status": "ok", "attempts": 1} | changed

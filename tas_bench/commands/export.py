@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tas_bench.commands.shared import add_command, complain, path
+from tas_bench.commands.shared import add_command, path
 from tas_bench.errors import OK, InputError
 
 if TYPE_CHECKING:
@@ -39,7 +39,6 @@ def export(args: argparse.Namespace) -> int:
     from tas_bench.export import SUFFIXES, check_packages
     from tas_bench.export import export as write
     from tas_bench.saved import check_writable, image_of, read_network
-    from tas_bench.signals import Interrupted, raised_at_once
 
     suffix = SUFFIXES[args.to]
     if args.out and args.out.suffix != suffix:
@@ -51,12 +50,7 @@ def export(args: argparse.Namespace) -> int:
     if args.out is None and out.exists():
         raise InputError(f"'{out}' is there already; give --out, it may name this file")
     image = image_of(about)
-    try:
-        with raised_at_once():
-            worst = write(network, image, about, args.to, out)
-    except Interrupted as stop:
-        complain("interrupted")
-        return 128 + stop.signum
+    worst = write(network, image, about, args.to, out)
     mean, std = about.get("mean", "?"), about.get("std", "?")
     shape = f"(batch, {image.channels}, {image.side}, {image.side})"
     apart = f"its logits differ from the network's by at most {worst:.1e} of the greatest"

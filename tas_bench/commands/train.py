@@ -68,7 +68,7 @@ def train(args: argparse.Namespace) -> int:
     from tas_bench.data import check_data, dataset_info
     from tas_bench.jobs import job_id
     from tas_bench.saved import check_out
-    from tas_bench.signals import Interrupted, raised_at_once
+    from tas_bench.signals import Interrupted
 
     job = _job(args)
     out: Path = args.out or Path(f"{args.backbone}.safetensors")
@@ -77,8 +77,7 @@ def train(args: argparse.Namespace) -> int:
     fetch(args, [job.data.name])
     fingerprint = check_data(job.data, args.data, job.recipe.holdout)
     try:
-        with raised_at_once():
-            row = _write(job, fingerprint, context, console, out, args.quiet)
+        row = _write(job, fingerprint, context, console, out, args.quiet)
     except Interrupted as stop:
         console.print(STOPPED, highlight=False, soft_wrap=True)
         return 128 + stop.signum
