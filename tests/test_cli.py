@@ -77,6 +77,11 @@ def test_bad_settings(refused, setting, said):
     assert said in refused(*DEMO, "--set", setting)
 
 
+def test_a_holdout_without_every_class(refused):
+    assert "holdout is 0.001" in refused(*DEMO, "--set", "holdout=0.001")
+    assert "holdout is 0.001" in refused("train", "tiny", "--set", "holdout=0.001")
+
+
 def test_a_setting_twice(refused):
     assert "--set t is given twice" in refused(*DEMO, "--set", "t=0.1", "--set", "t=0.2")
 

@@ -22,7 +22,17 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tas_bench.backbones.backbone import ImageShape
-from tas_bench.data import all_datasets, check_data, dataset_info, download, halves, load_test, load_train, pickles
+from tas_bench.data import (
+    all_datasets,
+    check_data,
+    dataset_info,
+    download,
+    halves,
+    load_test,
+    load_train,
+    pickles,
+    set_aside,
+)
 from tas_bench.data.parquet import ParquetPart
 from tas_bench.data.split import stratified
 from tas_bench.errors import InputError
@@ -186,6 +196,29 @@ def test_real_cifar100():
     assert np.bincount(part.labels).tolist() == [20] * 100
     for half in halves(part, spec):
         assert np.bincount(half.labels).tolist() == [10] * 100
+
+
+@pytest.mark.parametrize("share", [0.01, 0.1, 0.33, 0.9])
+def test_what_is_set_aside_is_a_share_of_every_class(share):
+    spec = DataSpec(name="digits")
+    train = load_train(spec, None)
+    rest, aside = set_aside(train, spec, share)
+    assert len(aside) == round(share * len(train))
+    classes = np.bincount(train.labels)
+    assert (abs(np.bincount(aside.labels, minlength=10) - share * classes) < 1 + 10 / len(train)).all()
+    both = torch.cat([rest.images, aside.images]).flatten(1)
+    assert sorted(map(bytes, both.numpy())) == sorted(map(bytes, train.images.flatten(1).numpy()))
+    assert torch.equal(set_aside(train, spec, share)[1].labels, aside.labels)
+    other = set_aside(train, DataSpec(name="digits", split_seed=5), share)[1]
+    assert not torch.equal(other.images, aside.images)
+
+
+@pytest.mark.parametrize("share", [0.002, 0.998])
+def test_a_holdout_that_lacks_a_class_is_refused_beforehand(share):
+    spec = DataSpec(name="digits", train_subset=500)
+    said = line(check_data, spec, None, share)
+    assert said == line(set_aside, load_train(spec, None), spec, share)
+    assert f"holdout is {share}: of 500 training images of digits it leaves 9 classes" in said
 
 
 @needs_real
