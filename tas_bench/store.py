@@ -6,7 +6,7 @@
     DIR/_weights/                of teachers and of what was trained by hand
     DIR/_checkpoints/            of jobs that have not ended well
     DIR/_sweep.json, _data.json  the sweep these rows belong to; fingerprints of the data behind them
-    DIR/_lock                    held while a run writes
+    DIR/_lock                    who holds it, while a run writes
 
 A commit writes a hidden temporary file, syncs it, links it to its final name and syncs the directory: a row is
 there whole or not at all, and of two who finish the same job the first wins.
@@ -15,10 +15,7 @@ there whole or not at all, and of two who finish the same job the first wins.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
-import os
-import socket
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -26,8 +23,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import pyarrow as pa
 
 from tas_bench.errors import InputError, StoreDamagedError, StoreIOError
-from tas_bench.files import write_synced, write_whole
+from tas_bench.files import create, is_left, temporaries, write_whole
 from tas_bench.jobs import Outcome, weights_path
+from tas_bench.lock import Holder, Lock, hold, holder_of
 from tas_bench.schema import CURVE_KEYS, ROWS, TRAJECTORIES, USES
 from tas_bench.space import Size
 from tas_bench.tables import curve_table, read_table, row_bytes, table_bytes, weights_bytes, whole_weights
@@ -131,31 +129,29 @@ class Store:
     # ---- writing
 
     @contextlib.contextmanager
-    def lock(self) -> Iterator[None]:
-        """Hold the directory for one run; made if missing. The lock goes with the process, however it ends.
+    def lock(self, break_stale: bool = False) -> Iterator[Lock]:
+        """Hold the directory for one run; made if missing. What it says of `hold` in `lock.py` holds here.
 
         Raises:
             InputError: not writable, or another run holds it.
         """
-        try:
-            for name in FOLDERS:
-                (self.path / name).mkdir(parents=True, exist_ok=True)
-            handle = open(self.path / "_lock", "a+")  # noqa: SIM115
-        except OSError as error:
-            raise InputError(f"results directory {self.path} is not writable: {error.strerror}") from error
-        with handle:
+        with contextlib.ExitStack() as stack:
             try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                handle.seek(0)
-                raise InputError(f"{self.path} is in use by {handle.read().strip() or 'another run'}") from error
-            for name in FOLDERS:  # what a killed writer left
-                for temporary in (self.path / name).glob(".*.tmp"):
-                    temporary.unlink(missing_ok=True)
-            handle.truncate(0)
-            handle.write(f"{socket.gethostname()}:{os.getpid()}\n")
-            handle.flush()
-            yield
+                for name in FOLDERS:
+                    (self.path / name).mkdir(parents=True, exist_ok=True)
+                lock = stack.enter_context(hold(self.path, break_stale))
+                for name in FOLDERS:  # what a killed writer left; workers of a killed driver may live for seconds
+                    for temporary in temporaries(self.path / name):
+                        if not lock.taken_over or is_left(temporary):
+                            temporary.unlink(missing_ok=True)
+            except (OSError, StoreIOError) as error:
+                reason = getattr(error, "strerror", None) or error
+                raise InputError(f"results directory {self.path} is not writable: {reason}") from error
+            yield lock
+
+    def holder(self) -> Holder | None:
+        """Who holds the directory now, if anyone does."""
+        return holder_of(self.path)
 
     def claim(self, manifest: Mapping[str, Any], data: Mapping[str, str] | None = None) -> None:
         """Make the directory this sweep's, or check that it is.
@@ -244,18 +240,12 @@ class Store:
 
     def _commit_row(self, data: bytes, job_id: str) -> bool:
         final = self.row_path(job_id)
-        temporary = final.with_name(f".{job_id}.{socket.gethostname()}.{os.getpid()}.tmp")
-        try:
-            write_synced(temporary, data)
-            os.link(temporary, final)
-        except FileExistsError:
-            standing = self.row(job_id)
-            if standing is not None and standing["status"] == "ok":
-                return False
-            os.replace(temporary, final)  # a failed row gives way to a later attempt
-        finally:
-            temporary.unlink(missing_ok=True)
-        _sync(final.parent)
+        if create(final, data):
+            return True
+        standing = self.row(job_id)
+        if standing is not None and standing["status"] == "ok":
+            return False
+        write_whole(final, data)  # a failed row gives way to a later attempt
         return True
 
     def write_uses(self, plan: str, uses: Sequence[Row], transfers: Sequence[str]) -> None:
@@ -302,14 +292,6 @@ def load(path: str | Path, table: Table = "rows") -> pd.DataFrame:
 
 def _json_bytes(value: Mapping[str, Any]) -> bytes:
     return f"{json.dumps(value, indent=1)}\n".encode()
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _compare(found: Mapping[str, Any], wanted: Mapping[str, Any], path: Path) -> None:

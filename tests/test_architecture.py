@@ -11,6 +11,7 @@ ORDER = [
     "tas_bench.errors",
     "tas_bench.text",
     "tas_bench.files",
+    "tas_bench.lock",
     "tas_bench.discover",
     "tas_bench.space",
     "tas_bench.costs",

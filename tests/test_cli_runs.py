@@ -23,7 +23,7 @@ from tas_bench.costs import find_cost
 from tas_bench.costs.latency import cache_folder
 from tas_bench.dispatch import Dispatch
 from tas_bench.errors import BAD_INPUT, DAMAGED, FAILED_JOBS, OK
-from tas_bench.store import load
+from tas_bench.store import Store, load
 from tas_bench.worker import execute
 
 # ---------------------------------------------------------------- runs without Ray, in this process
@@ -269,8 +269,7 @@ def wait_for(what, process):
 
 def wait_for_a_row(process, results):
     """Until the process holds the directory, and a row is there that was not."""
-    lock = results / "_lock"
-    wait_for(lambda: lock.exists() and lock.read_text().endswith(f":{process.pid}\n"), process)
+    wait_for(lambda: (holder := Store(results).holder()) and holder.pid == process.pid, process)
     before = len(list(results.glob("rows/*.parquet")))
     wait_for(lambda: len(list(results.glob("rows/*.parquet"))) > before, process)
 
