@@ -18,6 +18,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from tas_bench import snapshot
 from tas_bench.errors import InputError, StoreDamagedError, StoreIOError
 from tas_bench.files import write_whole
 from tas_bench.jobs import weights_path
@@ -102,7 +103,7 @@ def check(root: Path) -> Checkup:
     for folder, look in LOOKS.items():
         for path in kept.get(folder, _files(root / folder)):
             findings += _look(path, look, files)
-    findings += _manifest(root, rows)
+    findings += [*_manifest(root, rows), *_snapshot(root)]
     findings += [f for key, row in rows.items() for f in _companions(root, key, row)]
     for path in (*kept["_curves"], *kept["_trajectories"]):
         if path.exists() and not (root / "rows" / path.name).exists():
@@ -272,6 +273,20 @@ def _companions(root: Path, key: str, row: Row) -> Iterator[Finding]:
             yield Finding(path, "is missing", means, damage=not any(_asides(root, path)))
 
 
+def _snapshot(root: Path) -> Iterator[Finding]:
+    """The file of all rows, which nobody but other programs depends on."""
+    path = root / snapshot.NAME
+    means = "the next run writes it anew, and tas_bench reads the rows without it"
+    try:
+        snapshot.read_snapshot(path)
+    except FileNotFoundError:
+        return
+    except StoreDamagedError as error:
+        yield Finding(path, str(error).removeprefix(f"{path} "), means, damage=False)
+    except Exception as error:  # damaged bytes may raise anything at all
+        yield Finding(path, f"is damaged ({one_line(error)[:160] or type(error).__name__})", means, movable=True)
+
+
 def _manifest(root: Path, rows: dict[str, Row]) -> Iterator[Finding]:
     path = root / MANIFEST
     again = "no run goes on here until it is restored or repaired"
@@ -295,6 +310,9 @@ def _set_aside(root: Path, finding: Finding) -> Finding:
     path = finding.path
     if not path.exists():  # a manifest that is missing
         return finding
+    if path == root / snapshot.NAME and path.is_file():
+        path.unlink()
+        return replace(finding, done="dropped")
     below = "" if path.parent == root else path.parent.name
     number, folder = 1, root / ASIDE / below
     while (folder / path.name).exists():

@@ -15,7 +15,7 @@ KEY = b"content_sha256"
 
 def with_digest(table: pa.Table) -> pa.Table:
     """The table, with its digest in its metadata."""
-    return table.replace_schema_metadata({**(table.schema.metadata or {}), KEY: _digest(table)})
+    return table.replace_schema_metadata({**(table.schema.metadata or {}), KEY: digest(table)})
 
 
 def check_digest(table: pa.Table) -> None:
@@ -25,11 +25,12 @@ def check_digest(table: pa.Table) -> None:
         ValueError: it is another table.
     """
     written = (table.schema.metadata or {}).get(KEY)
-    if written is not None and written != _digest(table):
+    if written is not None and written != digest(table):
         raise ValueError("its values are not those that were written")
 
 
-def _digest(table: pa.Table) -> bytes:
+def digest(table: pa.Table) -> bytes:
     """Of names and values, whatever the layout in memory."""
-    text = json.dumps(table.to_pydict(), default=str)
+    rows = table.to_pylist()  # of a row or two many times as fast as to_pydict
+    text = json.dumps({name: [row[name] for row in rows] for name in table.column_names}, default=str)
     return hashlib.sha256(text.encode()).hexdigest().encode()

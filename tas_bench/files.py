@@ -79,6 +79,17 @@ def sync_folder(path: Path) -> None:
         os.close(handle)
 
 
+def identities(folder: Path, ending: str) -> dict[str, str]:
+    """Files of a folder by name, each with what changes when another takes its place; hidden ones left out."""
+    with os.scandir(folder) as entries:
+        found = [entry for entry in entries if entry.name.endswith(ending) and not entry.name.startswith(".")]
+        return {entry.name: _identity(entry.stat()) for entry in found}
+
+
+def _identity(stat: os.stat_result) -> str:
+    return f"{stat.st_size}-{stat.st_mtime_ns}-{stat.st_ino}"
+
+
 def temporary_of(path: Path) -> Path:
     """Where a file is written first: hidden, and told apart from other processes'."""
     return path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.tmp")

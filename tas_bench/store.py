@@ -2,6 +2,7 @@
 
     DIR/rows/<job id>.parquet    the rows; all else begins with an underscore, so readers of DIR skip it
     DIR/_curves/<job id>.parquet learning curves; DIR/_trajectories/ likewise, of searches
+    DIR/_results.parquet         all rows in one file, as a run wrote them last; see `snapshot.py`
     DIR/_uses/<plan>.parquet     which plan asked for which job
     DIR/_weights/                of teachers and of what was trained by hand
     DIR/_checkpoints/            of jobs that have not ended well
@@ -27,6 +28,7 @@ from tas_bench.files import create, is_left, temporaries, write_whole
 from tas_bench.jobs import Outcome, weights_path
 from tas_bench.lock import Holder, Lock, hold, holder_of
 from tas_bench.schema import CURVE_KEYS, ROWS, TRAJECTORIES, USES
+from tas_bench.snapshot import read_rows, write_snapshot
 from tas_bench.space import Size
 from tas_bench.tables import curve_table, read_table, row_bytes, table_bytes, weights_bytes, whole_weights
 
@@ -59,11 +61,16 @@ def _io(path: Path) -> Iterator[None]:
         raise StoreIOError(f"cannot write {error.filename or path}: {error.strerror}") from error
 
 
+OF_OUTCOMES = [name for name in ROWS.names if name in Outcome.__dataclass_fields__] + ["widths", "depths"]
+"""Columns that an outcome is made of."""
+
+
 class Store:
     """A results directory."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._lock: Lock | None = None
 
     # ---- reading
 
@@ -86,6 +93,16 @@ class Store:
         if row is None or row["status"] != "ok" or (needs_weights and not self._has_weights(job_id)):
             return None
         return outcome_of(row)
+
+    def outcomes(self) -> dict[str, Outcome]:
+        """The outcome of every committed row by job id, whatever its status.
+
+        Raises:
+            StoreDamagedError: a row cannot be read back.
+        """
+        keys, table = read_rows(self.path)
+        rows = (row for batch in table.select(OF_OUTCOMES).to_batches(1000) for row in batch.to_pylist())
+        return {key: outcome_of(row) for key, row in zip(keys, rows, strict=True)}
 
     def _has_weights(self, job_id: str) -> bool:
         return whole_weights(weights_path(self.path, job_id))
@@ -147,11 +164,25 @@ class Store:
             except (OSError, StoreIOError) as error:
                 reason = getattr(error, "strerror", None) or error
                 raise InputError(f"results directory {self.path} is not writable: {reason}") from error
+            self._lock = lock
+            stack.callback(setattr, self, "_lock", None)
             yield lock
 
     def holder(self) -> Holder | None:
         """Who holds the directory now, if anyone does."""
         return holder_of(self.path)
+
+    def compact(self) -> None:
+        """Write all rows into `_results.parquet`, which makes the next reading fast; nothing else changes.
+
+        Raises:
+            InputError: this process does not hold the directory.
+            StoreIOError: the file system refused.
+        """
+        if self._lock is None or not self._lock.held():
+            raise InputError(f"{self.path} is not held by this run (any more): another may write there")
+        with _io(self.path):
+            write_snapshot(self.path)
 
     def claim(self, manifest: Mapping[str, Any], data: Mapping[str, str] | None = None) -> None:
         """Make the directory this sweep's, or check that it is.
@@ -281,9 +312,11 @@ def load(path: str | Path, table: Table = "rows") -> pd.DataFrame:
     root = Path(path)
     if not (root / "rows").is_dir():
         raise InputError(f"{root} holds no results (no directory {root / 'rows'})")
-    folder = root / (table if table == "rows" else f"_{table}")
+    if table == "rows":
+        return read_rows(root)[1].to_pandas()
+    folder = root / f"_{table}"
     files = sorted(f for f in folder.glob("*.parquet") if not f.name.startswith("."))
-    schema = {"rows": ROWS, "uses": USES, "curves": None, "trajectories": TRAJECTORIES}[table]
+    schema = {"uses": USES, "curves": None, "trajectories": TRAJECTORIES}[table]
     tables = [read_table(f, schema) for f in files]
     if not tables:
         tables = [(schema or CURVE_KEYS).empty_table()]

@@ -38,7 +38,7 @@ def read_table(path: Path, schema: pa.Schema | None) -> pa.Table:
             version = int((file.schema_arrow.metadata or {}).get(b"schema_version", b"0"))
             if version > SCHEMA_VERSION:
                 raise StoreDamagedError(f"{path} has schema version {version}; upgrade tas_bench to read it")
-            table = file.read()
+            table = file.read(use_threads=False)
             check_digest(table)
             if schema is ROWS and len(table) != 1:
                 raise ValueError(f"{len(table)} rows in it, not one")
@@ -49,7 +49,8 @@ def read_table(path: Path, schema: pa.Schema | None) -> pa.Table:
                 raise ValueError(f"unknown column {min(strange)}")
             for name in set(schema.names) - set(table.column_names) if 0 < version < SCHEMA_VERSION else ():
                 table = table.append_column(name, pa.nulls(len(table)))  # a later version added it
-            return table.select(schema.names).cast(schema)
+            table = table.select(schema.names)
+            return table if table.schema.equals(schema) else table.cast(schema)
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
         reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
         raise StoreDamagedError(f"{path} is damaged ({reason}); {REMEDIES[path.parent.name]}") from error

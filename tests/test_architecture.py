@@ -36,6 +36,7 @@ ORDER = [
     "tas_bench.schema",
     "tas_bench.digest",
     "tas_bench.tables",
+    "tas_bench.snapshot",
     "tas_bench.store",
     "tas_bench.checkup",
     "tas_bench.variant",

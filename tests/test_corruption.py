@@ -26,7 +26,7 @@ POINT = {
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
-    """Two jobs with all they keep; every test puts back what it damages."""
+    """Two jobs with all they keep, and both rows in one file; every test puts back what it damages."""
     found = Store(tmp_path_factory.mktemp("corruption") / "results")
     with found.lock():
         for i, job in enumerate("ab"):
@@ -43,6 +43,7 @@ def store(tmp_path_factory):
         found.write_uses("p", [use | {"job_id": "a"}, use | {"job_id": "b"}], [])
         state = {"device": "cpu", "parts": {"w": torch.ones(50)}, "generator": torch.zeros(9), "values": {}}
         torch.save(state, checkpoint_path(found.path, "c"))
+        found.compact()
     return found
 
 
