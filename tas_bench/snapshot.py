@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from tas_bench.digest import KEY, digest
+from tas_bench.digest import CHANGED, KEY, digest
 from tas_bench.errors import StoreDamagedError
 from tas_bench.files import identities, write_whole
 from tas_bench.schema import ROWS, SCHEMA_VERSION
@@ -77,7 +77,7 @@ def read_snapshot(path: Path) -> pa.Table:
             raise StoreDamagedError(f"{path} has schema version {version}, not {SCHEMA_VERSION}: it is not used")
         groups = [file.read_row_group(i) for i in range(file.num_row_groups)]
     if about.get(KEY) != _joint(digest(group) for group in groups):
-        raise ValueError("its values are not those that were written")
+        raise ValueError(CHANGED)
     return pa.concat_tables([SCHEMA.empty_table(), *(group.cast(SCHEMA) for group in groups)])
 
 

@@ -16,13 +16,13 @@ there whole or not at all, and of two who finish the same job the first wins.
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
 
+from tas_bench.digest import sealed, unsealed
 from tas_bench.errors import InputError, StoreDamagedError, StoreIOError
 from tas_bench.files import create, is_left, temporaries, write_whole
 from tas_bench.jobs import Outcome, weights_path
@@ -123,16 +123,18 @@ class Store:
         """
         fixed = (self.manifest() or {"fixed": {}})["fixed"]
         earlier = {k.removeprefix(FINGERPRINT): v for k, v in fixed.items() if k.startswith(FINGERPRINT)}
-        return earlier | (self._json("_data.json", set()) or {})
+        return earlier | (self.own_data() or {})
+
+    def own_data(self) -> dict[str, str] | None:
+        """What `_data.json` says."""
+        return self._json("_data.json", set())
 
     def _json(self, name: str, keys: set[str]) -> dict[str, Any] | None:
         path = self.path / name
         try:
             if not path.exists():
                 return None
-            found = json.loads(path.read_text())
-            if not isinstance(found, dict):
-                raise ValueError("it is no object")
+            found = unsealed(path.read_bytes())
             if "problems" not in found and (own := {"dataset", "backbone", "keep"}) <= set(found):
                 found["problems"] = [{key: found[key] for key in sorted(own)}]  # of schema version 1
             if missing := keys - set(found):
@@ -201,7 +203,7 @@ class Store:
             _compare(found, manifest, self.path)
             manifest = _union(found, manifest)
         self.claim_data(data or {})
-        write_whole(self.path / "_sweep.json", _json_bytes(manifest))
+        write_whole(self.path / "_sweep.json", sealed(manifest))
 
     def claim_data(self, data: Mapping[str, str]) -> None:
         """Remember the data that rows are about to be made of, or check that it is what they were made of.
@@ -223,7 +225,7 @@ class Store:
                     "images or another order; use another --results"
                 )
         if known or data:
-            write_whole(self.path / "_data.json", _json_bytes({**known, **data}))
+            write_whole(self.path / "_data.json", sealed({**known, **data}))
 
     def commit(self, row: Row, outcome: Outcome | None = None) -> bool:
         """Commit a finished job: weights, curve and trajectory first, the row last.
@@ -321,10 +323,6 @@ def load(path: str | Path, table: Table = "rows") -> pd.DataFrame:
     if not tables:
         tables = [(schema or CURVE_KEYS).empty_table()]
     return pa.concat_tables(tables, promote_options="default").to_pandas()
-
-
-def _json_bytes(value: Mapping[str, Any]) -> bytes:
-    return f"{json.dumps(value, indent=1)}\n".encode()
 
 
 def _compare(found: Mapping[str, Any], wanted: Mapping[str, Any], path: Path) -> None:
