@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 Table = Literal["rows", "curves", "trajectories", "uses"]
-FOLDERS = ("rows", "_curves", "_trajectories", "_uses", "_weights", "_checkpoints", "_log")
+FOLDERS = ("rows", "_curves", "_trajectories", "_uses", "_weights", "_checkpoints", "_attempts", "_log")
 
 MANIFEST_KEYS = {"name", "title", "t", "train_subset", "problems", "seeds", "methods", "transfers", "fixed"}
 """What `_sweep.json` must hold to be compared and reported."""

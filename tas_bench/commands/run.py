@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import math
+import shlex
 from typing import TYPE_CHECKING
 
 from tas_bench.commands.report import print_report
@@ -22,7 +24,7 @@ from tas_bench.errors import FAILED_JOBS, OK
 if TYPE_CHECKING:
     from tas_bench.commands.shared import Commands
     from tas_bench.plans import Plans
-    from tas_bench.progress import Progress
+    from tas_bench.resources import Resources
     from tas_bench.sweep import Sweep
 
 EXAMPLES = """
@@ -30,7 +32,7 @@ EXAMPLES = """
       tas-bench run demo
       tas-bench run table1 --smoke --data DIR
       tas-bench run table1 --data DIR --set methods=tas,ratio --set transfers=kd --set tas=released
-      tas-bench run table1 --data DIR --address 10.0.0.1:6379 --gpus-per-job 0.25
+      tas-bench run table1 --data DIR --address 10.0.0.1:6379 --gpus-per-job 0.25 --gpus-per-job search=1
 
     `tas-bench list SWEEP` shows every key that --set takes. Stop it whenever you like: the same command goes
     on where it was, and finished jobs are never run again.
@@ -54,11 +56,17 @@ def add(commands: Commands) -> None:
     sub.add_argument("--train-subset", metavar="N", help="train on a fixed stratified part of N images")
     sub.add_argument("--address", metavar="HOST:PORT", help="join a running Ray cluster, or `auto`")
     sub.add_argument(
-        "--cpus-per-job", type=float, default=1, metavar="X", help="CPU cores a job holds (default 1)"
-    )
+        "--cpus-per-job", action="append", default=[], metavar="[KIND=]X",
+        help="CPU cores a job holds (default 1); with KIND, of teacher, search, candidate or final jobs alone",
+    )  # fmt: skip
     sub.add_argument(
-        "--gpus-per-job", type=float, metavar="X", help="share of a GPU (default 0.25 where there is one)"
-    )
+        "--gpus-per-job", action="append", default=[], metavar="[KIND=]X",
+        help="share of a GPU (default 0.25 where there is one); likewise",
+    )  # fmt: skip
+    sub.add_argument(
+        "--job-hours", type=float, default=math.inf, metavar="H",
+        help="a job that runs longer ends as `timeout` (default: no limit)",
+    )  # fmt: skip
     sub.add_argument("--quiet", action="store_true", help="no progress display")
 
 
@@ -70,38 +78,49 @@ def run(args: argparse.Namespace) -> int:
     from tas_bench.costs.latency import LATENCY
     from tas_bench.data import check_data
     from tas_bench.latency import Bench, settle
-    from tas_bench.progress import Progress
-    from tas_bench.resources import Resources
-    from tas_bench.runner import run_sweep
+    from tas_bench.runner import Talk, run_sweep
     from tas_bench.signals import Interrupted
 
     sweep = _settle(args)
     fetch(args, sweep.datasets)
     results = args.results or DEFAULT_RESULTS / sweep.name
-    resources = Resources(address=args.address, cpus=args.cpus_per_job, gpus=args.gpus_per_job)
+    resources = _resources(args)
     console = Console(stderr=True)
     if sweep.cost == LATENCY:
         for problem in sweep.problems:  # before a minute of measuring
             check_data(problem.data, args.data, problem.recipe.holdout)
         resources.check()
-        sweep = settle(sweep, Bench.at_hand(args.cpus_per_job, args.gpus_per_job), console, args.quiet)
+        sweep = settle(sweep, Bench.at_hand(resources.cpus, resources.gpus), console, args.quiet)
 
-    def progress() -> Progress:  # called when nothing stands against the run: a refusal is one line
-        console.print(Text(f"{sweep.heading}\nresults: {results}"), soft_wrap=True)
+    def say(line: str) -> None:
+        console.print(Text(line), soft_wrap=True)
+
+    def begin() -> None:
+        say(f"{sweep.heading}\nresults: {results}")
         for method in sweep.methods:
             if warning := getattr(method, "warning", None):
-                console.print(Text(f"warning: {method.name}: {warning}"), soft_wrap=True)
-        return Progress(console, sweep.jobs, args.quiet)
+                say(f"warning: {method.name}: {warning}")
 
     try:
-        plans = run_sweep(sweep, results, args.data, resources, progress)
+        done = run_sweep(sweep, results, args.data, resources, Talk(begin, say, args.quiet))
     except Interrupted as stop:
-        console.print("stopped; finished jobs are kept. Go on with the same command.", highlight=False)
+        say(f"stopped; finished jobs are kept. Go on with: {shlex.join(['tas-bench', *args.argv])}")
         return 128 + stop.signum
-    ran = len(plans.outcomes) - plans.replayed
-    console.print(f"{ran} jobs run, {plans.replayed} found finished", highlight=False)
+    say(f"{done.ran} jobs run, {done.found} found finished")
     print_report(results)
-    return _verdict(plans)
+    return _verdict(done.plans)
+
+
+def _resources(args: argparse.Namespace) -> Resources:
+    """What jobs hold, and where."""
+    from tas_bench.resources import Resources, shares_of
+
+    cpus, cpus_of = shares_of("--cpus-per-job", args.cpus_per_job)
+    gpus, gpus_of = shares_of("--gpus-per-job", args.gpus_per_job)
+    return Resources(
+        address=args.address, cpus=1 if cpus is None else cpus, gpus=gpus, cpus_of=cpus_of, gpus_of=gpus_of,
+        job_seconds=3600 * args.job_hours,
+    )  # fmt: skip
 
 
 def _settle(args: argparse.Namespace) -> Sweep:
