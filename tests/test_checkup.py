@@ -21,8 +21,8 @@ from tas_bench.digest import KEY
 from tas_bench.errors import BAD_INPUT, DAMAGED, OK, InputError, StoreDamagedError
 from tas_bench.jobs import Outcome, Recipe, checkpoint_path
 from tas_bench.resources import Resources
-from tas_bench.schema import ROWS, SCHEMA_VERSION
 from tas_bench.runner import driver, supervisor
+from tas_bench.schema import ROWS, SCHEMA_VERSION
 from tas_bench.store import Store, load
 from tas_bench.sweep import Sweep
 from tas_bench.tas import Tas

@@ -273,8 +273,7 @@ def wait_for(what, process):
 
 def wait_for_a_row(process, results):
     """Until the process holds the directory, and a row is there that was not."""
-    lock = results / "_lock"
-    wait_for(lambda: lock.exists() and lock.read_text().endswith(f":{process.pid}\n"), process)
+    wait_for(lambda: (holder := Store(results).holder()) and holder.pid == process.pid, process)
     before = len(list(results.glob("rows/*.parquet")))
     wait_for(lambda: len(list(results.glob("rows/*.parquet"))) > before, process)
 
