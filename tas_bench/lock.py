@@ -24,7 +24,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tas_bench.errors import InputError, StoreIOError
-from tas_bench.files import create, is_running, now, write_whole
+from tas_bench.files import create, is_running, now, renew, stamp, write_whole
 
 NAME = "_lock"
 RENEW = 5.0
@@ -82,8 +82,9 @@ class Lock:
         lost: somebody else holds it: this process was taken for dead.
     """
 
-    def __init__(self, root: Path, token: str, taken_over: bool) -> None:
+    def __init__(self, root: Path, token: str, data: bytes, taken_over: bool) -> None:
         self.root, self.token, self.taken_over, self.lost = root, token, taken_over, False
+        self._data = data
         self._renewed, self._stop = time.monotonic(), threading.Event()
         self._thread = threading.Thread(target=self._beat, name="lock", daemon=True)
         self._thread.start()
@@ -100,7 +101,7 @@ class Lock:
     def _renew(self) -> None:
         with contextlib.suppress(OSError):  # it may answer again
             if self._is_ours():
-                os.utime(self.root / NAME)  # with the server's time
+                renew(self.root / NAME, self._data)
                 self._renewed = time.monotonic()
             else:
                 self.lost = True
@@ -133,7 +134,8 @@ def hold(root: Path, break_stale: bool = False) -> Iterator[Lock]:
         host=socket.gethostname(), pid=os.getpid(), token=uuid.uuid4().hex, boot=_boot(), space=_space(),
         start=_start(os.getpid()), since=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     )  # fmt: skip
-    lock = Lock(root, mine.token, _take(root, mine, break_stale))
+    data = json.dumps(asdict(mine)).encode()
+    lock = Lock(root, mine.token, data, _take(root, mine.token, data, break_stale))
     try:
         yield lock
     finally:
@@ -152,9 +154,8 @@ def holder_of(root: Path) -> Holder | None:
         raise StoreIOError(f"cannot read {root / NAME}: {error.strerror or error}") from error
 
 
-def _take(root: Path, mine: _Mark, break_stale: bool) -> bool:
+def _take(root: Path, token: str, data: bytes, break_stale: bool) -> bool:
     """Become the holder; whether of a lock that another left."""
-    data = json.dumps(asdict(mine)).encode()
     while True:
         last = _last(root)
         if last is None:
@@ -169,13 +170,13 @@ def _take(root: Path, mine: _Mark, break_stale: bool) -> bool:
                 continue  # its holder has just moved on
             _check_age(f"{root} is in use by {mark.host}:{mark.pid}", age, break_stale)
         heir = _heir(root, mark.token)
-        if create(heir, data) and (last := _last(root)) and last[1].token == mine.token:
+        if create(heir, data) and (last := _last(root)) and last[1].token == token:
             write_whole(root / NAME, data)
             for earlier in root.glob(f"{NAME}.after.*"):
                 earlier.unlink(missing_ok=True)
             return True
         with contextlib.suppress(FileNotFoundError):  # of a line that another has ended meanwhile
-            if _mark(heir.read_bytes()).token == mine.token:
+            if _mark(heir.read_bytes()).token == token:
                 heir.unlink()
 
 
@@ -220,12 +221,12 @@ def _mark(data: bytes) -> _Mark:
 
 def _age(path: Path) -> float:
     """Seconds since a file was renewed, on the clock that renewed it."""
-    stamp = path.stat().st_mtime
+    renewed = stamp(path)
     try:
         clock = now(path.parent)
     except OSError:  # somebody who may only read
         clock = time.time()
-    return max(0.0, clock - stamp)
+    return max(0.0, clock - renewed)
 
 
 def _boot() -> str:
