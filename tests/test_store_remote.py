@@ -265,6 +265,7 @@ def test_a_training_stops_and_goes_on_and_its_student_learns_from_it(far, tmp_pa
 
 def test_a_checkpoint_that_cannot_be_read_is_no_damaged_one(far, monkeypatch):
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+
     def made(results):
         parts = {"network": torch.nn.Linear(2, 2)}
         return Checkpoint(Context(results=results, checkpoint_seconds=0), "key", parts, torch.Generator())
