@@ -171,10 +171,10 @@ def stamp(path: Path) -> float:
     return path.stat().st_mtime if there is None else there.modified()
 
 
-def renew(path: Path, data: bytes) -> None:
-    """Set a file's time stamp to now, on that clock; what it holds is known."""
+def renew(path: Path) -> None:
+    """Set a file's time stamp to now, on that clock; an object is written anew, with nothing in it."""
     if (there := remote(path)) is not None:
-        there.put(data)
+        there.put(b"")
     else:
         os.utime(path)
 

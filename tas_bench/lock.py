@@ -24,7 +24,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tas_bench.errors import InputError, StoreIOError
-from tas_bench.files import create, is_running, now, renew, stamp, write_whole
+from tas_bench.files import create, is_running, now, remote, renew, stamp, write_whole
 
 NAME = "_lock"
 RENEW = 5.0
@@ -82,9 +82,8 @@ class Lock:
         lost: somebody else holds it: this process was taken for dead.
     """
 
-    def __init__(self, root: Path, token: str, data: bytes, taken_over: bool) -> None:
+    def __init__(self, root: Path, token: str, taken_over: bool) -> None:
         self.root, self.token, self.taken_over, self.lost = root, token, taken_over, False
-        self._data = data
         self._renewed, self._stop = time.monotonic(), threading.Event()
         self._thread = threading.Thread(target=self._beat, name="lock", daemon=True)
         self._thread.start()
@@ -101,7 +100,7 @@ class Lock:
     def _renew(self) -> None:
         with contextlib.suppress(OSError):  # it may answer again
             if self._is_ours():
-                renew(self.root / NAME, self._data)
+                renew(_sign(self.root, self.token))
                 self._renewed = time.monotonic()
             else:
                 self.lost = True
@@ -117,6 +116,8 @@ class Lock:
         with contextlib.suppress(OSError):
             if self._is_ours():
                 (self.root / NAME).unlink()
+            if remote(self.root) is not None:
+                _sign(self.root, self.token).unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -135,7 +136,7 @@ def hold(root: Path, break_stale: bool = False) -> Iterator[Lock]:
         start=_start(os.getpid()), since=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     )  # fmt: skip
     data = json.dumps(asdict(mine)).encode()
-    lock = Lock(root, mine.token, data, _take(root, mine.token, data, break_stale))
+    lock = Lock(root, mine.token, _take(root, mine.token, data, break_stale))
     try:
         yield lock
     finally:
@@ -149,7 +150,7 @@ def holder_of(root: Path) -> Holder | None:
         if last is None or last[1].is_dead():
             return None
         path, mark = last
-        return Holder(mark.host, mark.pid, mark.token, _age(path))
+        return Holder(mark.host, mark.pid, mark.token, _age(path, mark.token))
     except OSError as error:
         raise StoreIOError(f"cannot read {root / NAME}: {error.strerror or error}") from error
 
@@ -165,14 +166,14 @@ def _take(root: Path, token: str, data: bytes, break_stale: bool) -> bool:
         path, mark = last
         if not mark.is_dead():
             try:
-                age = _age(path)
+                age = _age(path, mark.token)
             except FileNotFoundError:
                 continue  # its holder has just moved on
             _check_age(f"{root} is in use by {mark.host}:{mark.pid}", age, break_stale)
         heir = _heir(root, mark.token)
         if create(heir, data) and (last := _last(root)) and last[1].token == token:
             write_whole(root / NAME, data)
-            for earlier in root.glob(f"{NAME}.after.*"):
+            for earlier in root.glob(f"{NAME}.*"):
                 earlier.unlink(missing_ok=True)
             return True
         with contextlib.suppress(FileNotFoundError):  # of a line that another has ended meanwhile
@@ -219,9 +220,16 @@ def _mark(data: bytes) -> _Mark:
         return _Mark(host=host if number else "an unknown host", pid=number, token=token)
 
 
-def _age(path: Path) -> float:
-    """Seconds since a file was renewed, on the clock that renewed it."""
+def _sign(root: Path, token: str) -> Path:
+    """What a holder renews: its lock; an object beside it, since to renew one is to write over what is there."""
+    return root / NAME if remote(root) is None else root / f"{NAME}.alive.{token}"
+
+
+def _age(path: Path, token: str) -> float:
+    """Seconds since the holder renewed its lock or wrote it, on the clock that did."""
     renewed = stamp(path)
+    with contextlib.suppress(FileNotFoundError):
+        renewed = max(renewed, stamp(_sign(path.parent, token)))
     try:
         clock = now(path.parent)
     except OSError:  # somebody who may only read

@@ -51,6 +51,9 @@ FINGERPRINT = "data fingerprint of "
 LABELS = ("sweep", "method", "budget", "budget_cost", "cost")
 """Columns that say who asked for a job first."""
 
+OF_OUTCOMES = [name for name in ROWS.names if name in Outcome.__dataclass_fields__] + ["widths", "depths"]
+"""Columns that an outcome is made of."""
+
 
 @contextlib.contextmanager
 def _io(path: Path) -> Iterator[None]:
@@ -59,10 +62,6 @@ def _io(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise StoreIOError(f"cannot write {error.filename or path}: {error.strerror}") from error
-
-
-OF_OUTCOMES = [name for name in ROWS.names if name in Outcome.__dataclass_fields__] + ["widths", "depths"]
-"""Columns that an outcome is made of."""
 
 
 class Store:

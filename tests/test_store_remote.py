@@ -178,16 +178,22 @@ def test_the_lock(far, monkeypatch):
     write_whole(path, json.dumps(mark | {"pid": 2**22 + 1}).encode())
     with far.lock() as lock:
         assert lock.taken_over
-        assert [p.name for p in far.path.glob("_lock*")] == ["_lock"]
+        assert lock.held()
+        assert {p.name for p in far.path.glob("_lock*")} == {"_lock", f"_lock.alive.{lock.token}"}
         write_whole(path, json.dumps(mark | {"host": "elsewhere"}).encode())
         assert not lock.held()
     with pytest.raises(InputError, match="in use by elsewhere"), far.lock(break_stale=True):
         pass
+    write_whole(far.path / f"_lock.alive.{mark['token']}", b"")
+    with pytest.raises(InputError, match="in use by elsewhere"), far.lock(break_stale=True):
+        pass
+    (far.path / f"_lock.alive.{mark['token']}").unlink()
     monkeypatch.setattr(locks, "now", lambda root: locks.stamp(path) + 100)
     with pytest.raises(InputError, match=r"without a sign of life for 100 s; .*--break-lock"), far.lock():
         pass
     with far.lock(break_stale=True) as lock:
         assert lock.held()
+    assert not list(far.path.glob("_lock*"))
 
 
 def test_all_rows_in_one_object(far):
