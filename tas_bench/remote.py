@@ -133,7 +133,10 @@ class Remote(ProxyUPath):
     def put(self, data: bytes) -> None:
         """Write it, in place of another if there is one."""
         with self._plainly():
-            self.fs.pipe_file(self.path, data)
+            try:
+                self.fs.pipe_file(self.path, data)
+            except FileNotFoundError as error:  # there is no such bucket
+                raise RemoteError(errno.ENOENT, one_line(error), str(self)) from error
 
     def create(self, data: bytes) -> bool:
         """Write it unless there is one; whether it did."""

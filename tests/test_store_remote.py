@@ -319,3 +319,5 @@ def test_a_bucket_that_is_not_there(server):
         load("s3://nobucket/x")
     with pytest.raises(StoreIOError, match=r"s3://nobucket/x/rows/a\.parquet.*bucket does not exist"):
         store.commit(bare_row("a"))
+    with pytest.raises(StoreIOError, match=r"s3://nobucket/x/_uses/p\.parquet: .*bucket does not exist"):
+        store.write_uses("p", [], [])
