@@ -24,7 +24,7 @@ import pyarrow as pa
 
 from tas_bench.digest import sealed, unsealed
 from tas_bench.errors import InputError, StoreDamagedError, StoreIOError
-from tas_bench.files import create, is_left, temporaries, write_whole
+from tas_bench.files import create, is_left, path_of, temporaries, write_whole
 from tas_bench.jobs import Outcome, weights_path
 from tas_bench.lock import Holder, Lock, hold, holder_of
 from tas_bench.schema import CURVE_KEYS, ROWS, TRAJECTORIES, USES
@@ -51,6 +51,9 @@ FINGERPRINT = "data fingerprint of "
 LABELS = ("sweep", "method", "budget", "budget_cost", "cost")
 """Columns that say who asked for a job first."""
 
+OF_OUTCOMES = [name for name in ROWS.names if name in Outcome.__dataclass_fields__] + ["widths", "depths"]
+"""Columns that an outcome is made of."""
+
 
 @contextlib.contextmanager
 def _io(path: Path) -> Iterator[None]:
@@ -59,10 +62,6 @@ def _io(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise StoreIOError(f"cannot write {error.filename or path}: {error.strerror}") from error
-
-
-OF_OUTCOMES = [name for name in ROWS.names if name in Outcome.__dataclass_fields__] + ["widths", "depths"]
-"""Columns that an outcome is made of."""
 
 
 class Store:
@@ -140,6 +139,8 @@ class Store:
             if missing := keys - set(found):
                 raise ValueError(f"it has no {' and no '.join(sorted(missing))}")
             return found
+        except StoreIOError:
+            raise
         except (OSError, ValueError) as error:
             raise StoreDamagedError(
                 f"{path} cannot be read ({error}); restore it or use another --results"
@@ -311,7 +312,7 @@ def load(path: str | Path, table: Table = "rows") -> pd.DataFrame:
         InputError: there is no such directory, or it holds no results.
         StoreDamagedError: a file cannot be read back, or was written by a newer tas_bench.
     """
-    root = Path(path)
+    root = path_of(path) if isinstance(path, str) else path
     if not (root / "rows").is_dir():
         raise InputError(f"{root} holds no results (no directory {root / 'rows'})")
     if table == "rows":

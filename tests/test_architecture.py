@@ -10,6 +10,7 @@ import pytest
 ORDER = [
     "tas_bench.errors",
     "tas_bench.text",
+    "tas_bench.remote",
     "tas_bench.files",
     "tas_bench.lock",
     "tas_bench.discover",

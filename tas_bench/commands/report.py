@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tas_bench.commands.shared import add_command, path
+from tas_bench.commands.shared import add_command, directory
 from tas_bench.errors import OK, InputError
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ def add(commands: Commands) -> None:
     """Add the command."""
     about = "print the tables of a results directory, finished or not"
     sub = add_command(commands, "report", report, about, EXAMPLES)
-    sub.add_argument("results", metavar="DIR", type=path, help="results directory")
+    sub.add_argument("results", metavar="DIR", type=directory, help="results directory")
 
 
 def report(args: argparse.Namespace) -> int:

@@ -14,6 +14,7 @@ from tas_bench.commands.shared import (
     add_command,
     catalogue,
     complain,
+    directory,
     fetch,
     find_sweep,
     path,
@@ -45,7 +46,7 @@ def add(commands: Commands) -> None:
     sub = add_command(commands, "run", run, about, EXAMPLES)
     sub.add_argument("sweep", metavar="SWEEP", help="its name, as `tas-bench list` shows it")
     sub.add_argument(
-        "--results", type=path, metavar="DIR", help=f"where rows go (default {DEFAULT_RESULTS}/SWEEP)"
+        "--results", type=directory, metavar="DIR", help=f"where rows go (default {DEFAULT_RESULTS}/SWEEP)"
     )
     sub.add_argument("--smoke", action="store_true", help="the sweep's own minutes-long version")
     sub.add_argument(

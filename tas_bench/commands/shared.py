@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from tas_bench.errors import InputError, unknown
+from tas_bench.files import path_of
 from tas_bench.text import one_line
 
 if TYPE_CHECKING:
@@ -51,6 +52,15 @@ def path(text: str) -> Path:
     if not text or not text.isprintable():
         raise argparse.ArgumentTypeError(f"{text!r} is no path")
     return Path(text)
+
+
+def directory(text: str) -> Path:
+    """An argument that names a results directory: a folder, or a URL of an object store.
+
+    Raises:
+        InputError: a URL that cannot be used.
+    """
+    return path_of(str(path(text)) if "://" not in text else text)
 
 
 def settings_of(texts: Iterable[str]) -> dict[str, str]:

@@ -20,6 +20,7 @@ from pathlib import Path
 from tas_bench.data import check_data
 from tas_bench.dispatch import FAULTS
 from tas_bench.errors import BAD_INPUT, INTERNAL, TasBenchError
+from tas_bench.files import log_folder
 from tas_bench.jobs import Context
 from tas_bench.lock import Lock
 from tas_bench.plans import Plans
@@ -136,7 +137,7 @@ def run_jobs(sweep: Sweep, context: Context, resources: Resources, talk: Talk, l
             if not end.passing or (end.code == BAD_INPUT and not ever_began):
                 raise FAULTS.get(end.code, TasBenchError)(end.message)
             if died >= STARTS:
-                details = context.results / "_log"
+                details = log_folder(context.results)
                 raise TasBenchError(
                     f"{end.message}, {died} times without an ended job between; details in {details}"
                 )
