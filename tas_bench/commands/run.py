@@ -5,17 +5,16 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from tas_bench.commands.dry_run import dry_run
 from tas_bench.commands.report import print_report
 from tas_bench.commands.shared import (
     DATA_HELP,
     DEFAULT_RESULTS,
     add_command,
-    catalogue,
     complain,
     fetch,
-    find_sweep,
     path,
-    settings_of,
+    settled,
 )
 from tas_bench.errors import FAILED_JOBS, OK
 
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from tas_bench.commands.shared import Commands
     from tas_bench.plans import Plans
     from tas_bench.progress import Progress
-    from tas_bench.sweep import Sweep
 
 EXAMPLES = """
     examples:
@@ -60,6 +58,10 @@ def add(commands: Commands) -> None:
         "--gpus-per-job", type=float, metavar="X", help="share of a GPU (default 0.25 where there is one)"
     )
     sub.add_argument("--quiet", action="store_true", help="no progress display")
+    sub.add_argument(
+        "--dry-run", action="store_true",
+        help="tell the jobs and what they will cost; run nothing, write nothing, download nothing",
+    )  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> int:
@@ -69,16 +71,19 @@ def run(args: argparse.Namespace) -> int:
 
     from tas_bench.costs.latency import LATENCY
     from tas_bench.data import check_data
+    from tas_bench.estimate import estimate
     from tas_bench.latency import Bench, settle
     from tas_bench.progress import Progress
     from tas_bench.resources import Resources
     from tas_bench.runner import run_sweep
     from tas_bench.signals import Interrupted
 
-    sweep = _settle(args)
-    fetch(args, sweep.datasets)
+    sweep = settled(args)
     results = args.results or DEFAULT_RESULTS / sweep.name
     resources = Resources(address=args.address, cpus=args.cpus_per_job, gpus=args.gpus_per_job)
+    if args.dry_run:
+        return dry_run(sweep, results, args.data, resources)
+    fetch(args, sweep.datasets)
     console = Console(stderr=True)
     if sweep.cost == LATENCY:
         for problem in sweep.problems:  # before a minute of measuring
@@ -91,6 +96,9 @@ def run(args: argparse.Namespace) -> int:
         for method in sweep.methods:
             if warning := getattr(method, "warning", None):
                 console.print(Text(f"warning: {method.name}: {warning}"), soft_wrap=True)
+        expected = estimate(sweep, results, args.data, resources, calibrate=False)
+        if expected.large:
+            console.print(Text(str(expected)), soft_wrap=True)
         return Progress(console, sweep.jobs, args.quiet)
 
     try:
@@ -102,20 +110,6 @@ def run(args: argparse.Namespace) -> int:
     console.print(f"{ran} jobs run, {plans.replayed} found finished", highlight=False)
     print_report(results)
     return _verdict(plans)
-
-
-def _settle(args: argparse.Namespace) -> Sweep:
-    """The sweep as the command line wants it."""
-    from tas_bench.settings import smoke, with_settings
-
-    sweep = find_sweep(args.sweep)
-    if args.smoke:
-        sweep = smoke(sweep)
-    settings = settings_of(args.set)
-    if args.train_subset is not None:
-        settings["train_subset"] = args.train_subset
-    known = catalogue()
-    return with_settings(sweep, settings, {"methods": known["methods"], "transfers": known["transfers"]})
 
 
 def _verdict(plans: Plans) -> int:

@@ -98,6 +98,20 @@ def find_sweep(name: str) -> Sweep:
     return found
 
 
+def settled(args: argparse.Namespace) -> Sweep:
+    """The sweep as the command line wants it: --smoke, --set, --train-subset."""
+    from tas_bench.settings import smoke, with_settings
+
+    sweep = find_sweep(args.sweep)
+    if args.smoke:
+        sweep = smoke(sweep)
+    settings = settings_of(args.set)
+    if args.train_subset is not None:
+        settings["train_subset"] = args.train_subset
+    known = catalogue()
+    return with_settings(sweep, settings, {"methods": known["methods"], "transfers": known["transfers"]})
+
+
 def catalogue() -> dict[str, dict[str, Any]]:
     """Everything that discovery finds. `baselines` and `sweeps` lie above this package: they are found by name."""
     from tas_bench.backbones import all_backbones
