@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tas_bench.errors import PlanFailedError, TasBenchError
+from tas_bench.errors import PlanFailedError, TasBenchError, check_name
 from tas_bench.jobs import Job, Outcome, Problem, job_id
 
 AnyPlan = Generator[Sequence[Job], Sequence[Outcome], Any]
@@ -46,6 +46,9 @@ class NamedPlan:
     uses: list[Use] = field(default_factory=list)
     done: bool = False
     error: str | None = None
+
+    def __post_init__(self) -> None:
+        check_name("a plan", self.name)  # which names a file
 
 
 class Plans:
