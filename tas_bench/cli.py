@@ -44,6 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = _parser()
     try:
         args = parser.parse_args(argv)
+        args.argv = sys.argv[1:] if argv is None else argv  # as typed, to go on with
         with raised_at_once():  # until the command has a way of its own
             return int(args.command(args))
     except TasBenchError as error:

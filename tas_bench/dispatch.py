@@ -1,19 +1,24 @@
-"""Between plans and Tune, without Ray: which job comes next, and what becomes of an ended one."""
+"""Between plans and workers, without Ray: which job comes next, and what becomes of one that ended or died."""
 
 from __future__ import annotations
 
 import datetime
 import logging
 import time
-from dataclasses import dataclass
-from typing import Any
+from collections import Counter, defaultdict
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
+from tas_bench.attempts import Attempts
 from tas_bench.errors import InputError, StoreDamagedError, StoreIOError, TasBenchError
 from tas_bench.jobs import Context, Job, Outcome
 from tas_bench.plans import Plans, Use
 from tas_bench.progress import Progress
+from tas_bench.resources import Resources
 from tas_bench.store import Store, outcome_of
 from tas_bench.sweep import Sweep
+from tas_bench.text import one_line
 from tas_bench.worker import Labels, row_of
 
 log = logging.getLogger("tas_bench")
@@ -21,63 +26,138 @@ log = logging.getLogger("tas_bench")
 FAULTS = {error.exit_code: error for error in (InputError, StoreDamagedError, StoreIOError)}
 """What a worker could not do with the store or for want of a latency table, by exit code."""
 
-JOB_RETRIES = 1
-"""How often a job is started again after its worker process died."""
+Death = Literal["process", "memory", "node", "silent", "overtime"]
+"""How a worker died under its job: its process (killed or crashed), by Ray's memory monitor, with its node, or by
+our hand, since it gave no sign of life or its job took too long."""
+
+RETRIES: Mapping[Death, int] = {"process": 1, "memory": 2, "node": 20, "silent": 1, "overtime": 0}
+"""How often a job is started again after each kind of death, from its last checkpoint. A death by memory may be
+another job's fault, and one by node always is: neither uses up what is for the job's own."""
+
+ENDS: Mapping[Death, tuple[str, str]] = {
+    "process": ("failed", "the worker process died (killed or crashed)"),
+    "memory": ("oom", "the node ran out of memory and this job's worker was killed"),
+    "node": ("failed", "its node was lost"),
+    "silent": ("timeout", "the worker gave no sign of life"),
+    "overtime": ("timeout", "the job took longer than a job may"),
+}
+"""Status and error of the row after the last attempt."""
 
 
 @dataclass(frozen=True, repr=False)
 class Task:
-    """What a trial's config carries; its repr names Tune's trial."""
+    """What a worker is given."""
 
     key: str
     job: Job
     labels: Labels
     context: Context
 
-    def __repr__(self) -> str:
-        return self.key
+
+@dataclass(frozen=True)
+class Running:
+    """A job under way."""
+
+    use: Use
+    started: float
+    cores: float
+    """CPU cores (or GPUs) it holds."""
 
 
 class Dispatch:
-    """What a searcher is asked and told: hands out jobs, takes their rows, tells the display."""
+    """What workers are fed from: hands out jobs, takes their rows, tells the display.
 
-    def __init__(self, plans: Plans, sweep: Sweep, context: Context, display: Progress) -> None:
+    Attributes:
+        fault: what ends the run: the store, or what a worker cannot do.
+    """
+
+    def __init__(
+        self,
+        plans: Plans,
+        sweep: Sweep,
+        context: Context,
+        display: Progress,
+        resources: Resources,
+        found_gpus: float = 0,
+    ) -> None:
         self.plans, self.sweep, self.context, self.display = plans, sweep, context, display
+        self.resources, self.found_gpus = resources, found_gpus
         self.store = Store(context.results)
-        self.running: dict[str, tuple[Use, float]] = {}
+        self.running: dict[str, Running] = {}
+        self.deaths: dict[str, Counter[Death]] = defaultdict(Counter)
         self.best: dict[str, float] = {}
         self.fault: TasBenchError | None = None
 
     @property
     def finished(self) -> bool:
-        """Whether there is nothing more to suggest, ever."""
+        """Whether there is nothing more to hand out, ever."""
         return self.fault is not None or self.plans.done
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | None:
-        """The config of the next trial; None while every plan waits."""
-        use = None if self.fault else self.plans.next_job()
+    def next_task(self, kinds: Collection[str] | None = None) -> Task | None:
+        """The next job to run, of these kinds; None where none is to be started."""
+        use = None if self.fault else self.plans.next_job(kinds)
         if use is None:
             return None
-        self.running[trial_id] = use, time.monotonic()
+        share = self.resources.share(use.job.kind, self.found_gpus)
+        self.running[use.key] = Running(use, time.monotonic(), share.gpus or share.cpus)
         self.display.job_started(use.key, _label(use))
         self._show()
-        return {"task": Task(use.key, use.job, _labels(self.sweep, use), self.context)}
+        context = replace(self.context, cpus=share.cpus, gpus=share.gpus)
+        return Task(use.key, use.job, _labels(self.sweep, use), context)
 
-    def tick(self, trial_id: str, result: dict[str, Any]) -> None:
+    def tick(self, key: str, epoch: int, epochs: int) -> None:
         """A sign of life."""
-        if trial_id in self.running and result.get("epochs"):
-            self.display.job_ticked(self.running[trial_id][0].key, result["epoch"], result["epochs"])
+        if epochs:
+            self.display.job_ticked(key, epoch, epochs)
 
-    def complete(self, trial_id: str, result: dict[str, Any] | None, died: bool) -> None:
-        """A trial ended: its plan goes on with what the row says."""
-        use, started = self.running.pop(trial_id)
+    def complete(self, key: str, fault: tuple[int, str] | None = None) -> None:
+        """A job came to its end: the plans that wait for it go on with what its row says.
+
+        Args:
+            fault: exit code and message of what the worker could not do.
+        """
+        running = self.running.pop(key)
         try:
-            outcome = self._outcome(use, (result or {}).get("fault"), died)
-            self.plans.finish(use.key, outcome)
-        except TasBenchError as fault:
-            self.fault = fault
-            return
-        seconds = time.monotonic() - started
+            if fault:
+                raise FAULTS.get(fault[0], TasBenchError)(fault[1])
+            row = self.store.row(key)
+            if row is None:
+                raise StoreDamagedError(f"job {key} ended without a row in {self.store.path}; run again")
+            self._finish(running, outcome_of(row))
+        except Exception as error:
+            self._stop(error)
+
+    def died(self, key: str, how: Death, detail: str) -> None:
+        """A worker died under its job: it starts again from its checkpoint, or it has failed."""
+        running = self.running.pop(key)
+        log.warning("%s %s: %s (%s)", key, _label(running.use), ENDS[how][1], detail)
+        self.deaths[key][how] += 1
+        try:
+            row = self.store.row(key)
+            if row is not None and row["status"] == "ok":  # its last act
+                self._finish(running, outcome_of(row))
+                return
+            attempts = Attempts(self.store.path, key, row)
+            attempts.end(how, (time.monotonic() - running.started) * running.cores)
+            if self.deaths[key][how] <= RETRIES[how]:
+                self.plans.again(key)
+                self.display.job_stopped(key)
+            else:
+                self._finish(running, self._record_death(running.use, attempts, how))
+        except Exception as error:
+            self._stop(error)
+
+    def _stop(self, error: Exception) -> None:
+        """Nothing is handed out any more: the store or a plan failed, and would again."""
+        if not isinstance(error, TasBenchError):
+            log.error("a plan failed", exc_info=error)
+            error = TasBenchError(f"internal fault in a plan: {type(error).__name__}: {one_line(error)[:300]}")
+        self.fault = error
+
+    def _finish(self, running: Running, outcome: Outcome) -> None:
+        use, seconds = running.use, time.monotonic() - running.started
+        self.deaths.pop(use.key, None)
+        self.plans.finish(use.key, outcome)
         log.info("%s %s %s in %.1f s", use.key, _label(use), outcome.status, seconds)
         self.display.job_finished(use.key, _label(use), outcome.status, seconds)
         if outcome.val_accuracy is not None and outcome.val_accuracy > self.best.get(use.method, 0.0):
@@ -85,28 +165,19 @@ class Dispatch:
             self.display.best(use.method, f"validation {outcome.val_accuracy:.2%}")
         self._show()
 
-    def _outcome(self, use: Use, fault: tuple[int, str] | None, died: bool) -> Outcome:
-        if fault:
-            raise FAULTS.get(fault[0], TasBenchError)(fault[1])
-        row = self.store.row(use.key)
-        if died and (row is None or row["status"] != "ok"):
-            row = self._record_death(use, row)
-        if row is None:
-            raise StoreDamagedError(f"job {use.key} ended without a row in {self.store.path}; run again")
-        return outcome_of(row)
-
-    def _record_death(self, use: Use, earlier: dict[str, Any] | None) -> dict[str, Any]:
-        """Commit the failed row that a killed worker could not write."""
-        dead = Outcome(status="failed", error="the worker process died (killed, crashed or out of memory)")
-        attempts = 1 + JOB_RETRIES + (earlier["attempts"] if earlier else 0)
+    def _record_death(self, use: Use, attempts: Attempts, how: Death) -> Outcome:
+        """Commit the row that a dead worker could not write."""
+        status, error = ENDS[how]
+        dead = Outcome(status=status, error=error, device_seconds=attempts.seconds)
         now = datetime.datetime.now(datetime.UTC)
-        row = row_of(use.job, _labels(self.sweep, use), dead, attempts, now)
-        self.store.commit(row)
-        return row
+        self.store.commit(row_of(use.job, _labels(self.sweep, use), dead, attempts.count, now))
+        standing: dict[str, Any] | None = self.store.row(use.key)
+        return outcome_of(standing) if standing else dead
 
     def _show(self) -> None:
         left = sum(not plan.done for plan in self.plans.plans)
-        self.display.update(len(self.plans.outcomes), len(self.running), self.plans.queued, left)
+        queued = sum(self.plans.queued.values())
+        self.display.update(len(self.plans.outcomes), len(self.running), queued, left)
 
 
 def _label(use: Use) -> str:

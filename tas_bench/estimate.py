@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import functools
 import heapq
+import itertools
+import math
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -22,7 +24,7 @@ from tas_bench.data import train_count
 from tas_bench.jobs import Job, Outcome, Problem, job_id
 from tas_bench.pace import Pace
 from tas_bench.plans import Plans, Use
-from tas_bench.resources import Resources
+from tas_bench.resources import Resources, Share
 from tas_bench.store import Store
 from tas_bench.sweep import Sweep
 from tas_bench.text import duration
@@ -35,8 +37,6 @@ CHECKPOINT_COPIES = 3 * 3
 
 LARGE_JOBS, LARGE_SECONDS = 100, 3600.0
 """A run of more jobs or more time than this tells its estimate first."""
-
-UNLIMITED = 10**9
 
 SecondsOf = Callable[[Use], float | None]
 
@@ -60,14 +60,14 @@ class Estimate:
     """What a sweep will cost.
 
     Attributes:
-        slots: jobs side by side; None on a cluster, which is not asked.
-        wall: seconds until the last job ends; None where a job's seconds or the slots are unknown.
+        slots: most jobs side by side; on a cluster, which is not asked for its size, as if it had no end.
+        wall: seconds until the last job ends; None on a cluster, or where a job's seconds are unknown.
         disk: bytes that the results directory grows by, at most.
         sources: what the seconds are from, one line each.
     """
 
     jobs: tuple[Planned, ...]
-    slots: int | None
+    slots: int
     wall: float | None
     disk: int
     sources: tuple[str, ...] = ()
@@ -99,7 +99,7 @@ class Estimate:
         if self.seconds is not None:
             told.append(f"about {duration(self.seconds)} on the device")
         if self.wall is not None:
-            told.append(f"{duration(self.wall)} with {self.slots} side by side")
+            told.append(f"{duration(self.wall)} with up to {self.slots} side by side")
         return f"estimate: {', '.join(told)}, up to {self.disk / 1e6:.0f} MB of disk"
 
 
@@ -114,10 +114,12 @@ def estimate(
     Raises:
         StoreDamagedError: a row of the results directory cannot be read.
     """
-    store, held = Store(results), held_by(resources)
-    pace = Pace(results, resources, calibrate)
+    store, pace, room = Store(results), Pace(results, resources, calibrate), room_of(resources)
     images = functools.cache(lambda data: train_count(data, data_root))
     made: dict[str, Planned] = {}
+
+    def share_of(use: Use) -> Share:
+        return resources.share(use.job.kind, torch.cuda.device_count())
 
     def seconds_of(use: Use) -> float | None:
         made[use.key] = Planned(use, False)
@@ -131,29 +133,44 @@ def estimate(
     def lookup(job: Job, key: str) -> Outcome | None:
         return store.outcome(key, needs_weights=job.kind == "teacher")
 
-    plans, slots = Plans(sweep.plans(), lookup), slots_of(resources)
-    wall = drive(plans, slots or UNLIMITED, seconds_of, held)
+    plans = Plans(sweep.plans(), lookup)
+    wall, slots = drive(plans, room, share_of, seconds_of)
     jobs = tuple(made.get(key) or Planned(use, True) for key, use in plans.first_use.items())
-    known = slots is not None and all(job.seconds is not None for job in made.values())
-    disk = disk_of(sweep, len(made), slots or 1)
+    known = resources.address is None and all(job.seconds is not None for job in made.values())
+    disk = disk_of(sweep, len(made), slots)
     return Estimate(jobs, slots, wall if known else None, disk, tuple(pace.sources))
 
 
-def drive(plans: Plans, slots: int, seconds_of: SecondsOf, held: float) -> float:
-    """Let plans run to their end in imagination, so many jobs side by side; the seconds this took.
+def drive(
+    plans: Plans, room: tuple[float, float], share_of: Callable[[Use], Share], seconds_of: SecondsOf
+) -> tuple[float, int]:
+    """Let plans run to their end in imagination, each job as soon as there is room: seconds, most side by side.
 
     Args:
-        held: cores or GPUs that a job holds: its device-seconds are so many times its seconds.
+        room: CPU cores and GPUs.
+        seconds_of: device-seconds of a job: of every core (or GPU) that it holds.
     """
-    now, running, count = 0.0, list[tuple[float, int, Use]](), 0
+    now, most, count = 0.0, 0, itertools.count()
+    cpus, gpus = room
+    running: list[tuple[float, int, Use]] = []
+    upcoming = plans.next_job()
     while True:
-        while len(running) < slots and (use := plans.next_job()):
-            count += 1
-            heapq.heappush(running, (now + (seconds_of(use) or 0.0) / held, count, use))
+        while upcoming:
+            share = share_of(upcoming)
+            if running and (share.cpus > cpus + 1e-9 or share.gpus > gpus + 1e-9):
+                break
+            cpus, gpus = cpus - share.cpus, gpus - share.gpus
+            end = now + (seconds_of(upcoming) or 0.0) / (share.gpus or share.cpus)
+            heapq.heappush(running, (end, next(count), upcoming))
+            upcoming = plans.next_job()
+        most = max(most, len(running))
         if not running:
-            return now
-        now, _, use = heapq.heappop(running)
-        plans.finish(use.key, made_up(use.job))
+            return now, most
+        now, _, ended = heapq.heappop(running)
+        share = share_of(ended)
+        cpus, gpus = cpus + share.cpus, gpus + share.gpus
+        plans.finish(ended.key, made_up(ended.job))
+        upcoming = upcoming or plans.next_job()
 
 
 def made_up(job: Job, batch: Sequence[Job] = ()) -> Outcome:  # noqa: ARG001
@@ -167,23 +184,12 @@ def made_up(job: Job, batch: Sequence[Job] = ()) -> Outcome:  # noqa: ARG001
     return Outcome(size=size, val_accuracy=accuracy, curve=[{"epoch": 1, "val_accuracy": accuracy}])
 
 
-def slots_of(resources: Resources) -> int | None:
-    """How many jobs this machine runs side by side; None for a cluster."""
+def room_of(resources: Resources) -> tuple[float, float]:
+    """CPU cores and GPUs that jobs may hold in all; no end of them on a cluster, which is not asked."""
     if resources.address is not None:
-        return None
-    cpus = resources.total_cpus or os.cpu_count() or 1
+        return math.inf, math.inf
     gpus = torch.cuda.device_count() if resources.total_gpus is None else resources.total_gpus
-    limits = [int(n / share + 1e-9) for n, share in ((cpus, resources.cpus), (gpus, _gpus(resources))) if share]
-    return max(1, min(limits))
-
-
-def held_by(resources: Resources) -> float:
-    """Cores or GPUs that a job holds here: its device-seconds are so many times its seconds."""
-    return _gpus(resources) or resources.cpus
-
-
-def _gpus(resources: Resources) -> float:
-    return (0.25 if torch.cuda.device_count() else 0.0) if resources.gpus is None else resources.gpus
+    return resources.total_cpus or os.cpu_count() or 1, gpus
 
 
 def disk_of(sweep: Sweep, jobs: int, slots: int) -> int:

@@ -32,6 +32,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+KINDS = ("teacher", "search", "candidate", "final")
+"""The kinds of job there are."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class DataSpec:
     """Which images: decides a job's outcome, so it holds no path.
@@ -44,6 +48,10 @@ class DataSpec:
     name: str = "cifar100"
     train_subset: int | None = None
     split_seed: int = 111
+
+
+def _untold(_done: int, _total: int) -> None:
+    """Nobody wants to know how far a job is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +74,7 @@ class Context:
     gpus: float = 0
     checkpoint_seconds: float = 30
     keep_weights: bool = False
-    tick: Callable[[int, int], None] = lambda _done, _total: None
+    tick: Callable[[int, int], None] = _untold
 
     @property
     def device(self) -> str:

@@ -5,8 +5,8 @@ No Ray in here: a runner asks `next_job`, runs it wherever it likes, and reports
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections import defaultdict, deque
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,6 +34,7 @@ class NamedPlan:
 
     Attributes:
         awaited: keys of the batch it waits for, in the order it yielded them.
+        missing: those of them that have not ended.
         error: why it ended early, one line.
     """
 
@@ -43,12 +44,18 @@ class NamedPlan:
     problem: Problem
     steps: AnyPlan
     awaited: list[str] = field(default_factory=list)
-    uses: list[Use] = field(default_factory=list)
+    missing: set[str] = field(default_factory=set)
+    asked: dict[str, Use] = field(default_factory=dict)
     done: bool = False
     error: str | None = None
 
     def __post_init__(self) -> None:
         check_name("a plan", self.name)  # which names a file
+
+    @property
+    def uses(self) -> list[Use]:
+        """What it has asked for so far, each job once."""
+        return list(self.asked.values())
 
 
 class Plans:
@@ -68,7 +75,7 @@ class Plans:
         self.outcomes: dict[str, Outcome] = {}
         self.replayed = 0
         self.first_use: dict[str, Use] = {}
-        self._queue: deque[str] = deque()
+        self._queues: dict[str, deque[tuple[int, str]]] = defaultdict(deque)
         self._waiting: dict[str, list[NamedPlan]] = {}
         for plan in self.plans:
             self._advance(plan, None)
@@ -85,23 +92,37 @@ class Plans:
         return all(plan.done for plan in self.plans)
 
     @property
-    def queued(self) -> int:
-        """Jobs that could be started now."""
-        return len(self._queue)
+    def queued(self) -> Mapping[str, int]:
+        """How many jobs of each kind could be started now."""
+        return {kind: len(queue) for kind, queue in self._queues.items() if queue}
 
-    def next_job(self) -> Use | None:
-        """A job to run, with the first plan that asked for it; None while every plan waits (or has ended)."""
-        return self.first_use[self._queue.popleft()] if self._queue else None
+    def next_job(self, kinds: Collection[str] | None = None) -> Use | None:
+        """The job asked for longest ago, with the first plan that asked for it.
+
+        Args:
+            kinds: only of these.
+
+        Returns:
+            None where none is to be started: every plan waits, or has ended.
+        """
+        ready = [q for kind, q in self._queues.items() if q and (kinds is None or kind in kinds)]
+        if not ready:
+            return None
+        _, key = min(ready, key=lambda q: q[0]).popleft()
+        return self.first_use[key]
+
+    def again(self, key: str) -> None:
+        """Start a job again before all others: its attempt died."""
+        use = self.first_use[key]
+        self._queues[use.job.kind].appendleft((-1, key))
 
     def finish(self, key: str, outcome: Outcome) -> None:
         """Report a job's end, good or bad; plans that waited for it go on."""
         self.outcomes[key] = outcome
         for plan in self._waiting.pop(key, []):
-            self._advance_if_ready(plan)
-
-    def _advance_if_ready(self, plan: NamedPlan) -> None:
-        if not plan.done and all(key in self.outcomes for key in plan.awaited):
-            self._advance(plan, [self.outcomes[key] for key in plan.awaited])
+            plan.missing.discard(key)
+            if not plan.done and not plan.missing:
+                self._advance(plan, [self.outcomes[key] for key in plan.awaited])
 
     def _advance(self, plan: NamedPlan, outcomes: Sequence[Outcome] | None) -> None:
         """Let a plan take steps until it waits for a job that has not ended."""
@@ -117,17 +138,16 @@ class Plans:
             else:
                 self._ask(plan, batch)
             self._on_progress(plan)
-            if plan.done or not all(key in self.outcomes for key in plan.awaited):
+            if plan.done or plan.missing:
                 return
             outcomes = [self.outcomes[key] for key in plan.awaited]
 
     def _ask(self, plan: NamedPlan, batch: Sequence[Job]) -> None:
         """Answer a batch from the store, or queue its jobs."""
-        plan.awaited = [job_id(job) for job in batch]
+        plan.awaited, plan.missing = [job_id(job) for job in batch], set()
         for job, key in zip(batch, plan.awaited, strict=True):
             use = Use(plan.name, plan.method, plan.seed, plan.problem, job, key)
-            if all(u.key != key for u in plan.uses):
-                plan.uses.append(use)
+            plan.asked.setdefault(key, use)
             if key in self.outcomes:
                 continue
             if key not in self.first_use:
@@ -137,7 +157,8 @@ class Plans:
                     self.outcomes[key] = known
                     self.replayed += 1
                     continue
-                self._queue.append(key)
+                self._queues[job.kind].append((len(self.first_use), key))
+            plan.missing.add(key)
             if plan not in self._waiting.setdefault(key, []):
                 self._waiting[key].append(plan)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import math
 import platform
 import shutil
 import tempfile
@@ -21,7 +22,7 @@ from tas_bench.costs.latency import LATENCY
 from tas_bench.data import check_data
 from tas_bench.data.vision import torchvision
 from tas_bench.errors import InputError, StoreIOError, TasBenchError
-from tas_bench.estimate import disk_of, slots_of
+from tas_bench.estimate import disk_of, room_of
 from tas_bench.plans import Plans
 from tas_bench.resources import Resources
 from tas_bench.sweep import Sweep
@@ -213,7 +214,9 @@ def check_rooms(sweep: Sweep, results: Path, resources: Resources) -> str:
     if left <= 0:
         return "nothing is left to run"
     temporary = check_room(Path(tempfile.gettempdir()), RAY_BYTES)
-    return f"{check_room(results, disk_of(sweep, left, slots_of(resources) or 1))}; {temporary}"
+    cpus, gpus = room_of(resources)
+    most = max(share.fits(cpus, gpus) for share in resources.shares(gpus)) if cpus < math.inf else left
+    return f"{check_room(results, disk_of(sweep, left, min(left, most)))}; {temporary}"
 
 
 def existing(path: Path) -> Path:

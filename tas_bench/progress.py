@@ -88,14 +88,19 @@ class Progress:
 
     def job_finished(self, job_id: str, label: str, status: str, seconds: float) -> None:
         """A job ended, well or not."""
+        self.job_stopped(job_id)
         with self._lock:
-            self._labels.pop(job_id, None)
-            self._epochs.pop(job_id, None)
             if status == "ok":
                 self._timed, self._timed_seconds = self._timed + 1, self._timed_seconds + seconds
             else:
                 self._failed += 1
                 self._failures.append(f"{one_line(status)}: {one_line(label)}")
+
+    def job_stopped(self, job_id: str) -> None:
+        """A job does not run any more, for now: its worker died."""
+        with self._lock:
+            self._labels.pop(job_id, None)
+            self._epochs.pop(job_id, None)
 
     def update(self, done: int, running: int, waiting: int, plans_left: int) -> None:
         """Where the sweep stands: jobs done, running and waiting, and plans not yet at their end."""

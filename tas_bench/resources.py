@@ -2,17 +2,41 @@
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 import subprocess
 import sys
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from tas_bench.errors import InputError
+from tas_bench.errors import InputError, unknown
+from tas_bench.jobs import KINDS
 
 JOIN_SECONDS = 40
 """How long a cluster may take to let a driver in."""
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one job holds."""
+
+    cpus: float
+    gpus: float
+
+    def __str__(self) -> str:
+        return f"{self.cpus:g} CPUs and {self.gpus:g} GPUs"
+
+    def fits(self, cpus: float, gpus: float) -> int:
+        """How many such jobs a node takes. A job's share of a GPU is of one GPU."""
+        limits = []
+        if self.cpus:
+            limits.append(int(cpus / self.cpus + 1e-9))
+        if self.gpus:
+            whole = self.gpus >= 1
+            limits.append(int(gpus / self.gpus) if whole else int(gpus) * int(1 / self.gpus + 1e-9))
+        return min(limits)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,22 +47,44 @@ class Resources:
         address: a running Ray cluster; None starts a local one that is gone afterwards.
         cpus, gpus: what one job holds; fractions share a core or a GPU. `gpus` None takes a quarter of a GPU
             where there is one.
+        cpus_of, gpus_of: likewise of single kinds of job.
         total_cpus, total_gpus: what a local Ray offers; None takes what the machine has.
+        job_seconds: a job that runs longer is killed and ends as `timeout`.
+        silent_seconds: a worker that gives no sign of life for so long is killed; so is the driver.
     """
 
     address: str | None = None
     cpus: float = 1
     gpus: float | None = None
+    cpus_of: Mapping[str, float] = field(default_factory=dict)
+    gpus_of: Mapping[str, float] = field(default_factory=dict)
     total_cpus: int | None = None
     total_gpus: int | None = None
+    job_seconds: float = math.inf
+    silent_seconds: float = 60
 
     def __post_init__(self) -> None:
-        for name in ("cpus", "gpus"):
-            value = getattr(self, name) or 0
-            if not 0 <= value < 10_000 or (value > 1 and value != int(value)):
-                raise InputError(f"{name} per job is {value}; give a fraction below 1 or a whole number")
-        if self.cpus == 0 and not self.gpus:
-            raise InputError("a job needs a share of a CPU or of a GPU")
+        for name, value in (("cpus", self.cpus), ("gpus", self.gpus or 0)):
+            _check_share(f"{name} per job", value)
+        for name, values in (("cpus", self.cpus_of), ("gpus", self.gpus_of)):
+            for kind, value in values.items():
+                if kind not in KINDS:
+                    raise unknown("kind of job", kind, KINDS)
+                _check_share(f"{name} per {kind}", value)
+        for share in self.shares(found_gpus=0):
+            if not share.cpus and not share.gpus:
+                raise InputError("a job needs a share of a CPU or of a GPU")
+        if not self.job_seconds > 0:
+            raise InputError("a job needs time: the limit must be more than 0 hours")
+
+    def share(self, kind: str, found_gpus: float) -> Share:
+        """What a job of that kind holds where so many GPUs were found."""
+        gpus = (0.25 if found_gpus else 0.0) if self.gpus is None else self.gpus
+        return Share(self.cpus_of.get(kind, self.cpus), self.gpus_of.get(kind, gpus))
+
+    def shares(self, found_gpus: float) -> set[Share]:
+        """What jobs hold, of every kind there is."""
+        return {self.share(kind, found_gpus) for kind in KINDS}
 
     def check(self) -> None:
         """Refuse what cannot be had, before anything starts: such jobs would wait forever.
@@ -53,10 +99,37 @@ class Resources:
 
         cpus = self.total_cpus or os.cpu_count() or 1
         gpus = torch.cuda.device_count() if self.total_gpus is None else self.total_gpus
-        if self.cpus > cpus:
-            raise InputError(f"a job asks for {self.cpus:g} CPUs, this machine offers {cpus}")
-        if (self.gpus or 0) > gpus:
-            raise InputError(f"a job asks for {self.gpus:g} GPUs, this machine offers {gpus}")
+        for share in self.shares(gpus):
+            if share.cpus > cpus:
+                raise InputError(f"a job asks for {share.cpus:g} CPUs, this machine offers {cpus}")
+            if share.gpus > gpus:
+                raise InputError(f"a job asks for {share.gpus:g} GPUs, this machine offers {gpus}")
+
+
+def _check_share(what: str, value: float) -> None:
+    if not 0 <= value < 10_000 or (value > 1 and value != int(value)):
+        raise InputError(f"{what} is {value}; give a fraction below 1 or a whole number")
+
+
+def shares_of(option: str, texts: Iterable[str]) -> tuple[float | None, dict[str, float]]:
+    """What an option was given, "X" for all jobs and "KIND=X" for those of a kind: the first, and the others.
+
+    Raises:
+        InputError: no number.
+    """
+    every: float | None = None
+    kinds: dict[str, float] = {}
+    for text in texts:
+        kind, _, number = text.rpartition("=")
+        try:
+            value = float(number)
+        except ValueError:
+            raise InputError(f"{option} takes a number or KIND=number, not '{text}'") from None
+        if kind:
+            kinds[kind] = value
+        else:
+            every = value
+    return every, kinds
 
 
 def _check_address(address: str) -> None:

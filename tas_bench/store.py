@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 Table = Literal["rows", "curves", "trajectories", "uses"]
-FOLDERS = ("rows", "_curves", "_trajectories", "_uses", "_weights", "_checkpoints", "_log")
+FOLDERS = ("rows", "_curves", "_trajectories", "_uses", "_weights", "_checkpoints", "_attempts", "_log")
 
 MANIFEST_KEYS = {"name", "title", "t", "train_subset", "problems", "seeds", "methods", "transfers", "fixed"}
 """What `_sweep.json` must hold to be compared and reported."""
@@ -88,6 +88,10 @@ class Store:
         if row is None or row["status"] != "ok" or (needs_weights and not self._has_weights(job_id)):
             return None
         return outcome_of(row)
+
+    def outcomes(self) -> dict[str, Outcome]:
+        """Every committed row as an outcome, by job id."""
+        return {p.stem: outcome_of(read_table(p, ROWS).to_pylist()[0]) for p in self.path.glob("rows/*.parquet")}
 
     def _has_weights(self, job_id: str) -> bool:
         return whole_weights(weights_path(self.path, job_id))

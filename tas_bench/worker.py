@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from tas_bench import measure
+from tas_bench.attempts import Attempts
 from tas_bench.costs.macs import MACS
 from tas_bench.costs.params import PARAMS
 from tas_bench.errors import DivergedError
@@ -48,8 +49,10 @@ def execute(job: Job, labels: Labels, context: Context) -> Row:
         StoreIOError: the row could not be written.
         StoreDamagedError: an earlier row of this job cannot be read.
     """
-    store = Store(context.results)
-    earlier = store.row(job_id(job))
+    store, key = Store(context.results), job_id(job)
+    attempts = Attempts(context.results, key, store.row(key))
+    lost = attempts.seconds
+    attempts.begin()
     started, clock = _now(), time.perf_counter()
     torch.set_num_threads(max(1, int(context.cpus)))
     torch.backends.cudnn.deterministic = True  # or a GPU's sums depend on chance
@@ -66,16 +69,18 @@ def execute(job: Job, labels: Labels, context: Context) -> Row:
         else:
             outcome = Outcome(status="failed", error=f"{type(error).__name__}: {_message(error)}")
         with contextlib.suppress(OSError):  # the row is what matters
-            log_path(context.results, job_id(job)).write_text(traceback.format_exc(), errors="replace")
+            log_path(context.results, key).write_text(traceback.format_exc(), errors="replace")
     if not outcome.ok:  # what failed has cost as well
         seconds = (time.perf_counter() - clock) * (context.gpus or context.cpus)
         outcome = replace(outcome, device_seconds=seconds)
-    if earlier and earlier["status"] != "ok":  # its row may have what the checkpoint carried over
+        attempts.end(outcome.status, seconds)
+    if lost:  # of which the checkpoint may have carried a part over
         whole = outcome.device_seconds or 0
-        both = whole - outcome.carried_seconds + (earlier["device_seconds"] or 0)
-        outcome = replace(outcome, device_seconds=max(whole, both))
-    row = row_of(job, labels, outcome, attempts=1 + (earlier["attempts"] if earlier else 0), started=started)
+        outcome = replace(outcome, device_seconds=max(whole, whole - outcome.carried_seconds + lost))
+    row = row_of(job, labels, outcome, attempts=attempts.count, started=started)
     store.commit(row, outcome)
+    if outcome.ok:
+        attempts.drop()
     return row
 
 

@@ -41,6 +41,7 @@ ORDER = [
     "tas_bench.plans",
     "tas_bench.sweep",
     "tas_bench.settings",
+    "tas_bench.attempts",
     "tas_bench.worker",
     "tas_bench.progress",
     "tas_bench.by_hand",
@@ -48,12 +49,12 @@ ORDER = [
     "tas_bench.export",
     "tas_bench.latency",
     "tas_bench.figures",
-    "tas_bench.dispatch",
-    "tas_bench.resources",
     "tas_bench.signals",
+    "tas_bench.resources",
     "tas_bench.pace",
     "tas_bench.estimate",
     "tas_bench.preflight",
+    "tas_bench.dispatch",
     "tas_bench.runner",
     "tas_bench.report",
     "tas_bench.stub",
@@ -66,7 +67,7 @@ ORDER = [
 """A module imports from its own entry or an earlier one, and nothing from the root `tas_bench`."""
 
 EXEMPT = {"tas_bench", "tas_bench.__main__"}
-RAY_ALLOWED = {"tas_bench.runner"}
+RAY_ALLOWED = "tas_bench.runner."
 TORCH_FREE = ["errors", "discover", "space", "costs", "backbones"]
 LONGEST_FILE = 350
 
@@ -114,7 +115,7 @@ def test_imports_point_one_way(module):
 @pytest.mark.parametrize("module", FILES)
 def test_ray_is_imported_by_the_runner_only(module):
     found = {name.split(".")[0] for name in imports(FILES[module].read_text())}
-    assert "ray" not in found or module in RAY_ALLOWED
+    assert "ray" not in found or module.startswith(RAY_ALLOWED)
 
 
 @pytest.mark.parametrize("module", FILES)

@@ -32,7 +32,7 @@ from tas_bench.store import Store
         (["list", "dem"], "unknown sweep 'dem'; did you mean 'demo'?"),
         ([*DEMO, "--resul", "x"], "unrecognized arguments: --resul"),
         ([*DEMO, "more"], "unrecognized arguments: more"),
-        ([*DEMO, "--cpus-per-job", "many"], "--cpus-per-job: invalid float value"),
+        ([*DEMO, "--cpus-per-job", "many"], "--cpus-per-job takes a number or KIND=number, not 'many'"),
         ([*DEMO, "--cpus-per-job", "-1"], "cpus per job is -1.0"),
         ([*DEMO, "--cpus-per-job", "5000"], "a job asks for 5000 CPUs, this machine offers"),
         ([*DEMO, "--gpus-per-job", "50"], "a job asks for 50 GPUs, this machine offers"),

@@ -13,7 +13,7 @@ from tas_bench import pace as pace_module
 from tas_bench.cli import main
 from tas_bench.data import train_count
 from tas_bench.errors import OK
-from tas_bench.estimate import drive, estimate, slots_of
+from tas_bench.estimate import drive, estimate
 from tas_bench.jobs import Context, DataSpec, job_id
 from tas_bench.latency import Bench
 from tas_bench.pace import measured
@@ -131,18 +131,20 @@ def test_an_odd_number_of_images_fills_the_validation_half_first(tmp_path):
     assert job.expected_macs(201) == job.run(Context(results=tmp_path)).train_macs
 
 
-def test_slots():
-    assert slots_of(Resources(cpus=1, gpus=0, total_cpus=6)) == 6
-    assert slots_of(Resources(cpus=4, gpus=0, total_cpus=6)) == 1
-    assert slots_of(Resources(cpus=0.5, gpus=0.25, total_cpus=6, total_gpus=2)) == 8
-    assert slots_of(Resources(address="auto")) is None
+def walls(rooms, **shares):
+    """Two seeds: a teacher each, then the two finals that it teaches, all of two device-seconds."""
+    sweep, resources = with_settings(SWEEP, {"methods": "ratio"}), Resources(**shares)
+
+    def share_of(use):
+        return resources.share(use.job.kind, 0)
+
+    return [drive(Plans(sweep.plans(), lambda *_: None), room, share_of, lambda _use: 2.0) for room in rooms]
 
 
-def test_wall_time_follows_what_waits_for_what():
-    """Two seeds: a teacher each, then the finals it teaches, all of a second."""
-    sweep = with_settings(SWEEP, {"methods": "ratio"})
-    walls = [drive(Plans(sweep.plans(), lambda *_: None), slots, lambda _use: 2.0, held=2) for slots in (1, 2, 99)]
-    assert walls == [6.0, 3.0, 2.0], "2 teachers and 4 finals"
+def test_wall_time_follows_room_and_what_waits_for_what():
+    assert walls([(1, 0), (2, 0), (99, 0)]) == [(12.0, 1), (6.0, 2), (4.0, 4)]
+    assert walls([(2, 0), (4, 0)], cpus=2.0) == [(6.0, 1), (3.0, 2)], "two cores, half the time"
+    assert walls([(4, 1)], gpus_of={"final": 0.5}) == [(10.0, 2)], "finals two by two on a GPU, teachers on cores"
 
 
 def test_a_calibration_tells_macs_per_second_of_every_kind(quick):

@@ -152,12 +152,12 @@ def iter_nothing():
 
 def test_nothing_to_hand_out_while_plans_wait_or_after_the_end():
     plans = Run({"p": climber(0, 2, 2)}).plans
-    assert plans.queued == 1
+    assert plans.queued == {"candidate": 1}
     use = plans.next_job()
     assert plans.next_job() is None
     assert not plans.done
     plans.finish(use.key, answer(use.job))
-    assert plans.queued == 1
+    assert plans.queued == {"candidate": 1}
     use = plans.next_job()
     plans.finish(use.key, answer(use.job))
     assert plans.done

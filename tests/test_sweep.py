@@ -378,7 +378,7 @@ def test_without_a_teacher_its_pupils_are_not_trained():
 def test_one_teacher_serves_all_methods():
     sweep = replace(SWEEP, methods=(Ratio(), Tas()), seeds=(0,))
     plans = Plans(sweep.plans(), lambda job, key: None)
-    queued = [plans.next_job().job for _ in range(plans.queued)]
+    queued = [plans.next_job().job for _ in range(sum(plans.queued.values()))]
     assert sorted(job.kind for job in queued) == ["search", "teacher"]
 
 

@@ -7,7 +7,15 @@ import json
 import sys
 from typing import TYPE_CHECKING
 
-from tas_bench.commands.shared import DATA_HELP, DEFAULT_RESULTS, add_command, path, settled
+from tas_bench.commands.shared import (
+    DATA_HELP,
+    DEFAULT_RESULTS,
+    add_command,
+    path,
+    resources_of,
+    settled,
+    share_options,
+)
 from tas_bench.errors import BAD_INPUT, OK
 
 if TYPE_CHECKING:
@@ -39,13 +47,7 @@ def add(commands: Commands) -> None:
     )
     sub.add_argument("--data", type=path, metavar="DIR", help=DATA_HELP)
     sub.add_argument("--train-subset", metavar="N", help="train on a fixed stratified part of N images")
-    sub.add_argument("--address", metavar="HOST:PORT", help="a running Ray cluster, or `auto`")
-    sub.add_argument(
-        "--cpus-per-job", type=float, default=1, metavar="X", help="CPU cores a job would hold (default 1)"
-    )
-    sub.add_argument(
-        "--gpus-per-job", type=float, metavar="X", help="share of a GPU (default 0.25 where there is one)"
-    )
+    share_options(sub)
     sub.add_argument("--json", action="store_true", help="one line of JSON per check")
 
 
@@ -57,13 +59,11 @@ def doctor(args: argparse.Namespace) -> int:
     from rich.text import Text
 
     from tas_bench.preflight import diagnose
-    from tas_bench.resources import Resources
 
-    resources = Resources(address=args.address, cpus=args.cpus_per_job, gpus=args.gpus_per_job)
     sweep = settled(args) if args.sweep else None
     results = args.results or DEFAULT_RESULTS / (sweep.name if sweep else "")
     console, code = Console(), OK
-    for check in diagnose(sweep, results, args.data, resources):
+    for check in diagnose(sweep, results, args.data, resources_of(args)):
         if args.json:
             sys.stdout.write(f"{json.dumps(asdict(check))}\n")
         else:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import math
+import shlex
 from typing import TYPE_CHECKING
 
 from tas_bench.commands.dry_run import dry_run
@@ -14,21 +16,22 @@ from tas_bench.commands.shared import (
     complain,
     fetch,
     path,
+    resources_of,
     settled,
+    share_options,
 )
 from tas_bench.errors import FAILED_JOBS, OK
 
 if TYPE_CHECKING:
     from tas_bench.commands.shared import Commands
     from tas_bench.plans import Plans
-    from tas_bench.progress import Progress
 
 EXAMPLES = """
     examples:
       tas-bench run demo
       tas-bench run table1 --smoke --data DIR
       tas-bench run table1 --data DIR --set methods=tas,ratio --set transfers=kd --set tas=released
-      tas-bench run table1 --data DIR --address 10.0.0.1:6379 --gpus-per-job 0.25
+      tas-bench run table1 --data DIR --address 10.0.0.1:6379 --gpus-per-job 0.25 --gpus-per-job search=1
 
     `tas-bench list SWEEP` shows every key that --set takes. Stop it whenever you like: the same command goes
     on where it was, and finished jobs are never run again.
@@ -50,13 +53,11 @@ def add(commands: Commands) -> None:
     sub.add_argument("--data", type=path, metavar="DIR", help=DATA_HELP)
     sub.add_argument("--download", action="store_true", help="let torchvision download the data set into --data")
     sub.add_argument("--train-subset", metavar="N", help="train on a fixed stratified part of N images")
-    sub.add_argument("--address", metavar="HOST:PORT", help="join a running Ray cluster, or `auto`")
+    share_options(sub)
     sub.add_argument(
-        "--cpus-per-job", type=float, default=1, metavar="X", help="CPU cores a job holds (default 1)"
-    )
-    sub.add_argument(
-        "--gpus-per-job", type=float, metavar="X", help="share of a GPU (default 0.25 where there is one)"
-    )
+        "--job-hours", type=float, default=math.inf, metavar="H",
+        help="a job that runs longer ends as `timeout` (default: no limit)",
+    )  # fmt: skip
     sub.add_argument("--quiet", action="store_true", help="no progress display")
     sub.add_argument(
         "--dry-run", action="store_true",
@@ -73,14 +74,12 @@ def run(args: argparse.Namespace) -> int:
     from tas_bench.data import check_data
     from tas_bench.estimate import estimate
     from tas_bench.latency import Bench, settle
-    from tas_bench.progress import Progress
-    from tas_bench.resources import Resources
-    from tas_bench.runner import run_sweep
+    from tas_bench.runner import Talk, run_sweep
     from tas_bench.signals import Interrupted
 
     sweep = settled(args)
     results = args.results or DEFAULT_RESULTS / sweep.name
-    resources = Resources(address=args.address, cpus=args.cpus_per_job, gpus=args.gpus_per_job)
+    resources = resources_of(args, job_seconds=3600 * args.job_hours)
     if args.dry_run:
         return dry_run(sweep, results, args.data, resources)
     fetch(args, sweep.datasets)
@@ -89,27 +88,28 @@ def run(args: argparse.Namespace) -> int:
         for problem in sweep.problems:  # before a minute of measuring
             check_data(problem.data, args.data, problem.recipe.holdout)
         resources.check()
-        sweep = settle(sweep, Bench.at_hand(args.cpus_per_job, args.gpus_per_job), console, args.quiet)
+        sweep = settle(sweep, Bench.at_hand(resources.cpus, resources.gpus), console, args.quiet)
 
-    def progress() -> Progress:  # called when nothing stands against the run: a refusal is one line
-        console.print(Text(f"{sweep.heading}\nresults: {results}"), soft_wrap=True)
+    def say(line: str) -> None:
+        console.print(Text(line), soft_wrap=True)
+
+    def begin() -> None:
+        say(f"{sweep.heading}\nresults: {results}")
         for method in sweep.methods:
             if warning := getattr(method, "warning", None):
-                console.print(Text(f"warning: {method.name}: {warning}"), soft_wrap=True)
+                say(f"warning: {method.name}: {warning}")
         expected = estimate(sweep, results, args.data, resources, calibrate=False)
         if expected.large:
-            console.print(Text(str(expected)), soft_wrap=True)
-        return Progress(console, sweep.jobs, args.quiet)
+            say(str(expected))
 
     try:
-        plans = run_sweep(sweep, results, args.data, resources, progress)
+        done = run_sweep(sweep, results, args.data, resources, Talk(begin, say, args.quiet))
     except Interrupted as stop:
-        console.print("stopped; finished jobs are kept. Go on with the same command.", highlight=False)
+        say(f"stopped; finished jobs are kept. Go on with: {shlex.join(['tas-bench', *args.argv])}")
         return 128 + stop.signum
-    ran = len(plans.outcomes) - plans.replayed
-    console.print(f"{ran} jobs run, {plans.replayed} found finished", highlight=False)
+    say(f"{done.ran} jobs run, {done.found} found finished")
     print_report(results)
-    return _verdict(plans)
+    return _verdict(done.plans)
 
 
 def _verdict(plans: Plans) -> int:

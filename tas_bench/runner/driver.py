@@ -1,0 +1,215 @@
+"""The driver: a process of its own that starts Ray, hands out jobs until every plan has ended, and is gone.
+
+It keeps nothing: what it knows comes from the store, so its supervisor may kill it and start another.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import threading
+import time
+import uuid
+from collections import Counter
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from rich.console import Console
+
+from tas_bench.dispatch import Dispatch, Task
+from tas_bench.errors import INTERNAL, TasBenchError
+from tas_bench.files import write_whole
+from tas_bench.jobs import Context, Job, Outcome
+from tas_bench.plans import NamedPlan, Plans, uses_rows
+from tas_bench.progress import Progress
+from tas_bench.resources import Resources, Share
+from tas_bench.runner import cluster
+from tas_bench.runner.pool import Pool
+from tas_bench.runner.worker import Report, deciding_versions
+from tas_bench.signals import Interrupted, Signals
+from tas_bench.store import Store
+from tas_bench.sweep import Sweep, names_of
+from tas_bench.text import one_line
+
+log = logging.getLogger("tas_bench")
+
+POLL = 0.2
+"""Seconds that the driver waits for a job's end before it looks around."""
+
+BEAT = 1.0
+"""Seconds between two signs of life of the driver."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a driver is told to do.
+
+    Attributes:
+        folder: private, for a local Ray; the supervisor drops it.
+        quiet: no progress display.
+    """
+
+    sweep: Sweep
+    context: Context
+    resources: Resources
+    folder: Path
+    quiet: bool
+
+
+@dataclass(frozen=True)
+class Beat:
+    """A sign of life; `ended`: jobs that have ended under this driver."""
+
+    ended: int
+
+
+@dataclass(frozen=True)
+class End:
+    """A driver's last word.
+
+    Attributes:
+        code, message: of what stands against the run; None where every plan has ended.
+        signal: that stopped it.
+        passing: it may be otherwise the next time.
+    """
+
+    code: int | None = None
+    message: str = ""
+    signal: int | None = None
+    passing: bool = False
+
+
+def main(order: Order, pipe: Connection) -> None:
+    """Entry point of the process.
+
+    Args:
+        pipe: takes a `Beat` now and then and an `End`; when its other end closes, this process ends.
+    """
+    os.setsid()  # Ctrl-C is the supervisor's
+    threading.Thread(target=_end_with_supervisor, args=(pipe, order.folder), daemon=True).start()
+    log_to_files(order.context.results)
+    try:
+        _drive(order, pipe)
+        end = End()
+    except Interrupted as stop:
+        end = End(signal=stop.signum)
+    except TasBenchError as error:
+        end = End(error.exit_code, str(error), passing=isinstance(error, cluster.NoClusterError))
+    except BaseException as error:
+        log.exception("the driver failed")
+        end = End(INTERNAL, f"{type(error).__name__}: {one_line(error)[:300]}", passing=True)
+    pipe.send(end)
+
+
+def _end_with_supervisor(pipe: Connection, folder: Path) -> None:
+    try:
+        pipe.recv()
+    except (EOFError, OSError):
+        shutil.rmtree(folder, ignore_errors=True)
+        os._exit(1)
+
+
+def _drive(order: Order, pipe: Connection) -> None:
+    """Let workers run all that the plans ask for."""
+    sweep, resources, store = order.sweep, order.resources, Store(order.context.results)
+    plans = plans_of(sweep, store)
+    keep_uses(plans, sweep, store)
+    display = Progress(Console(stderr=True), sweep.jobs, order.quiet)
+    with Signals() as signals, cluster.ray_for(resources, order.folder), display:
+        signals.take()  # again, since ray.init took SIGTERM for itself
+        gpus = sum(node.gpus for node in cluster.nodes())
+        dispatch = Dispatch(plans, sweep, order.context, display, resources, gpus)
+        pool = _pool(order, dispatch, gpus)
+        pool.check()
+        beat = 0.0
+        while not dispatch.finished:
+            signals.check()
+            if time.monotonic() - beat > BEAT:
+                beat = time.monotonic()
+                pipe.send(Beat(len(plans.outcomes) - plans.replayed))
+            feed(pool, dispatch)
+            for ended in pool.poll(POLL):
+                if ended.report is not None:
+                    dispatch.complete(ended.task.key, ended.report.fault)
+                else:
+                    dispatch.died(ended.task.key, ended.how, ended.detail)
+    if dispatch.fault is not None:
+        raise dispatch.fault
+
+
+def _pool(order: Order, dispatch: Dispatch, gpus: float) -> Pool:
+    """A pool whose workers see this run's directories and have its versions."""
+
+    def tick(task: Task, report: Report) -> None:
+        dispatch.tick(task.key, report.epoch, report.epochs)
+
+    context, resources, token = order.context, order.resources, uuid.uuid4().hex
+    marker = context.results / "_log" / "driver"
+    write_whole(marker, token.encode())
+    return Pool(
+        resources.shares(gpus), (marker, token, context.data_root, deciding_versions()),
+        resources.job_seconds, resources.silent_seconds, tick,
+    )  # fmt: skip
+
+
+def feed(pool: Pool, dispatch: Dispatch) -> None:
+    """Give the idle actors what waits, those whose share a waiting kind of job has."""
+    waiting: Counter[Share] = Counter()
+    kinds: dict[Share, list[str]] = {}
+    for kind, jobs in dispatch.plans.queued.items():
+        share = dispatch.resources.share(kind, dispatch.found_gpus)
+        waiting[share] += jobs
+        kinds.setdefault(share, []).append(kind)
+    pool.fit(waiting)
+    starved = pool.starved(waiting)
+    for actor in pool.idle():
+        if actor.share in kinds and not starved:
+            task = dispatch.next_task(kinds[actor.share])
+            if task is not None:
+                pool.give(actor, task)
+
+
+# ---- what the supervisor does as well
+
+
+def plans_of(sweep: Sweep, store: Store, ended: bool = False) -> Plans:
+    """The sweep's plans, as far as the store's rows bring them.
+
+    Args:
+        ended: take rows of jobs that failed for an answer, too: nothing runs any more.
+    """
+    known = store.outcomes()
+
+    def lookup(job: Job, key: str) -> Outcome | None:
+        found = known.get(key)
+        if found is not None and found.ok and job.kind == "teacher":
+            found = store.outcome(key, needs_weights=True)
+        return found if found is None or found.ok or ended else None
+
+    return Plans(sweep.plans(), lookup)
+
+
+def keep_uses(plans: Plans, sweep: Sweep, store: Store) -> None:
+    """Write which plan asked for which job, now and after every step."""
+
+    def on_progress(plan: NamedPlan) -> None:
+        store.write_uses(plan.name, uses_rows(plan, sweep.name), names_of(sweep.transfers))
+        if plan.error:
+            log.warning("plan %s ended early: %s", plan.name, plan.error)
+
+    plans.watch(on_progress)
+
+
+def log_to_files(results: Path) -> None:
+    """Keep the terminal quiet: the details go to files beside the rows."""
+    ours = (("tas_bench", "run.log", logging.INFO), ("ray", "ray.log", logging.WARNING))
+    for name, file, level in ours:
+        logger = logging.getLogger(name)
+        for old in logger.handlers:
+            old.close()
+        handler = logging.FileHandler(results / "_log" / file, delay=True)
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        logger.handlers, logger.propagate = [handler], False
+        logger.setLevel(level)

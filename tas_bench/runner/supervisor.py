@@ -1,0 +1,198 @@
+"""Looks after the driver: starts it, starts it again when it dies or hangs, stops it when a signal comes.
+
+Nothing depends on how a driver ended: what has been done, and so the exit code, is read from the store.
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+
+from tas_bench.data import check_data
+from tas_bench.dispatch import FAULTS
+from tas_bench.errors import BAD_INPUT, INTERNAL, TasBenchError
+from tas_bench.jobs import Context
+from tas_bench.plans import Plans
+from tas_bench.resources import Resources
+from tas_bench.runner import driver
+from tas_bench.runner.cluster import private_folder
+from tas_bench.runner.driver import Beat, End, Order
+from tas_bench.signals import Interrupted, Signals
+from tas_bench.store import Store
+from tas_bench.sweep import Sweep
+from tas_bench.text import duration
+
+log = logging.getLogger("tas_bench")
+
+STARTS = 6
+"""Drivers that may die one after the other without one ended job between them."""
+
+BACKOFF = (1.0, 60.0)
+"""Seconds before the first new start, doubled each time; the most."""
+
+GRACE = 8.0
+"""Seconds that a driver may take to stop."""
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A sweep whose plans have all ended.
+
+    Attributes:
+        ran, found: jobs that ended in this run, and those that had ended well before.
+    """
+
+    plans: Plans
+    ran: int
+    found: int
+
+
+@dataclass(frozen=True)
+class Talk:
+    """How a run talks.
+
+    Attributes:
+        begin: called once nothing stands against the run and there is something to do.
+        tell: takes a line.
+        quiet: no progress display.
+    """
+
+    begin: Callable[[], None] = lambda: None
+    tell: Callable[[str], None] = lambda _line: None
+    quiet: bool = True
+
+
+def run_sweep(
+    sweep: Sweep, results: Path, data_root: Path | None, resources: Resources, talk: Talk = Talk()
+) -> Finished:
+    """Run what is missing of a sweep; every finished job's row is in `results` when this returns or raises.
+
+    Raises:
+        InputError: before any compute: a budget out of reach, a directory of another sweep, too few GPUs ...
+        Interrupted: SIGINT or SIGTERM came; the same command goes on from here.
+    """
+    store = Store(results)
+    fingerprints = {p.data.name: check_data(p.data, data_root, p.recipe.holdout) for p in sweep.problems}
+    sweep.check_budget()
+    resources.check()
+    one_seed = replace(sweep, seeds=sweep.seeds[:1])
+    Plans(one_seed.plans(), lambda _job, _key: None)  # a method may refuse the problem at its first step
+    with store.lock():
+        driver.log_to_files(results)
+        plans = driver.plans_of(sweep, store)
+        store.claim(sweep.manifest(), fingerprints)
+        driver.keep_uses(plans, sweep, store)
+        if plans.done:
+            return Finished(plans, 0, plans.replayed)
+        talk.begin()
+        root = data_root.absolute() if data_root else None
+        run_jobs(sweep, Context(results=results.absolute(), data_root=root), resources, talk)
+        after = driver.plans_of(sweep, store, ended=True)
+        if not after.done:
+            raise TasBenchError("the run ended before its plans; the same command goes on from here")
+        return Finished(after, len(after.outcomes) - plans.replayed, plans.replayed)
+
+
+def run_jobs(sweep: Sweep, context: Context, resources: Resources, talk: Talk) -> None:
+    """Keep a driver going until every plan has ended.
+
+    Raises:
+        Interrupted: by SIGINT or SIGTERM.
+        TasBenchError: what stands against the run; or drivers died again and again.
+    """
+    died, ever_began = 0, False
+    with Signals() as signals, private_folder() as folder:
+        while True:
+            driving = _Driving(Order(sweep, context, resources, folder, talk.quiet))
+            try:
+                end = driving.watch(signals, resources.silent_seconds)
+            finally:
+                driving.stop()
+            if end.signal is not None:
+                raise Interrupted(end.signal)
+            if end.code is None:
+                return
+            died, ever_began = 1 if driving.ended else died + 1, ever_began or driving.began
+            if not end.passing or (end.code == BAD_INPUT and not ever_began):
+                raise FAULTS.get(end.code, TasBenchError)(end.message)
+            if died >= STARTS:
+                details = context.results / "_log"
+                raise TasBenchError(
+                    f"{end.message}, {died} times without an ended job between; details in {details}"
+                )
+            pause = min(BACKOFF[0] * 2 ** (died - 1), BACKOFF[1])
+            line = f"{end.message}: it starts again in {duration(pause)}; finished jobs are kept"
+            log.warning("%s", line)
+            talk.tell(line)
+            _sleep(pause, signals)
+
+
+class _Driving:
+    """One driver process.
+
+    Attributes:
+        began: it has given a sign of life.
+        ended: jobs that have ended under it.
+    """
+
+    def __init__(self, order: Order) -> None:
+        spawn = multiprocessing.get_context("spawn")
+        self.pipe: Connection
+        self.pipe, theirs = spawn.Pipe()
+        self.process: SpawnProcess = spawn.Process(target=driver.main, args=(order, theirs), name="driver")
+        self.process.start()
+        theirs.close()
+        self.began, self.ended = False, 0
+
+    def watch(self, signals: Signals, silent_seconds: float) -> End:
+        """Wait for the driver's end.
+
+        Raises:
+            Interrupted: a signal came.
+        """
+        heard = time.monotonic()
+        while True:
+            signals.check()
+            try:
+                word = self.pipe.recv() if self.pipe.poll(0.2) else None
+            except (EOFError, OSError):
+                self.process.join(GRACE)
+                return _died(self.process.exitcode)
+            if isinstance(word, End):
+                return word
+            if isinstance(word, Beat):
+                heard, self.began, self.ended = time.monotonic(), True, word.ended
+            elif time.monotonic() - heard > silent_seconds:
+                return End(INTERNAL, f"the driver gave no sign of life for {silent_seconds:g} s", passing=True)
+
+    def stop(self) -> None:
+        """End it, gently if it listens; its Ray ends with it."""
+        if self.process.is_alive():
+            self.process.terminate()
+            self.process.join(GRACE)
+        with suppress(OSError):  # what it started goes with it
+            os.killpg(self.process.pid or 0, signal.SIGKILL)
+        self.process.kill()
+        self.process.join()
+        self.pipe.close()
+
+
+def _died(code: int | None) -> End:
+    how = f"was killed by signal {-code}" if code is not None and code < 0 else f"ended with code {code}"
+    return End(INTERNAL, f"the driver {how}", passing=True)
+
+
+def _sleep(seconds: float, signals: Signals) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        signals.check()
+        time.sleep(0.1)

@@ -1,0 +1,122 @@
+"""What runs in a Ray actor: one job after the other, in a thread, so that it can say that it is alive."""
+
+from __future__ import annotations
+
+import gc
+import os
+import platform
+import socket
+import threading
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tas_bench.dispatch import Task
+from tas_bench.errors import INTERNAL, TasBenchError
+from tas_bench.worker import execute, versions
+
+HEARTBEAT = 2.0
+"""Seconds between two signs of life of a running job."""
+
+PATIENCE = 20.0
+"""Seconds until a file that another node has just written must be seen on shared storage."""
+
+
+@dataclass(frozen=True)
+class Hello:
+    """Where a worker is and what it finds there.
+
+    Attributes:
+        unfit: why no job of this run can run there, one line; None where all is well.
+    """
+
+    node: str
+    host: str
+    pid: int
+    unfit: str | None
+
+
+@dataclass(frozen=True)
+class Report:
+    """How a job goes.
+
+    Attributes:
+        fault: exit code and message of what stands against the whole run.
+    """
+
+    done: bool
+    epoch: int
+    epochs: int
+    fault: tuple[int, str] | None
+
+
+class Worker:
+    """The actor."""
+
+    def __init__(self) -> None:
+        gc.freeze()  # what is imported stays: between jobs only theirs is looked at, 0.1 s less each
+
+    def hello(self, node: str, marker: Path, token: str, data_root: Path | None, wanted: dict[str, str]) -> Hello:
+        """Look around before the first job.
+
+        Args:
+            marker: a file of the results directory that holds `token`.
+            wanted: versions that rows of this run must be made with.
+        """
+        host = socket.gethostname()
+        unfit = _other_versions(wanted)
+        if unfit is None and not _sees(marker, token):
+            unfit = f"does not see {marker.parents[1]}: put results on storage that all nodes share"
+        if unfit is None and data_root is not None and not data_root.exists():
+            unfit = f"has no data folder {data_root}: put it where all nodes see it under this path"
+        return Hello(node, host, os.getpid(), unfit and f"node {host} {unfit}")
+
+    def work(self, task: Task | None) -> Report:
+        """Begin a task, or (None) look after the one under way; returns at its end, or as a sign of life."""
+        if task is not None:
+            self.task, self.epoch, self.epochs = task, 0, 0
+            self.fault: tuple[int, str] | None = None
+            self.thread = threading.Thread(target=self._run, daemon=True)
+            self.thread.start()
+        self.thread.join(HEARTBEAT)
+        return Report(not self.thread.is_alive(), self.epoch, self.epochs, self.fault)
+
+    def _run(self) -> None:
+        try:
+            execute(self.task.job, self.task.labels, replace(self.task.context, tick=self._tick))
+        except TasBenchError as error:
+            self.fault = error.exit_code, str(error)
+        except BaseException as error:
+            self.fault = INTERNAL, f"{type(error).__name__}: {error}"
+
+    def _tick(self, done: int, total: int) -> None:
+        self.epoch, self.epochs = done, total
+
+
+def deciding_versions() -> dict[str, str]:
+    """Versions that must be the same on all nodes, builds for one device or another aside."""
+    found = {name: version.partition("+")[0] for name, version in versions().items()}
+    return found | {"python": ".".join(platform.python_version_tuple()[:2])}
+
+
+def _other_versions(wanted: dict[str, str]) -> str | None:
+    here = deciding_versions()
+    for name, version in wanted.items():
+        if here.get(name) != version:
+            return (
+                f"has {name} {here.get(name, 'not at all')}, the driver has {version}: install the same everywhere"
+            )
+    return None
+
+
+def _sees(marker: Path, token: str) -> bool:
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            if marker.read_text() == token:
+                return True
+        except OSError:
+            pass
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.2)
