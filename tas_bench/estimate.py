@@ -93,6 +93,8 @@ class Estimate:
         return len(self.to_run) > LARGE_JOBS or (self.seconds or 0) > LARGE_SECONDS
 
     def __str__(self) -> str:
+        if not self.to_run:
+            return f"estimate: nothing to run, {len(self.jobs):,} jobs finished"
         told = [f"{len(self.to_run):,} jobs to run, {len(self.jobs) - len(self.to_run):,} finished"]
         if self.macs is not None:
             told.append(f"{self.macs:.3g} training macs")
@@ -166,10 +168,12 @@ def drive(
         most = max(most, len(running))
         if not running:
             return now, most
-        now, _, ended = heapq.heappop(running)
-        share = share_of(ended)
-        cpus, gpus = cpus + share.cpus, gpus + share.gpus
-        plans.finish(ended.key, made_up(ended.job))
+        now = running[0][0]
+        while running and running[0][0] <= now:
+            ended = heapq.heappop(running)[2]
+            share = share_of(ended)
+            cpus, gpus = cpus + share.cpus, gpus + share.gpus
+            plans.finish(ended.key, made_up(ended.job))
         upcoming = upcoming or plans.next_job()
 
 
