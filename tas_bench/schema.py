@@ -125,7 +125,7 @@ MANIFEST: dict[str, Any] = {
     "problems": [{"dataset": str, "backbone": str, "keep": float}],
     "seeds": [int], "methods": [{"name": str, "label": str}], "transfers": [str], "fixed": {},
 }  # fmt: skip
-"""What `_sweep.json` must hold to be compared and reported: `cost` may be missing, a list's entry stands for all."""
+"""What `_sweep.json` must hold to be compared and reported: `cost` where it is there, one entry stands for all."""
 
 
 def check_shape(value: Any, shape: Any, where: str = "it") -> None:
