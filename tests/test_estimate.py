@@ -125,8 +125,9 @@ def test_search_macs_of_draws_are_near(tmp_path):
     assert job.expected_macs(DIGITS) == job.expected_macs(DIGITS)
 
 
-def test_an_odd_number_of_images_fills_the_validation_half_first(tmp_path):
-    job = search_of(Tas(search="W", samples=8, search_epochs=2), batch=50)
+@pytest.mark.parametrize("batch", [50, 64])
+def test_of_an_odd_number_of_images_the_validation_half_has_one_more(tmp_path, batch):
+    job = search_of(Tas(search="W", samples=8, search_epochs=2), batch=batch)
     job = replace(job, problem=replace(job.problem, data=replace(job.problem.data, train_subset=201)))
     assert job.expected_macs(201) == job.run(Context(results=tmp_path)).train_macs
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from golden_sweep import SWEEP
 from helpers import FULL
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -20,13 +19,24 @@ from tas_bench.cli import main
 from tas_bench.commands.shared import catalogue
 from tas_bench.errors import INTERNAL, TasBenchError
 from tas_bench.estimate import estimate
+from tas_bench.jobs import Recipe
 from tas_bench.resources import Resources
 from tas_bench.runner.driver import keep_uses, plans_of
 from tas_bench.schema import ROWS, USES
 from tas_bench.settings import preset_names, setting_names, with_settings
 from tas_bench.space import read_size
 from tas_bench.store import Store, load
+from tas_bench.sweep import Sweep
 from tas_bench.tables import read_table, row_bytes, table_bytes
+from tas_bench.tas import Tas
+from tas_bench.transfer.scratch import Scratch
+
+SWEEP = Sweep(
+    name="golden", title="Golden", datasets=("digits",), backbones=("tiny",), keep=0.6, t=0.1,
+    methods=(Tas(search_epochs=2),), transfers=(Scratch(),), recipe=Recipe(epochs=2, batch=64),
+    train_subset=100, seeds=(0,),
+)  # fmt: skip
+"""That of the golden stores."""
 
 GOLDEN = Path(__file__).parent / "golden" / "store_v3"
 FEW, MANY = 300, 10_000

@@ -198,12 +198,10 @@ def _endless(batches: Passes) -> Iterator[tuple[Tensor, Tensor]]:
 
 def expected_macs(problem: Problem, settings: SearchSettings, images: int) -> int:
     """What `Searcher.macs` comes to, from so many training images: see `TasSearch.expected_macs`."""
-    batch, train = problem.recipe.batch, images // 2
-    steps, val = -(-train // batch), images - train
-    passes, rest = divmod(steps, -(-val // batch))  # over the validation half, begun again where it ends
-    seen = passes * val + min(rest * batch, val)
+    train, batch = images // 2, problem.recipe.batch
+    val = min(images - train, -(-train // batch) * batch)  # of the other half, as many batches
     drawn, draws = _drawn_macs(problem.backbone, problem.classes, problem.image, settings)
-    return settings.search_epochs * (PASSES[True] * train + PASSES[False] * seen) * drawn // draws
+    return settings.search_epochs * (PASSES[True] * train + PASSES[False] * val) * drawn // draws
 
 
 @lru_cache(maxsize=256)
