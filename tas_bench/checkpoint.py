@@ -5,14 +5,15 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import pickle
 import time
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from tas_bench import measure
 from tas_bench.files import temporary_of, write_synced
 from tas_bench.jobs import Context, checkpoint_path
 from tas_bench.text import one_line
@@ -43,10 +44,10 @@ class Checkpoint:
         """
         for path in (self.path, previous(self.path)):
             try:
-                state: dict[str, Any] = torch.load(path, map_location=self.device, weights_only=True)
+                state = read_state(path, self.device)
             except FileNotFoundError:
                 continue
-            except (OSError, RuntimeError, EOFError, pickle.UnpicklingError):
+            except (OSError, ValueError):
                 self.warning = "its last checkpoint was damaged: it went on from an earlier one, or from the start"
                 path.unlink(missing_ok=True)  # or it would take the place of the good one before it
                 continue
@@ -73,7 +74,7 @@ class Checkpoint:
         torch.save(state, data)
         try:
             self.path.parent.mkdir(exist_ok=True)
-            write_synced(temporary, data.getvalue())
+            write_synced(temporary, data.getvalue(), mode=0o600)
             with contextlib.suppress(FileNotFoundError):
                 os.replace(self.path, previous(self.path))
             os.replace(temporary, self.path)
@@ -82,6 +83,29 @@ class Checkpoint:
         finally:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
+
+
+def read_state(path: Path, device: str) -> dict[str, Any]:
+    """What `save` wrote. The checksums of its parts are compared, which torch does not do.
+
+    Raises:
+        ValueError: it is damaged.
+        OSError: it cannot be read.
+    """
+    data = io.BytesIO(path.read_bytes())
+    try:
+        with zipfile.ZipFile(data) as archive:
+            if (name := archive.testzip()) is not None:
+                raise ValueError(f"checksum of {name}")
+        data.seek(0)
+        state: dict[str, Any] = torch.load(data, map_location=device, weights_only=True)
+        if missing := {"device", "parts", "generator", "values"} - set(state):
+            raise ValueError(f"it has no {' and no '.join(sorted(missing))}")
+    except Exception as error:  # damaged bytes may raise anything at all
+        if measure.out_of_memory(error):
+            raise
+        raise ValueError(one_line(error)[:160] or type(error).__name__) from error
+    return state
 
 
 def previous(path: Path) -> Path:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -18,15 +17,17 @@ from typing import Any
 
 import pyarrow as pa
 
+from tas_bench import snapshot
+from tas_bench.digest import sealed
 from tas_bench.errors import InputError, StoreDamagedError, StoreIOError
 from tas_bench.files import write_whole
 from tas_bench.jobs import weights_path
 from tas_bench.schema import ROWS, TRAJECTORIES, USES
 from tas_bench.store import FOLDERS, Row, Store
-from tas_bench.tables import read_table
+from tas_bench.tables import read_table, read_weights
 from tas_bench.text import one_line
 
-MANIFEST = "_sweep.json"
+MANIFEST, DATA = "_sweep.json", "_data.json"
 ASIDE = "_damaged"
 """Folder of the results directory where `repair` puts what is damaged."""
 
@@ -102,7 +103,7 @@ def check(root: Path) -> Checkup:
     for folder, look in LOOKS.items():
         for path in kept.get(folder, _files(root / folder)):
             findings += _look(path, look, files)
-    findings += _manifest(root, rows)
+    findings += [*_manifest(root, rows), *_snapshot(root)]
     findings += [f for key, row in rows.items() for f in _companions(root, key, row)]
     for path in (*kept["_curves"], *kept["_trajectories"]):
         if path.exists() and not (root / "rows" / path.name).exists():
@@ -225,24 +226,21 @@ def _uses(path: Path) -> set[str]:
 
 
 def _weights(path: Path) -> None:
-    """Opens, and every number in it is finite."""
-    from safetensors.torch import load_file
-
-    for name, tensor in load_file(path).items():
+    """As it was written, and every number in it is finite."""
+    try:
+        weights = read_weights(path)
+    except StoreDamagedError as error:
+        raise (error.__cause__ or error) from None
+    for name, tensor in weights.items():
         if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
             raise ValueError(f"{name} holds numbers that are not finite")
 
 
 def _checkpoint(path: Path) -> None:
-    """As a job that goes on would read it; and the checksums of its parts, which torch does not look at."""
-    import torch
+    """As a job that goes on would read it."""
+    from tas_bench.checkpoint import read_state
 
-    with zipfile.ZipFile(path) as archive:
-        if (name := archive.testzip()) is not None:
-            raise ValueError(f"checksum of {name}")
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    if missing := {"device", "parts", "generator", "values"} - set(state):
-        raise ValueError(f"it has no {' and no '.join(sorted(missing))}")
+    read_state(path, "cpu")
 
 
 LOOKS: dict[str, Callable[[Path], None]] = {
@@ -272,14 +270,28 @@ def _companions(root: Path, key: str, row: Row) -> Iterator[Finding]:
             yield Finding(path, "is missing", means, damage=not any(_asides(root, path)))
 
 
-def _manifest(root: Path, rows: dict[str, Row]) -> Iterator[Finding]:
-    path = root / MANIFEST
-    again = "no run goes on here until it is restored or repaired"
+def _snapshot(root: Path) -> Iterator[Finding]:
+    """The file of all rows, which nobody but other programs depends on."""
+    path = root / snapshot.NAME
+    means = "the next run writes it anew, and tas_bench reads the rows without it"
     try:
-        if Store(root).manifest() is None and rows and _files(root / "_uses"):
-            yield Finding(path, "is missing", again, movable=True)
+        snapshot.read_snapshot(path)
+    except FileNotFoundError:
+        return
     except StoreDamagedError as error:
-        yield Finding(path, f"is damaged ({one_line(error.__cause__)[:160]})", again, movable=True)
+        yield Finding(path, str(error).removeprefix(f"{path} "), means, damage=False)
+    except Exception as error:  # damaged bytes may raise anything at all
+        yield Finding(path, f"is damaged ({one_line(error)[:160] or type(error).__name__})", means, movable=True)
+
+
+def _manifest(root: Path, rows: dict[str, Row]) -> Iterator[Finding]:
+    store, again = Store(root), "no run goes on here until it is restored or repaired"
+    for path, read in ((root / MANIFEST, store.manifest), (root / DATA, store.own_data)):
+        try:
+            if read() is None and path.name == MANIFEST and rows and _files(root / "_uses"):
+                yield Finding(path, "is missing", again, movable=True)
+        except StoreDamagedError as error:
+            yield Finding(path, f"is damaged ({one_line(error.__cause__)[:160]})", again, movable=True)
 
 
 # ---- repair
@@ -295,6 +307,9 @@ def _set_aside(root: Path, finding: Finding) -> Finding:
     path = finding.path
     if not path.exists():  # a manifest that is missing
         return finding
+    if path == root / snapshot.NAME and path.is_file():
+        path.unlink()
+        return replace(finding, done="dropped")
     below = "" if path.parent == root else path.parent.name
     number, folder = 1, root / ASIDE / below
     while (folder / path.name).exists():
@@ -316,7 +331,7 @@ def _manifest_anew(root: Path, finding: Finding) -> Finding:
         return replace(finding, done="", means=f"it cannot be written anew: rows are of {len(names)} sweeps")
     empty: dict[str, list[Any]] = {key: [] for key in ("problems", "seeds", "methods", "transfers")}
     stand_in = {"name": names[0], "title": names[0], "t": None, "train_subset": None, **empty, "fixed": {}}
-    write_whole(root / MANIFEST, f"{json.dumps(stand_in, indent=1)}\n".encode())
+    write_whole(root / MANIFEST, sealed(stand_in))
     means = "its settings are lost: run the sweep with those it had, for no others will be refused"
     done = f"{finding.done}; " if finding.done else ""
     return replace(finding, means=means, done=f"{done}a stand-in knows that this is sweep '{names[0]}'")

@@ -1,16 +1,22 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, on any POSIX file system, NFS among them."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import re
+import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from tas_bench.errors import StoreIOError
 
+LEFT = 60.0
+"""Seconds after which a temporary file of another host's process was left by it."""
 
-def write_whole(path: Path, data: bytes) -> None:
+
+def write_whole(path: Path, data: bytes, mode: int = 0o666) -> None:
     """Write beside `path`, sync it, and take its place.
 
     Raises:
@@ -18,7 +24,7 @@ def write_whole(path: Path, data: bytes) -> None:
     """
     temporary = temporary_of(path)
     try:
-        write_synced(temporary, data)
+        write_synced(temporary, data, mode)
         os.replace(temporary, path)
     except OSError as error:
         raise StoreIOError(f"cannot write {path}: {error.strerror or error}") from error
@@ -37,14 +43,108 @@ def private() -> Iterator[None]:
         os.umask(before)
 
 
-def write_synced(path: Path, data: bytes) -> None:
+def create(path: Path, data: bytes) -> bool:
+    """Write a file unless there is one: of several who try at once, one succeeds.
+
+    Returns:
+        Whether it did.
+
+    Raises:
+        OSError: the file system refused.
+    """
+    temporary = temporary_of(path)
+    try:
+        write_synced(temporary, data)
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            return _same(temporary, path)  # a server's reply was lost, and it was asked twice
+        sync_folder(path.parent)
+        return True
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _same(one: Path, other: Path) -> bool:
+    try:
+        return os.path.samefile(one, other)
+    except FileNotFoundError:
+        return False
+
+
+def write_synced(path: Path, data: bytes, mode: int = 0o666) -> None:
     """Write a file whose bytes are on the disk when this returns."""
-    with path.open("wb") as file:
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
 
 
+def sync_folder(path: Path) -> None:
+    """Make a folder's entries last."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def identities(folder: Path, ending: str) -> dict[str, str]:
+    """Files of a folder by name, each with what changes when another takes its place; hidden ones left out."""
+    with os.scandir(folder) as entries:
+        found = [entry for entry in entries if entry.name.endswith(ending) and not entry.name.startswith(".")]
+        return {entry.name: _identity(_stat(entry)) for entry in found}
+
+
+def _stat(entry: os.DirEntry[str]) -> os.stat_result:
+    try:
+        return entry.stat()
+    except OSError:  # a link that leads nowhere is told from other files, and named by who reads it
+        return entry.stat(follow_symlinks=False)
+
+
+def _identity(stat: os.stat_result) -> str:
+    return f"{stat.st_size}-{stat.st_mtime_ns}-{stat.st_ino}"
+
+
 def temporary_of(path: Path) -> Path:
-    """Where `write_whole` writes first: hidden, and told apart from other processes'."""
-    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    """Where a file is written first: hidden, and told apart from other processes'."""
+    return path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.tmp")
+
+
+def temporaries(folder: Path) -> list[Path]:
+    """Files in a folder that a writer has not finished."""
+    return sorted(folder.glob(".*.tmp"))
+
+
+def is_left(temporary: Path) -> bool:
+    """Whether a temporary file's writer is known to be gone: it ended here, or has been silent for a minute."""
+    host, _, pid = temporary.name.removesuffix(".tmp").rpartition(".")
+    if host.endswith(f".{socket.gethostname()}") and re.fullmatch(r"\d{1,9}", pid) and not is_running(int(pid)):
+        return True
+    try:
+        return time.time() - temporary.stat().st_mtime > LEFT
+    except FileNotFoundError:
+        return True
+
+
+def is_running(pid: int) -> bool:
+    """Whether this machine has that process."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # another user's
+        pass
+    return True
+
+
+def now(folder: Path) -> float:
+    """The time as the folder's file system tells it, which may be another machine's."""
+    probe = temporary_of(folder / "clock")
+    try:
+        probe.touch()
+        return probe.stat().st_mtime
+    finally:
+        probe.unlink(missing_ok=True)

@@ -18,6 +18,8 @@ from torch import Tensor
 from tas_bench.backbones import find_backbone
 from tas_bench.backbones.backbone import ImageShape
 from tas_bench.data import dataset_info
+from tas_bench.digest import NAME as DIGEST
+from tas_bench.digest import check_weights
 from tas_bench.errors import InputError
 from tas_bench.files import temporary_of, write_whole
 from tas_bench.network import Network
@@ -134,6 +136,8 @@ def read_network(path: str | Path) -> tuple[Network, dict[str, str]]:
         odd = min(name for name in {*wanted, *found} if wanted.get(name) != found.get(name))
         forms = f"{found.get(odd, 'missing')}, not {wanted.get(odd, 'to be there')}"
         raise InputError(f"'{path}' does not fit its own metadata: {odd} is {forms}; train it again")
+    with _opened(path):
+        check_weights(path.read_bytes())
     network.load_state_dict(state, assign=True)
     return network.eval(), about
 
@@ -167,7 +171,7 @@ def _metadata(path: Path) -> dict[str, str]:
         InputError: there is no such file, or it is another's.
     """
     with _opened(path) as file:
-        about = dict(file.metadata() or {})
+        about = {name: text for name, text in (file.metadata() or {}).items() if name != DIGEST}
     if MARK not in about:
         raise InputError(f"'{path}' is no network of tas_bench: its metadata has no {MARK}")
     if about[MARK] != str(VERSION):
@@ -184,7 +188,7 @@ def _opened(path: Path) -> Iterator[Any]:
         raise InputError(f"no file '{path}'; `tas-bench train` writes one") from error
     except OSError as error:
         raise InputError(f"cannot read '{path}': {error.strerror or error}") from error
-    except SafetensorError as error:
+    except (SafetensorError, ValueError) as error:
         raise InputError(f"'{path}' is no whole safetensors file ({one_line(error)[:120]})") from error
 
 

@@ -2,11 +2,12 @@
 
     DIR/rows/<job id>.parquet    the rows; all else begins with an underscore, so readers of DIR skip it
     DIR/_curves/<job id>.parquet learning curves; DIR/_trajectories/ likewise, of searches
+    DIR/_results.parquet         all rows in one file, as a run wrote them last; see `snapshot.py`
     DIR/_uses/<plan>.parquet     which plan asked for which job
     DIR/_weights/                of teachers and of what was trained by hand
     DIR/_checkpoints/            of jobs that have not ended well
     DIR/_sweep.json, _data.json  the sweep these rows belong to; fingerprints of the data behind them
-    DIR/_lock                    held while a run writes
+    DIR/_lock                    who holds it, while a run writes
 
 A commit writes a hidden temporary file, syncs it, links it to its final name and syncs the directory: a row is
 there whole or not at all, and of two who finish the same job the first wins.
@@ -15,20 +16,19 @@ there whole or not at all, and of two who finish the same job the first wins.
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import json
-import os
-import socket
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
 
+from tas_bench.digest import sealed, unsealed
 from tas_bench.errors import InputError, StoreDamagedError, StoreIOError
-from tas_bench.files import write_synced, write_whole
+from tas_bench.files import create, is_left, temporaries, write_whole
 from tas_bench.jobs import Outcome, weights_path
+from tas_bench.lock import Holder, Lock, hold, holder_of
 from tas_bench.schema import CURVE_KEYS, MANIFEST, ROWS, TRAJECTORIES, USES, check_shape
+from tas_bench.snapshot import read_rows, write_snapshot
 from tas_bench.space import Size
 from tas_bench.tables import curve_table, read_table, row_bytes, table_bytes, weights_bytes, whole_weights
 
@@ -58,11 +58,16 @@ def _io(path: Path) -> Iterator[None]:
         raise StoreIOError(f"cannot write {error.filename or path}: {error.strerror}") from error
 
 
+OF_OUTCOMES = [name for name in ROWS.names if name in Outcome.__dataclass_fields__] + ["widths", "depths"]
+"""Columns that an outcome is made of."""
+
+
 class Store:
     """A results directory."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._lock: Lock | None = None
 
     # ---- reading
 
@@ -87,8 +92,14 @@ class Store:
         return outcome_of(row)
 
     def outcomes(self) -> dict[str, Outcome]:
-        """Every committed row as an outcome, by job id."""
-        return {p.stem: outcome_of(read_table(p, ROWS).to_pylist()[0]) for p in self.path.glob("rows/*.parquet")}
+        """The outcome of every committed row by job id, whatever its status.
+
+        Raises:
+            StoreDamagedError: a row cannot be read back.
+        """
+        keys, table = read_rows(self.path)
+        rows = (row for batch in table.select(OF_OUTCOMES).to_batches(1000) for row in batch.to_pylist())
+        return {key: outcome_of(row) for key, row in zip(keys, rows, strict=True)}
 
     def _has_weights(self, job_id: str) -> bool:
         return whole_weights(weights_path(self.path, job_id))
@@ -109,16 +120,18 @@ class Store:
         """
         fixed = (self.manifest() or {"fixed": {}})["fixed"]
         earlier = {k.removeprefix(FINGERPRINT): v for k, v in fixed.items() if k.startswith(FINGERPRINT)}
-        return earlier | (self._json("_data.json", {}) or {})
+        return earlier | (self.own_data() or {})
+
+    def own_data(self) -> dict[str, str] | None:
+        """What `_data.json` says."""
+        return self._json("_data.json", {})
 
     def _json(self, name: str, shape: Mapping[str, Any]) -> dict[str, Any] | None:
         path = self.path / name
         try:
             if not path.exists():
                 return None
-            found = json.loads(path.read_text())
-            if not isinstance(found, dict):
-                raise ValueError("it is no object")
+            found = unsealed(path.read_bytes())
             if "problems" not in found and (own := {"dataset", "backbone", "keep"}) <= set(found):
                 found["problems"] = [{key: found[key] for key in sorted(own)}]  # of schema version 1
             check_shape(found, shape)
@@ -131,31 +144,43 @@ class Store:
     # ---- writing
 
     @contextlib.contextmanager
-    def lock(self) -> Iterator[None]:
-        """Hold the directory for one run; made if missing. The lock goes with the process, however it ends.
+    def lock(self, break_stale: bool = False) -> Iterator[Lock]:
+        """Hold the directory for one run; made if missing. What it says of `hold` in `lock.py` holds here.
 
         Raises:
             InputError: not writable, or another run holds it.
         """
-        try:
-            for name in FOLDERS:
-                (self.path / name).mkdir(parents=True, exist_ok=True)
-            handle = open(self.path / "_lock", "a+")  # noqa: SIM115
-        except OSError as error:
-            raise InputError(f"results directory {self.path} is not writable: {error.strerror}") from error
-        with handle:
+        with contextlib.ExitStack() as stack:
             try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                handle.seek(0)
-                raise InputError(f"{self.path} is in use by {handle.read().strip() or 'another run'}") from error
-            for name in FOLDERS:  # what a killed writer left
-                for temporary in (self.path / name).glob(".*.tmp"):
-                    temporary.unlink(missing_ok=True)
-            handle.truncate(0)
-            handle.write(f"{socket.gethostname()}:{os.getpid()}\n")
-            handle.flush()
-            yield
+                for name in FOLDERS:
+                    (self.path / name).mkdir(parents=True, exist_ok=True)
+                lock = stack.enter_context(hold(self.path, break_stale))
+                for name in FOLDERS:  # what a killed writer left; workers of a killed driver may live for seconds
+                    for temporary in temporaries(self.path / name):
+                        if not lock.taken_over or is_left(temporary):
+                            temporary.unlink(missing_ok=True)
+            except (OSError, StoreIOError) as error:
+                reason = getattr(error, "strerror", None) or error
+                raise InputError(f"results directory {self.path} is not writable: {reason}") from error
+            self._lock = lock
+            stack.callback(setattr, self, "_lock", None)
+            yield lock
+
+    def holder(self) -> Holder | None:
+        """Who holds the directory now, if anyone does."""
+        return holder_of(self.path)
+
+    def compact(self) -> None:
+        """Write all rows into `_results.parquet`, which makes the next reading fast; nothing else changes.
+
+        Raises:
+            InputError: this process does not hold the directory.
+            StoreIOError: the file system refused.
+        """
+        if self._lock is None or not self._lock.held():
+            raise InputError(f"{self.path} is not held by this run (any more): another may write there")
+        with _io(self.path):
+            write_snapshot(self.path)
 
     def claim(self, manifest: Mapping[str, Any], data: Mapping[str, str] | None = None) -> None:
         """Make the directory this sweep's, or check that it is.
@@ -174,7 +199,7 @@ class Store:
             _compare(found, manifest, self.path)
             manifest = _union(found, manifest)
         self.claim_data(data or {})
-        write_whole(self.path / "_sweep.json", _json_bytes(manifest))
+        write_whole(self.path / "_sweep.json", sealed(manifest))
 
     def claim_data(self, data: Mapping[str, str]) -> None:
         """Remember the data that rows are about to be made of, or check that it is what they were made of.
@@ -196,7 +221,7 @@ class Store:
                     "images or another order; use another --results"
                 )
         if known or data:
-            write_whole(self.path / "_data.json", _json_bytes({**known, **data}))
+            write_whole(self.path / "_data.json", sealed({**known, **data}))
 
     def commit(self, row: Row, outcome: Outcome | None = None) -> bool:
         """Commit a finished job: weights, curve and trajectory first, the row last.
@@ -244,18 +269,12 @@ class Store:
 
     def _commit_row(self, data: bytes, job_id: str) -> bool:
         final = self.row_path(job_id)
-        temporary = final.with_name(f".{job_id}.{socket.gethostname()}.{os.getpid()}.tmp")
-        try:
-            write_synced(temporary, data)
-            os.link(temporary, final)
-        except FileExistsError:
-            standing = self.row(job_id)
-            if standing is not None and standing["status"] == "ok":
-                return False
-            os.replace(temporary, final)  # a failed row gives way to a later attempt
-        finally:
-            temporary.unlink(missing_ok=True)
-        _sync(final.parent)
+        if create(final, data):
+            return True
+        standing = self.row(job_id)
+        if standing is not None and standing["status"] == "ok":
+            return False
+        write_whole(final, data)  # a failed row gives way to a later attempt
         return True
 
     def write_uses(self, plan: str, uses: Sequence[Row], transfers: Sequence[str]) -> None:
@@ -291,25 +310,15 @@ def load(path: str | Path, table: Table = "rows") -> pd.DataFrame:
     root = Path(path)
     if not (root / "rows").is_dir():
         raise InputError(f"{root} holds no results (no directory {root / 'rows'})")
-    folder = root / (table if table == "rows" else f"_{table}")
+    if table == "rows":
+        return read_rows(root)[1].to_pandas()
+    folder = root / f"_{table}"
     files = sorted(f for f in folder.glob("*.parquet") if not f.name.startswith("."))
-    schema = {"rows": ROWS, "uses": USES, "curves": None, "trajectories": TRAJECTORIES}[table]
+    schema = {"uses": USES, "curves": None, "trajectories": TRAJECTORIES}[table]
     tables = [read_table(f, schema) for f in files]
     if not tables:
         tables = [(schema or CURVE_KEYS).empty_table()]
     return pa.concat_tables(tables, promote_options="default").to_pandas()
-
-
-def _json_bytes(value: Mapping[str, Any]) -> bytes:
-    return f"{json.dumps(value, indent=1)}\n".encode()
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _compare(found: Mapping[str, Any], wanted: Mapping[str, Any], path: Path) -> None:

@@ -5,13 +5,54 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 
 from tas_bench.errors import DivergedError
 from tas_bench.jobs import Context, Outcome, Plan, Problem
 from tas_bench.space import Size
+
+
+def _raise() -> NoReturn:
+    raise ValueError("told to fail\nin two lines")
+
+
+def _diverge() -> NoReturn:
+    raise DivergedError("told to diverge")
+
+
+def _memory_error() -> NoReturn:
+    raise MemoryError("told to want too much")
+
+
+def _signal_itself(signum: int) -> None:
+    os.kill(os.getpid(), signum)
+    time.sleep(60)
+
+
+def _hog() -> None:
+    """Take a gibibyte every tenth of a second, until somebody minds."""
+    taken = []
+    while True:
+        taken.append(bytearray(os.urandom(1024)) * 2**20)
+        time.sleep(0.1)
+
+
+FAULTS: Mapping[str, Callable[[], None]] = {
+    "raise": _raise,
+    "diverge": _diverge,
+    "memory": _memory_error,
+    "kill": partial(_signal_itself, signal.SIGKILL),
+    "segv": partial(_signal_itself, signal.SIGSEGV),
+    "freeze": partial(_signal_itself, signal.SIGSTOP),
+    "exit": partial(os._exit, 7),
+    "hang": partial(time.sleep, 3600),
+    "hog": _hog,
+}
+"""What can go wrong with a job."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +61,7 @@ class Stub:
 
     Attributes:
         meet: wait until that many stubs of this results directory are under way side by side.
-        fault: "" (none), "raise", "diverge", "kill" (SIGKILL to itself) or "kill once".
+        fault: "" (none) or one of `FAULTS`; with " once" behind it, at its first attempt only.
     """
 
     version: ClassVar[int] = 1
@@ -49,14 +90,11 @@ class Stub:
         if self.meet:
             self._meet(context.results / "_log")
         time.sleep(self.seconds)
-        if self.fault == "raise":
-            raise ValueError("told to fail\nin two lines")
-        if self.fault == "diverge":
-            raise DivergedError("told to diverge")
-        marker = context.results / "_log" / f"killed-{self.seed}"
-        if self.fault == "kill" or (self.fault == "kill once" and not marker.exists()):
+        what, _, once = self.fault.partition(" ")
+        marker = context.results / "_log" / f"{what}-{self.seed}"
+        if what and not (once and marker.exists()):
             marker.touch()
-            os.kill(os.getpid(), signal.SIGKILL)
+            FAULTS[what]()
         return Outcome(val_accuracy=(self.seed * 7919 % 1000) / 1000, device_seconds=self.seconds)
 
     def _meet(self, folder: Path) -> None:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tas_bench.digest import check_digest, with_digest
+from tas_bench.digest import NAME, check_digest, check_weights, weights_digest, with_digest
 from tas_bench.errors import StoreDamagedError
 from tas_bench.schema import CURVE_KEYS, ROWS, SCHEMA_VERSION
+from tas_bench.text import one_line
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,7 +39,7 @@ def read_table(path: Path, schema: pa.Schema | None) -> pa.Table:
             version = int((file.schema_arrow.metadata or {}).get(b"schema_version", b"0"))
             if version > SCHEMA_VERSION:
                 raise StoreDamagedError(f"{path} has schema version {version}; upgrade tas_bench to read it")
-            table = file.read()
+            table = file.read(use_threads=False)
             check_digest(table)
             if schema is ROWS and len(table) != 1:
                 raise ValueError(f"{len(table)} rows in it, not one")
@@ -49,21 +50,40 @@ def read_table(path: Path, schema: pa.Schema | None) -> pa.Table:
                 raise ValueError(f"unknown column {min(strange)}")
             for name in set(schema.names) - set(table.column_names) if 0 < version < SCHEMA_VERSION else ():
                 table = table.append_column(name, pa.nulls(len(table)))  # a later version added it
-            return table.select(schema.names).cast(schema)
+            table = table.select(schema.names)
+            return table if table.schema.equals(schema) else table.cast(schema)
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
         reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
         raise StoreDamagedError(f"{path} is damaged ({reason}); {REMEDIES[path.parent.name]}") from error
 
 
-def whole_weights(weights: Path) -> bool:
-    """Whether a weights file is there and not cut short; a damaged one is made anew."""
-    from safetensors import SafetensorError, safe_open
+def read_weights(path: Path, device: str = "cpu") -> dict[str, Tensor]:
+    """Tensors of a weights file, compared with their digest.
+
+    Raises:
+        StoreDamagedError: they cannot be read back.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load
 
     try:
-        with safe_open(weights, framework="pt"):
-            return True
-    except (OSError, SafetensorError):
+        data = path.read_bytes()
+        check_weights(data)
+        return {name: tensor.to(device) for name, tensor in load(data).items()}
+    except (OSError, SafetensorError, ValueError) as error:
+        reason = one_line(error)[:120]
+        raise StoreDamagedError(
+            f"{path} is damaged ({reason}); delete it, what needs it trains it again"
+        ) from error
+
+
+def whole_weights(path: Path) -> bool:
+    """Whether a weights file is there and as it was written; a damaged one is made anew."""
+    try:
+        read_weights(path)
+    except StoreDamagedError:
         return False
+    return True
 
 
 def table_bytes(table: pa.Table) -> bytes:
@@ -80,10 +100,11 @@ def row_bytes(row: Mapping[str, Any]) -> bytes:
 
 
 def weights_bytes(weights: Mapping[str, Tensor], about: Mapping[str, str] | None = None) -> bytes:
-    """Tensors as a safetensors file, with its metadata if there is any."""
+    """Tensors as a safetensors file, with its metadata if there is any, and a digest."""
     from safetensors.torch import save
 
-    return save({k: v.detach().cpu().contiguous() for k, v in weights.items()}, about and dict(about))
+    tensors, metadata = {k: v.detach().cpu().contiguous() for k, v in weights.items()}, dict(about or {})
+    return save(tensors, metadata | {NAME: weights_digest(save(tensors, metadata))})
 
 
 def curve_table(job_id: str, curve: Sequence[Mapping[str, float]]) -> pa.Table:

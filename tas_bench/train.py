@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from tas_bench import measure
@@ -34,6 +33,7 @@ from tas_bench.jobs import Context, DataSpec, Outcome, Problem, Recipe, job_id, 
 from tas_bench.loop import Loop, accuracies, accuracy
 from tas_bench.network import Network, fold_norms
 from tas_bench.space import Size
+from tas_bench.tables import read_weights
 from tas_bench.transfer import Transfer
 from tas_bench.transfer.scratch import Scratch
 
@@ -291,5 +291,5 @@ def _teacher(job: Train, info: DatasetInfo, context: Context) -> Network | None:
     if job.teacher is None:
         return None
     teacher = _network(job.teacher, info, context.device)
-    teacher.load_state_dict(load_file(weights_path(context.results, job_id(job.teacher)), device=context.device))
+    teacher.load_state_dict(read_weights(weights_path(context.results, job_id(job.teacher)), context.device))
     return teacher.eval().requires_grad_(False)

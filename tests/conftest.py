@@ -7,6 +7,7 @@ import pytest
 import torch
 from helpers import write_folder
 from hypothesis import settings
+from xdist.scheduler import LoadFileScheduling
 
 from tas_bench.cli import main
 from tas_bench.errors import BAD_INPUT
@@ -15,6 +16,21 @@ from tas_bench.store import Store
 
 settings.register_profile("shared-machine", deadline=None, max_examples=40)
 settings.load_profile("shared-machine")
+
+STARTS_RAY = tuple(f"tests/test_{name}.py" for name in ("chaos", "cli_runs", "cluster", "runner", "supervisor"))
+"""A Ray wants a core for itself: `make test` never runs two of these files at once."""
+
+
+class FileByFile(LoadFileScheduling):
+    """A file's tests stay in one process, as do those of all files that start a Ray."""
+
+    def _split_scope(self, nodeid):
+        file = super()._split_scope(nodeid)
+        return "ray" if file in STARTS_RAY else file
+
+
+def pytest_xdist_make_scheduler(config, log):
+    return FileByFile(config, log)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -14,13 +14,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from tas_bench import checkup, runner
+from tas_bench import checkup
 from tas_bench.checkpoint import previous
 from tas_bench.cli import main
 from tas_bench.digest import KEY
 from tas_bench.errors import BAD_INPUT, DAMAGED, OK, InputError, StoreDamagedError
 from tas_bench.jobs import Outcome, Recipe, checkpoint_path
 from tas_bench.resources import Resources
+from tas_bench.runner import driver, supervisor
 from tas_bench.schema import ROWS, SCHEMA_VERSION
 from tas_bench.store import Store, load
 from tas_bench.sweep import Sweep
@@ -43,7 +44,9 @@ def run(path):
     """Run the sweep in this process, without Ray; the ids of the jobs that ran."""
     ran = []
 
-    def work(plans, sweep, context, *_rest):
+    def work(sweep, context, *_rest):
+        plans = driver.plans_of(sweep, Store(context.results))
+        driver.keep_uses(plans, sweep, Store(context.results))
         while not plans.done:
             use = plans.next_job()
             execute(use.job, Labels(sweep=sweep.name, method=use.method, budget=None), context)
@@ -51,8 +54,8 @@ def run(path):
             plans.finish(use.key, Store(context.results).outcome(use.key))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runner, "run_plans", work)
-        runner.run_sweep(SWEEP, path, None, Resources(cpus=1), lambda: None)
+        patch.setattr(supervisor, "run_jobs", work)
+        supervisor.run_sweep(SWEEP, path, None, Resources(cpus=1))
     return ran
 
 

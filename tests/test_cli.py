@@ -195,7 +195,6 @@ def finished(sweep, results, **changed):
         store.claim(sweep.manifest() | changed)
         row = dict.fromkeys(ROWS.names) | {"job_id": "a", "status": "ok", "attempts": 1}
         store.commit(row)
-    (results / "_lock").write_text(f"{os.uname().nodename}:{os.getpid()}\n")
 
 
 def test_a_results_directory_of_another_sweep_or_setting(refused, here):

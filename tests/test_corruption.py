@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 
 from tas_bench.checkup import check
 from tas_bench.cli import main
-from tas_bench.digest import KEY, check_digest, with_digest
+from tas_bench.digest import KEY, check_digest, sealed, with_digest
 from tas_bench.errors import DAMAGED, OK, StoreDamagedError
-from tas_bench.jobs import Outcome, checkpoint_path
+from tas_bench.jobs import Outcome, checkpoint_path, weights_path
 from tas_bench.schema import ROWS, USES
 from tas_bench.store import Store, load
+from tas_bench.tables import read_weights, whole_weights
 
 TABLES = {"rows": "rows", "_curves": "curves", "_trajectories": "trajectories", "_uses": "uses"}
 MANIFEST = {
@@ -30,7 +31,7 @@ POINT = {
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
-    """Two jobs with all they keep; every test puts back what it damages."""
+    """Two jobs with all they keep, and both rows in one file; every test puts back what it damages."""
     found = Store(tmp_path_factory.mktemp("corruption") / "results")
     with found.lock():
         for i, job in enumerate("ab"):
@@ -43,10 +44,11 @@ def store(tmp_path_factory):
             weights = {"w": torch.arange(100.0)}
             found.commit(row, Outcome(curve=curve, trajectory=trajectory, weights=weights))
         use = dict.fromkeys(USES.names, "p") | {"seed": 3}
-        (found.path / "_sweep.json").write_text(json.dumps(MANIFEST))
+        (found.path / "_sweep.json").write_bytes(sealed(MANIFEST))
         found.write_uses("p", [use | {"job_id": "a"}, use | {"job_id": "b"}], [])
         state = {"device": "cpu", "parts": {"w": torch.ones(50)}, "generator": torch.zeros(9), "values": {}}
         torch.save(state, checkpoint_path(found.path, "c"))
+        found.compact()
     return found
 
 
@@ -101,6 +103,54 @@ def test_a_damaged_table_is_named_or_reads_the_same(store, data, hurt):
 def values_of(store, path):
     """The table that the file belongs to; floats and nulls told apart by their text."""
     return repr(load(store.path, TABLES[path.parent.name]).to_dict("list"))
+
+
+@settings(max_examples=100)
+@given(data=st.data(), hurt=hurts())
+def test_damaged_weights_are_named_or_read_the_same(store, data, hurt):
+    path = weights_path(store.path, data.draw(st.sampled_from("ab")))
+    whole = path.read_bytes()
+    path.write_bytes(hurt(whole))
+    try:
+        found = [f for f in check(store.path).findings if f.damage]
+        if whole_weights(path):
+            assert {k: v.tolist() for k, v in read_weights(path).items()} == {"w": list(range(100))}
+        else:
+            with pytest.raises(StoreDamagedError, match=rf"^{path} is damaged \(.*$"):
+                read_weights(path)
+        assert [f.path for f in found] == ([] if whole_weights(path) else [path])
+    finally:
+        path.write_bytes(whole)
+
+
+def test_every_bit_of_the_numbers_is_told(store):
+    path = weights_path(store.path, "a")
+    whole = path.read_bytes()
+    try:
+        for at in range(len(whole) - 400, len(whole), 7):
+            path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+            assert not whole_weights(path)
+    finally:
+        path.write_bytes(whole)
+    assert whole_weights(path)
+
+
+@pytest.mark.parametrize(("name", "read"), [("_sweep.json", Store.manifest), ("_data.json", Store.data)])
+def test_a_changed_letter_of_the_json_is_told(store, name, read):
+    store.claim_data({"digits": "abc"})
+    path = store.path / name
+    whole, before = path.read_bytes(), read(store)
+    try:
+        for old, new in ((b"abc", b"abd"), (b"methods", b"methodz"), (b"}", b"")):
+            path.write_bytes(whole.replace(old, new))
+            if path.read_bytes() != whole:
+                with pytest.raises(StoreDamagedError, match=rf"{name} cannot be read"):
+                    read(store)
+                assert [f.path for f in check(store.path).findings if f.damage] == [path]
+        path.write_text(json.dumps({k: v for k, v in json.loads(whole).items() if k != "content_sha256"}))
+        assert read(store) == before, "those of earlier days have no digest"
+    finally:
+        path.write_bytes(whole)
 
 
 @settings(max_examples=60)

@@ -230,7 +230,7 @@ def test_a_diverged_job_says_so(done):
 def test_a_job_whose_worker_is_killed_runs_again(done):
     rows = done.of(DIES_ONCE)
     assert rows["status"].tolist() == ["ok", "ok"]
-    assert list((done.results / "_log").glob("killed-*"))
+    assert list((done.results / "_log").glob("kill-*"))
 
 
 def test_a_job_that_always_kills_its_worker_is_a_failed_row(done):

@@ -90,10 +90,11 @@ class StoppedError(Exception):
     """A stand-in for whatever ends a process."""
 
 
-def stopping(context, after):
+def stopping(context, after, epochs):
     """A context in which the job is stopped once it has done that many epochs and kept a checkpoint."""
 
     def tick(done, _):
+        epochs.append(done)
         if done == after + 1:
             raise StoppedError
 
@@ -109,22 +110,21 @@ SETTINGS = {
 
 @pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
 def test_a_stopped_search_resumes_to_bitwise_the_same_result(tmp_path, settings):
-    job = search_job(Tas(**settings | {"search_epochs": 4}))
+    """Stopped behind its first, its second and its third epoch, each time going on from the stop before."""
+    job = search_job(Tas(**settings | {"search_epochs": 4}), batch=256)
     whole = job.run(Context(results=tmp_path / "whole"))
+    context, epochs = Context(results=tmp_path), []
     for after in (1, 2, 3):
-        context = Context(results=tmp_path / str(after))
-        context.results.mkdir()
         with pytest.raises(StoppedError):
-            job.run(stopping(context, after))
+            job.run(stopping(context, after, epochs))
         torch.manual_seed(after)
-        epochs = []
-        resumed = job.run(dataclasses.replace(context, tick=lambda done, _, log=epochs: log.append(done)))
-        assert epochs == list(range(after + 1, 5))
-        assert list(resumed.curve) == list(whole.curve)
-        assert list(resumed.trajectory) == list(whole.trajectory)
-        same = ("size", "derived", "argmax_macs", "images", "train_macs", "discrepancy", "val_accuracy")
-        assert [getattr(resumed, name) for name in same] == [getattr(whole, name) for name in same]
-        assert 0 < resumed.carried_seconds < resumed.device_seconds
+    resumed = job.run(dataclasses.replace(context, tick=lambda done, _: epochs.append(done)))
+    assert epochs == [*(1, 2), *(2, 3), *(3, 4), 4]
+    assert list(resumed.curve) == list(whole.curve)
+    assert list(resumed.trajectory) == list(whole.trajectory)
+    same = ("size", "derived", "argmax_macs", "images", "train_macs", "discrepancy", "val_accuracy")
+    assert [getattr(resumed, name) for name in same] == [getattr(whole, name) for name in same]
+    assert 0 < resumed.carried_seconds < resumed.device_seconds
 
 
 def test_checkpoints_are_kept_no_oftener_than_asked(context):

@@ -156,7 +156,7 @@ def calls(name):
 
 def test_every_torch_load_reads_weights_only():
     found = list(calls("torch.load"))
-    assert len(found) >= 2
+    assert found
     for module, call in found:
         assert any(k.arg == "weights_only" and ast.unparse(k.value) == "True" for k in call.keywords), module
 

@@ -2,12 +2,14 @@
 
 import json
 from dataclasses import dataclass, fields, replace
+from functools import cache
 
 import pytest
 
 from baselines.cma_es import CmaEs
 from baselines.random_search import RandomSearch
 from baselines.ratio import Ratio
+from tas_bench.budget import Band
 from tas_bench.discover import instances
 from tas_bench.errors import InputError, PlanFailedError
 from tas_bench.jobs import Outcome, Recipe, job_id
@@ -255,8 +257,16 @@ def test_a_sweep_may_only_search():
 # ---------------------------------------------------------------- sweeps, and their short versions
 
 
+@pytest.fixture(scope="module")
+def one_check_per_band():
+    """Sweeps share bands, and in a large space a check takes half a second."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Band, "check", cache(Band.check))
+        yield
+
+
 @pytest.mark.parametrize("sweep", [*SWEEPS.values(), *(smoke(s) for s in SWEEPS.values())], ids=lambda s: s.name)
-def test_every_sweep_is_valid(sweep):
+def test_every_sweep_is_valid(sweep, one_check_per_band):
     assert sweep.name
     assert sweep.title
     sweep.check_budget()

@@ -33,17 +33,19 @@ PROBLEM = Problem(
 SIZE = Size((6, 6, 6, 6, 6, 12, 12, 12, 12), (2, 2))
 
 
+@pytest.fixture(scope="module")
+def teacher_weights(tmp_path_factory):
+    """The trained teacher of seed 0."""
+    weights = train(teacher_job(PROBLEM, 0), Context(results=tmp_path_factory.mktemp("teacher"))).weights
+    return {k: v.contiguous() for k, v in weights.items()}
+
+
 @pytest.fixture
-def context(tmp_path):
+def context(tmp_path, teacher_weights):
     """A results directory that holds the teacher of seed 0."""
     (tmp_path / "_weights").mkdir()
-    context = Context(results=tmp_path)
-    teacher = teacher_job(PROBLEM, 0)
-    weights = train(teacher, context).weights
-    save_file(
-        {k: v.contiguous() for k, v in weights.items()}, tmp_path / "_weights" / f"{job_id(teacher)}.safetensors"
-    )
-    return context
+    save_file(teacher_weights, tmp_path / "_weights" / f"{job_id(teacher_job(PROBLEM, 0))}.safetensors")
+    return Context(results=tmp_path)
 
 
 def final_weights(job, context, monkeypatch):

@@ -58,6 +58,10 @@ def add(commands: Commands) -> None:
         "--job-hours", type=float, default=math.inf, metavar="H",
         help="a job that runs longer ends as `timeout` (default: no limit)",
     )  # fmt: skip
+    sub.add_argument(
+        "--break-lock", action="store_true",
+        help="take DIR from a run on another machine that has given no sign of life for a minute",
+    )  # fmt: skip
     sub.add_argument("--quiet", action="store_true", help="no progress display")
     sub.add_argument(
         "--dry-run", action="store_true",
@@ -103,7 +107,7 @@ def run(args: argparse.Namespace) -> int:
             say(str(expected))
 
     try:
-        done = run_sweep(sweep, results, args.data, resources, Talk(begin, say, args.quiet))
+        done = run_sweep(sweep, results, args.data, resources, Talk(begin, say, args.quiet), args.break_lock)
     except Interrupted as stop:
         say(f"stopped; finished jobs are kept. Go on with: {shlex.join(['tas-bench', *args.argv])}")
         return 128 + stop.signum

@@ -114,19 +114,18 @@ def _context(args: argparse.Namespace, image: ImageShape) -> Context:
 
 def _write(job: Train, fingerprint: str, context: Context, console: Console, out: Path, quiet: bool) -> Row:
     """Train the job and write its file; its row."""
-    from safetensors.torch import load_file
-
     from tas_bench.by_hand import train_by_hand
     from tas_bench.jobs import job_id, weights_path
     from tas_bench.saved import metadata_of, write_network
     from tas_bench.store import Store
+    from tas_bench.tables import read_weights
 
     store = Store(context.results)
     with store.lock():
         store.claim_data({job.data.name: fingerprint})
         row = train_by_hand(job, store, context, console, quiet)
         about = metadata_of(row, fingerprint)
-        write_network(out, load_file(weights_path(context.results, job_id(job))), about)
+        write_network(out, read_weights(weights_path(context.results, job_id(job))), about)
     return row
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tas_bench.errors import InputError
+from tas_bench.errors import InputError, TasBenchError
 from tas_bench.resources import Resources, join_environment
 
 
@@ -23,6 +23,10 @@ class Node:
     id: str
     cpus: float
     gpus: float
+
+
+class RayLostError(TasBenchError):
+    """The local Ray has died."""
 
 
 class NoClusterError(InputError):

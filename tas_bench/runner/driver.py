@@ -96,7 +96,8 @@ def main(order: Order, pipe: Connection) -> None:
     except Interrupted as stop:
         end = End(signal=stop.signum)
     except TasBenchError as error:
-        end = End(error.exit_code, str(error), passing=isinstance(error, cluster.NoClusterError))
+        passing = isinstance(error, cluster.NoClusterError | cluster.RayLostError)
+        end = End(error.exit_code, str(error), passing=passing)
     except BaseException as error:
         log.exception("the driver failed")
         end = End(INTERNAL, f"{type(error).__name__}: {one_line(error)[:300]}", passing=True)
@@ -130,6 +131,8 @@ def _drive(order: Order, pipe: Connection) -> None:
                 beat = time.monotonic()
                 pipe.send(Beat(len(plans.outcomes) - plans.replayed))
             feed(pool, dispatch)
+            if not pool.nodes and resources.address is None:
+                raise cluster.RayLostError("the driver lost its Ray")
             for ended in pool.poll(POLL):
                 if ended.report is not None:
                     dispatch.complete(ended.task.key, ended.report.fault)

@@ -20,6 +20,7 @@ from pathlib import Path
 from tas_bench.dispatch import FAULTS
 from tas_bench.errors import BAD_INPUT, INTERNAL, TasBenchError
 from tas_bench.jobs import Context
+from tas_bench.lock import Lock
 from tas_bench.plans import Plans
 from tas_bench.preflight import check_run
 from tas_bench.resources import Resources
@@ -72,9 +73,17 @@ class Talk:
 
 
 def run_sweep(
-    sweep: Sweep, results: Path, data_root: Path | None, resources: Resources, talk: Talk = Talk()
+    sweep: Sweep,
+    results: Path,
+    data_root: Path | None,
+    resources: Resources,
+    talk: Talk = Talk(),
+    break_lock: bool = False,
 ) -> Finished:
     """Run what is missing of a sweep; every finished job's row is in `results` when this returns or raises.
+
+    Args:
+        break_lock: take the directory from a run that has given no sign of life for a minute.
 
     Raises:
         InputError: before any compute: a budget out of reach, a directory of another sweep, too few GPUs ...
@@ -82,7 +91,7 @@ def run_sweep(
     """
     store = Store(results)
     fingerprints = check_run(sweep, results, data_root, resources)
-    with store.lock():
+    with store.lock(break_lock) as lock:
         driver.log_to_files(results)
         plans = driver.plans_of(sweep, store)
         store.claim(sweep.manifest(), fingerprints)
@@ -91,18 +100,20 @@ def run_sweep(
             return Finished(plans, 0, plans.replayed)
         talk.begin()
         root = data_root.absolute() if data_root else None
-        run_jobs(sweep, Context(results=results.absolute(), data_root=root), resources, talk)
+        run_jobs(sweep, Context(results=results.absolute(), data_root=root), resources, talk, lock)
+        store.compact()
         after = driver.plans_of(sweep, store, ended=True)
         if not after.done:
             raise TasBenchError("the run ended before its plans; the same command goes on from here")
         return Finished(after, len(after.outcomes) - plans.replayed, plans.replayed)
 
 
-def run_jobs(sweep: Sweep, context: Context, resources: Resources, talk: Talk) -> None:
+def run_jobs(sweep: Sweep, context: Context, resources: Resources, talk: Talk, lock: Lock) -> None:
     """Keep a driver going until every plan has ended.
 
     Raises:
         Interrupted: by SIGINT or SIGTERM.
+        InputError: another run took the directory.
         TasBenchError: what stands against the run; or drivers died again and again.
     """
     died, ever_began = 0, False
@@ -110,7 +121,7 @@ def run_jobs(sweep: Sweep, context: Context, resources: Resources, talk: Talk) -
         while True:
             driving = _Driving(Order(sweep, context, resources, folder, talk.quiet))
             try:
-                end = driving.watch(signals, resources.silent_seconds)
+                end = driving.watch(signals, lock, resources.silent_seconds)
             finally:
                 driving.stop()
             if end.signal is not None:
@@ -149,7 +160,7 @@ class _Driving:
         theirs.close()
         self.began, self.ended = False, 0
 
-    def watch(self, signals: Signals, silent_seconds: float) -> End:
+    def watch(self, signals: Signals, lock: Lock, silent_seconds: float) -> End:
         """Wait for the driver's end.
 
         Raises:
@@ -158,6 +169,8 @@ class _Driving:
         heard = time.monotonic()
         while True:
             signals.check()
+            if lock.lost:
+                return End(BAD_INPUT, f"{lock.root} was taken by another run, with --break-lock")
             try:
                 word = self.pipe.recv() if self.pipe.poll(0.2) else None
             except (EOFError, OSError):

@@ -1,0 +1,252 @@
+"""Who holds a results directory: a file that tells the holder, whose time stamp it renews while it lives.
+
+Nothing here asks for more than NFS gives: a file is created by a link, which one of two makes, and a holder on
+another machine is judged by the time stamp of its file, read on the server's clock.
+
+A dead holder's lock is taken over in two steps, so that of two who find it one wins. Who creates the file
+`_lock.after.TOKEN`, named after the dead one's token, is its heir, and writes `_lock` anew. The holder is thus who
+stands at the end of the line from `_lock` on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import hashlib
+import json
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from tas_bench.errors import InputError, StoreIOError
+from tas_bench.files import create, is_running, now, write_whole
+
+NAME = "_lock"
+RENEW = 5.0
+"""Seconds between two signs of life."""
+
+STALE = 60.0
+"""Seconds without one after which a holder may be declared dead, with `--break-lock`."""
+
+LONGEST = 100
+"""Heirs that a line may have: each was killed between two writes."""
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who holds a directory, as others see it; its last sign of life came `age_seconds` ago."""
+
+    host: str
+    pid: int
+    token: str
+    age_seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Mark:
+    """What stands in a lock's file.
+
+    Attributes:
+        boot: tells one start of the host from the next; `space`: one container's process ids from another's.
+        start: tells a process from a later one of the same id.
+    """
+
+    host: str
+    pid: int
+    token: str
+    boot: str = ""
+    space: str = ""
+    start: str = ""
+    since: str = ""
+
+    def is_dead(self) -> bool:
+        """Whether it was a process of this machine that is gone."""
+        if self.host != socket.gethostname() or not self.pid:
+            return False
+        if self.boot and self.boot != _boot():
+            return True
+        if self.space and self.space != _space():
+            return False
+        return not is_running(self.pid) or (self.start != "" and self.start != _start(self.pid))
+
+
+class Lock:
+    """A directory that is held.
+
+    Attributes:
+        lost: somebody else holds it: this process was taken for dead.
+    """
+
+    def __init__(self, root: Path, token: str, taken_over: bool) -> None:
+        self.root, self.token, self.taken_over, self.lost = root, token, taken_over, False
+        self._renewed, self._stop = time.monotonic(), threading.Event()
+        self._thread = threading.Thread(target=self._beat, name="lock", daemon=True)
+        self._thread.start()
+
+    def held(self) -> bool:
+        """Whether the directory is still ours; if the file system has not answered for a minute, it is not."""
+        self._renew()
+        return not self.lost and time.monotonic() - self._renewed < STALE
+
+    def _beat(self) -> None:
+        while not self.lost and not self._stop.wait(RENEW):
+            self._renew()
+
+    def _renew(self) -> None:
+        with contextlib.suppress(OSError):  # it may answer again
+            if self._is_ours():
+                os.utime(self.root / NAME)  # with the server's time
+                self._renewed = time.monotonic()
+            else:
+                self.lost = True
+
+    def _is_ours(self) -> bool:
+        last = _last(self.root)
+        return last is not None and last[1].token == self.token
+
+    def release(self) -> None:
+        """Let go of it."""
+        self._stop.set()
+        self._thread.join()
+        with contextlib.suppress(OSError):
+            if self._is_ours():
+                (self.root / NAME).unlink()
+
+
+@contextlib.contextmanager
+def hold(root: Path, break_stale: bool = False) -> Iterator[Lock]:
+    """Hold a directory. A lock whose process on this machine is gone is taken over.
+
+    Args:
+        break_stale: take over one that has given no sign of life for a minute, too.
+
+    Raises:
+        InputError: another run holds it.
+        OSError, StoreIOError: the file system refused.
+    """
+    mine = _Mark(
+        host=socket.gethostname(), pid=os.getpid(), token=uuid.uuid4().hex, boot=_boot(), space=_space(),
+        start=_start(os.getpid()), since=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    )  # fmt: skip
+    lock = Lock(root, mine.token, _take(root, mine, break_stale))
+    try:
+        yield lock
+    finally:
+        lock.release()
+
+
+def holder_of(root: Path) -> Holder | None:
+    """Who holds a directory; None where nobody does, or a process of this machine did that is gone."""
+    try:
+        last = _last(root)
+        if last is None or last[1].is_dead():
+            return None
+        path, mark = last
+        return Holder(mark.host, mark.pid, mark.token, _age(path))
+    except OSError as error:
+        raise StoreIOError(f"cannot read {root / NAME}: {error.strerror or error}") from error
+
+
+def _take(root: Path, mine: _Mark, break_stale: bool) -> bool:
+    """Become the holder; whether of a lock that another left."""
+    data = json.dumps(asdict(mine)).encode()
+    while True:
+        last = _last(root)
+        if last is None:
+            if create(root / NAME, data):
+                return False
+            continue  # another was faster: look who
+        path, mark = last
+        if not mark.is_dead():
+            try:
+                age = _age(path)
+            except FileNotFoundError:
+                continue  # its holder has just moved on
+            _check_age(f"{root} is in use by {mark.host}:{mark.pid}", age, break_stale)
+        heir = _heir(root, mark.token)
+        if create(heir, data) and (last := _last(root)) and last[1].token == mine.token:
+            write_whole(root / NAME, data)
+            for earlier in root.glob(f"{NAME}.after.*"):
+                earlier.unlink(missing_ok=True)
+            return True
+        with contextlib.suppress(FileNotFoundError):  # of a line that another has ended meanwhile
+            if _mark(heir.read_bytes()).token == mine.token:
+                heir.unlink()
+
+
+def _check_age(who: str, age: float, break_stale: bool) -> None:
+    """Refuse to take the place of what may be alive."""
+    if age < STALE:
+        raise InputError(f"{who} (sign of life {age:.0f} s ago)")
+    if not break_stale:
+        hint = "if that run is gone for good, --break-lock takes its place"
+        raise InputError(f"{who}, without a sign of life for {age:.0f} s; {hint}")
+
+
+def _last(root: Path) -> tuple[Path, _Mark] | None:
+    """The end of the line of holders, and where it stands."""
+    path, found = root / NAME, None
+    with contextlib.suppress(FileNotFoundError):
+        for _ in range(LONGEST):
+            found = path, _mark(path.read_bytes())
+            path = _heir(root, found[1].token)
+    return found
+
+
+def _heir(root: Path, token: str) -> Path:
+    return root / f"{NAME}.after.{token}"
+
+
+def _mark(data: bytes) -> _Mark:
+    """What a lock's file says; of earlier days it says HOST:PID."""
+    try:
+        known = json.loads(data)
+        texts = {name: str(known[name]) for name in _Mark.__dataclass_fields__ if name != "pid"}
+        mark = _Mark(pid=int(known["pid"]), **texts)
+        if not (mark.token.isalnum() and 0 < mark.pid < 2**31):
+            raise ValueError("no lock of ours")
+        return mark
+    except (ValueError, TypeError, KeyError, OverflowError):
+        host, _, pid = data.decode(errors="replace").strip().rpartition(":")
+        token = hashlib.sha256(data).hexdigest()[:32]
+        number = int(pid) if pid.isascii() and pid.isdigit() and len(pid) < 9 else 0
+        return _Mark(host=host if number else "an unknown host", pid=number, token=token)
+
+
+def _age(path: Path) -> float:
+    """Seconds since a file was renewed, on the clock that renewed it."""
+    stamp = path.stat().st_mtime
+    try:
+        clock = now(path.parent)
+    except OSError:  # somebody who may only read
+        clock = time.time()
+    return max(0.0, clock - stamp)
+
+
+def _boot() -> str:
+    return _told(Path("/proc/sys/kernel/random/boot_id"))
+
+
+def _space() -> str:
+    try:
+        return os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return ""
+
+
+def _start(pid: int) -> str:
+    """When a process began, in the kernel's count; of one that has ended and waits for its parent, nothing."""
+    fields = _told(Path(f"/proc/{pid}/stat")).rpartition(")")[2].split()
+    return fields[19] if fields and fields[0] not in "ZX" else ""
+
+
+def _told(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace").strip()
+    except OSError:
+        return ""
