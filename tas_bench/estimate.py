@@ -118,6 +118,7 @@ def estimate(
     """
     store, pace, room = Store(results), Pace(results, resources, calibrate), room_of(resources)
     images = functools.cache(lambda data: train_count(data, data_root))
+    known = store.outcomes() if (results / "rows").is_dir() else {}
     made: dict[str, Planned] = {}
 
     def share_of(use: Use) -> Share:
@@ -133,14 +134,17 @@ def estimate(
         return seconds
 
     def lookup(job: Job, key: str) -> Outcome | None:
-        return store.outcome(key, needs_weights=job.kind == "teacher")
+        outcome = known.get(key)
+        if outcome is None or not outcome.ok:
+            return None
+        return store.outcome(key, needs_weights=True) if job.kind == "teacher" else outcome
 
     plans = Plans(sweep.plans(), lookup)
     wall, slots = drive(plans, room, share_of, seconds_of)
     jobs = tuple(made.get(key) or Planned(use, True) for key, use in plans.first_use.items())
-    known = resources.address is None and all(job.seconds is not None for job in made.values())
+    timed = resources.address is None and all(job.seconds is not None for job in made.values())
     disk = disk_of(sweep, len(made), slots)
-    return Estimate(jobs, slots, wall if known else None, disk, tuple(pace.sources))
+    return Estimate(jobs, slots, wall if timed else None, disk, tuple(pace.sources))
 
 
 def drive(
