@@ -93,8 +93,9 @@ class Plans:
 
     @property
     def queued(self) -> Mapping[str, int]:
-        """How many jobs of each kind could be started now."""
-        return {kind: len(queue) for kind, queue in self._queues.items() if queue}
+        """How many jobs of each kind could be started now, the kind of the longest wait first."""
+        queues = sorted((queue[0], kind) for kind, queue in self._queues.items() if queue)
+        return {kind: len(self._queues[kind]) for _, kind in queues}
 
     def next_job(self, kinds: Collection[str] | None = None) -> Use | None:
         """The job asked for longest ago, with the first plan that asked for it.

@@ -34,8 +34,9 @@ class Share:
         if self.cpus:
             limits.append(int(cpus / self.cpus + 1e-9))
         if self.gpus:
-            whole = self.gpus >= 1
-            limits.append(int(gpus / self.gpus) if whole else int(gpus) * int(1 / self.gpus + 1e-9))
+            whole = int(gpus + 1e-9)
+            shared = whole * int(1 / self.gpus + 1e-9) + int((gpus - whole) / self.gpus + 1e-9)
+            limits.append(shared if self.gpus < 1 else int(whole / self.gpus))
         return min(limits)
 
 

@@ -165,13 +165,14 @@ def feed(pool: Pool, dispatch: Dispatch) -> None:
         share = dispatch.resources.share(kind, dispatch.found_gpus)
         waiting[share] += jobs
         kinds.setdefault(share, []).append(kind)
-    pool.fit(waiting)
-    starved = pool.starved(waiting)
+    first = pool.starved(waiting)
     for actor in pool.idle():
-        if actor.share in kinds and not starved:
+        if actor.share in kinds and first is None:
             task = dispatch.next_task(kinds[actor.share])
             if task is not None:
                 pool.give(actor, task)
+                waiting[actor.share] -= 1
+    pool.fit({share: jobs for share, jobs in waiting.items() if jobs})
 
 
 # ---- what the supervisor does as well

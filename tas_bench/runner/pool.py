@@ -2,15 +2,15 @@
 
 Packing: a job's share of a GPU is of one GPU (0.25: four jobs on it), and a node takes as many jobs as both its
 CPUs and its GPUs allow. Kinds of job with different shares have actors of their own. Where the cluster is full an
-idle actor makes room for a share that waits; where none is idle, the next one does for a share
-that has no actor at all, so that a large job among many small ones gets its turn.
+idle actor that nothing waits for makes room; and if the job of the longest wait has no actor of its share at all,
+the next ones that become idle do, so that a large job among many small ones gets its turn.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -111,25 +111,30 @@ class Pool:
     def give(self, actor: Actor, task: Task) -> None:
         """Let an idle actor run a task."""
         actor.task, actor.began = task, time.monotonic()
-        self._ask(actor, task)
+        self._ask(actor)
 
-    def _ask(self, actor: Actor, task: Task | None) -> None:
-        actor.pending, actor.asked = actor.handle.work.remote(task), time.monotonic()
+    def _ask(self, actor: Actor) -> None:
+        actor.pending, actor.asked = actor.handle.work.remote(actor.task), time.monotonic()
 
     # ---- growing
 
     def fit(self, waiting: Mapping[Share, int]) -> None:
-        """Start actors for waiting jobs where there is room; make room where there is none."""
+        """Start actors for waiting jobs where there is room; make room where there is none.
+
+        Args:
+            waiting: jobs by share, that of the longest wait first.
+        """
         if not waiting or time.monotonic() - self.looked < LOOK_EVERY:
             return
         self.nodes, self.looked = cluster.nodes(), time.monotonic()
-        for share, jobs in sorted(waiting.items(), key=lambda item: (-item[0].gpus, -item[0].cpus)):
+        first = self.starved(waiting)
+        for share, jobs in waiting.items() if first is None else [(first, waiting[first])]:
             free = sum(actor.share == share and (actor.idle or actor.hello is None) for actor in self.actors)
             wanted = min(jobs - free, self._room(share))
             for _ in range(wanted):
                 self._start(share)
-            if wanted <= 0 and free <= 0 and jobs:
-                self._make_room(share, waiting)
+            if wanted <= 0 and free <= 0:
+                self._make_room([other for other in waiting if first is None or other == first])
 
     def _room(self, share: Share) -> int:
         """How many more actors of a share the nodes take, by what we know of ours."""
@@ -141,18 +146,19 @@ class Pool:
             room += max(0, share.fits(cpus, gpus))
         return room - len(coming)
 
-    def _make_room(self, share: Share, waiting: Mapping[Share, int]) -> None:
-        """Give up an idle actor of another share that nothing waits for, or of any if this share has no actor."""
-        alone = all(actor.share != share for actor in self.actors)
+    def _make_room(self, needed: Collection[Share]) -> None:
+        """Give up an idle actor of a share that is not needed now."""
         for actor in self.idle():
-            if actor.share != share and (alone or not waiting.get(actor.share)):
+            if actor.share not in needed:
                 self._kill(actor)
                 return
 
-    def starved(self, waiting: Mapping[Share, int]) -> bool:
-        """Whether a share waits that has no actor but could have one: idle actors of others are then not fed."""
-        without = waiting.keys() - {actor.share for actor in self.actors}
-        return any(share.fits(node.cpus, node.gpus) for share in without for node in self.nodes)
+    def starved(self, waiting: Mapping[Share, int]) -> Share | None:
+        """The share of the longest wait, if it has no actor but could have: then no actor of others is fed."""
+        first = next(iter(waiting), None)
+        if first is None or any(actor.share == first for actor in self.actors):
+            return None
+        return first if any(first.fits(node.cpus, node.gpus) for node in self.nodes) else None
 
     def _start(self, share: Share) -> None:
         import ray
@@ -197,20 +203,30 @@ class Pool:
 
         try:
             answer = ray.get(actor.pending)
+        except ray.exceptions.ActorUnavailableError as error:
+            if actor.task is None:
+                yield from self._dead(actor, error)
+            else:  # the line was cut: the next call finds it at work, or tells what has become of it
+                asked = actor.asked
+                self._ask(actor)
+                actor.asked = asked  # no sign of life
         except ray.exceptions.RayError as error:
             yield from self._dead(actor, error)
-            return
-        actor.pending = None
+        else:
+            actor.pending = None
+            yield from self._told(actor, answer)
+
+    def _told(self, actor: Actor, answer: Hello | Report) -> Iterator[Ended]:
         if isinstance(answer, Hello):
             self._greeted(actor, answer)
-        elif answer.done:
+            return
+        assert actor.task is not None
+        if answer.done:
             task, actor.task = actor.task, None
-            assert task is not None
             yield Ended(task, answer)
         else:
-            assert actor.task is not None
             self.on_tick(actor.task, answer)
-            self._ask(actor, None)
+            self._ask(actor)
 
     def _greeted(self, actor: Actor, hello: Hello) -> None:
         actor.hello, self.false_starts = hello, 0
@@ -227,12 +243,12 @@ class Pool:
         self.actors.remove(actor)
         ray.kill(actor.handle)  # where only the call failed
         reason = one_line(error)[:300]
-        lost = actor.hello is not None and all(node.id != actor.hello.node for node in cluster.nodes())
+        lost = "node has died" in reason
         if actor.task is not None:
             memory = isinstance(error, ray.exceptions.OutOfMemoryError)
-            how: Death = "memory" if memory else "node" if lost or "node has died" in reason else "process"
+            how: Death = "memory" if memory else "node" if lost else "process"
             yield Ended(actor.task, how=how, detail=reason)
-        elif actor.hello is None and not isinstance(error, ray.exceptions.OutOfMemoryError):
+        elif actor.hello is None and not lost and not isinstance(error, ray.exceptions.OutOfMemoryError):
             log.warning("a worker did not start: %s", reason)
             self.false_starts += 1
             if "No module named" in reason:

@@ -54,6 +54,7 @@ class Worker:
     """The actor."""
 
     def __init__(self) -> None:
+        self.task: Task | None = None
         gc.freeze()  # what is imported stays: between jobs only theirs is looked at, 0.1 s less each
 
     def hello(self, node: str, marker: Path, token: str, data_root: Path | None, wanted: dict[str, str]) -> Hello:
@@ -71,19 +72,19 @@ class Worker:
             unfit = f"has no data folder {data_root}: put it where all nodes see it under this path"
         return Hello(node, host, os.getpid(), unfit and f"node {host} {unfit}")
 
-    def work(self, task: Task | None) -> Report:
-        """Begin a task, or (None) look after the one under way; returns at its end, or as a sign of life."""
-        if task is not None:
+    def work(self, task: Task) -> Report:
+        """Begin a task, or look after it if it has begun; returns at its end, or as a sign of life."""
+        if self.task is None or self.task.key != task.key:
             self.task, self.epoch, self.epochs = task, 0, 0
             self.fault: tuple[int, str] | None = None
-            self.thread = threading.Thread(target=self._run, daemon=True)
+            self.thread = threading.Thread(target=self._run, args=(task,), daemon=True)
             self.thread.start()
         self.thread.join(HEARTBEAT)
         return Report(not self.thread.is_alive(), self.epoch, self.epochs, self.fault)
 
-    def _run(self) -> None:
+    def _run(self, task: Task) -> None:
         try:
-            execute(self.task.job, self.task.labels, replace(self.task.context, tick=self._tick))
+            execute(task.job, task.labels, replace(task.context, tick=self._tick))
         except TasBenchError as error:
             self.fault = error.exit_code, str(error)
         except BaseException as error:

@@ -1,0 +1,251 @@
+"""Several nodes: all are used, late ones too, a lost one's jobs move, unfit ones are told; who gets which room."""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from test_runner import run, stub_sweep
+
+from tas_bench.attempts import Attempts
+from tas_bench.errors import InputError
+from tas_bench.resources import Resources, Share
+from tas_bench.runner import cluster
+from tas_bench.runner.pool import Actor, Pool
+from tas_bench.runner.worker import Hello, Worker, deciding_versions
+from tas_bench.store import load
+from tas_bench.stub import StubMethod
+
+# ---------------------------------------------------------------- a real cluster of three nodes
+
+
+@pytest.fixture(scope="module")
+def three():
+    """A cluster in a process of its own, which adds and removes nodes on demand."""
+    script = Path(__file__).with_name("nodes.py")
+    process = subprocess.Popen(
+        [sys.executable, str(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        stderr=subprocess.DEVNULL, env=os.environ | {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"},
+    )  # fmt: skip
+
+    def ask(what=""):
+        process.stdin.write(f"{what}\n")
+        process.stdin.flush()
+        return process.stdout.readline().strip()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_AUTH_MODE", "disabled")
+        yield process.stdout.readline().strip(), ask
+    process.communicate(timeout=60)
+
+
+def later(results, rows, do, *args):
+    """Do something once so many rows are there."""
+
+    def wait():
+        while len(list(results.glob("rows/*.parquet"))) < rows:
+            time.sleep(0.05)
+        do(*args)
+
+    thread = threading.Thread(target=wait, daemon=True)
+    thread.start()
+    return thread
+
+
+def test_every_node_is_used_and_a_late_one_too(three, tmp_path):
+    """One job to a node: the second batch meets only if a fourth node has come."""
+    address, ask = three
+    sweep = stub_sweep(StubMethod(jobs=3, meet=3), StubMethod(jobs=4, meet=7))
+    joined = later(tmp_path, 3, ask, "add")
+    done = run(sweep, tmp_path, address=address)
+    joined.join()
+    assert done.ran == 7
+    assert set(load(tmp_path)["status"]) == {"ok"}
+    assert ask("remove") == "removed"
+
+
+def test_a_lost_nodes_jobs_move(three, tmp_path):
+    address, ask = three
+    sweep = stub_sweep(StubMethod(jobs=9, seconds=2))
+    lost = later(tmp_path, 1, ask, "remove")
+    done = run(sweep, tmp_path, address=address)
+    lost.join()
+    assert done.ran == 9
+    rows = load(tmp_path)
+    assert set(rows["status"]) == {"ok"}
+    moved = rows[rows["attempts"] == 2]["job_id"].tolist()
+    assert 1 <= len(moved) <= 2
+    assert {Attempts(tmp_path, key).all[0]["how"] for key in moved} == {"node"}
+    ask("add")
+
+
+def test_what_no_node_has_is_refused(three, tmp_path):
+    with pytest.raises(InputError, match="asks for 2 CPUs and 0 GPUs; the cluster has no room"):
+        run(stub_sweep(StubMethod()), tmp_path, address=three[0], cpus=2)
+
+
+# ---------------------------------------------------------------- nodes that are not fit
+
+
+@pytest.fixture
+def look(tmp_path):
+    marker = tmp_path / "results" / "_log" / "driver"
+    marker.parent.mkdir(parents=True)
+    marker.write_text("token")
+
+    def hello(token="token", data=None, **versions):
+        return Worker().hello("n", marker, token, data, deciding_versions() | versions).unfit
+
+    return hello
+
+
+def test_a_node_that_has_all_is_fit(look, tmp_path):
+    assert look(data=tmp_path) is None
+
+
+def test_unfit_nodes_say_why(look, tmp_path, monkeypatch):
+    monkeypatch.setattr("tas_bench.runner.worker.PATIENCE", 0.3)
+    assert "put results on storage that all nodes share" in look(token="another")
+    assert f"has no data folder {tmp_path / 'none'}" in look(data=tmp_path / "none")
+    assert "the driver has 1.0: install the same everywhere" in look(torch="1.0")
+    assert "has jax not at all" in look(jax="1")
+
+
+def test_the_first_unfit_node_ends_the_run_and_a_late_one_is_left_out():
+    pool = make_pool({Share(1, 0)}, [])
+    unfit = Hello("n", "host", 1, "node host has torch 1")
+    with pytest.raises(InputError, match="has torch 1"):
+        pool._greeted(Actor(None, Share(1, 0)), unfit)
+    pool._greeted(Actor(None, Share(1, 0)), Hello("m", "other", 1, None))
+    late = Actor(None, Share(1, 0))
+    pool._greeted(late, unfit)
+    assert not late.idle
+
+
+# ---------------------------------------------------------------- packing
+
+
+def make_pool(shares, nodes):
+    pool = Pool(shares, (Path(), "", None, {}), float("inf"), 60, lambda *_: None)
+    pool.nodes = nodes
+    return pool
+
+
+@pytest.mark.parametrize(
+    ("share", "node", "jobs"),
+    [
+        (Share(1, 0), (4, 0), 4),
+        (Share(0.5, 0), (2, 0), 4),
+        (Share(1, 0.25), (16, 1), 4),
+        (Share(1, 0.25), (3, 1), 3),
+        (Share(1, 0.4), (16, 2), 4),  # two on each, never one across both
+        (Share(0, 0.3), (0, 1), 3),
+        (Share(1, 2), (16, 5), 2),
+        (Share(1, 1), (16, 0), 0),
+        (Share(8, 0), (4, 1), 0),
+    ],
+)
+def test_a_node_takes_what_both_its_cpus_and_its_gpus_allow(share, node, jobs):
+    assert share.fits(*node) == jobs
+
+
+def test_kinds_have_shares_of_their_own():
+    resources = Resources(cpus=2, gpus_of={"search": 1}, cpus_of={"final": 4})
+    assert resources.share("search", 8) == Share(2, 1)
+    assert resources.share("final", 8) == Share(4, 0.25)
+    assert resources.share("candidate", 0) == Share(2, 0)
+    assert resources.shares(8) == {Share(2, 0.25), Share(2, 1), Share(4, 0.25)}
+
+
+def actors(pool, monkeypatch):
+    """Lets a pool start and kill actors without Ray; they greet at once, each from the first node with room."""
+    killed = []
+
+    def start(share):
+        for node in pool.nodes:
+            here = [actor.share for actor in pool.actors if actor.hello.node == node.id]
+            cpus, gpus = node.cpus - sum(s.cpus for s in here), node.gpus - sum(s.gpus for s in here)
+            if share.fits(cpus, gpus):
+                pool.actors.append(Actor(object(), share, Hello(node.id, "h", 1, None)))
+                return
+        raise AssertionError("no room")
+
+    def kill(actor):
+        pool.actors.remove(actor)
+        killed.append(actor)
+
+    monkeypatch.setattr(pool, "_start", start)
+    monkeypatch.setattr(pool, "_kill", kill)
+    monkeypatch.setattr(cluster, "nodes", lambda: pool.nodes)
+    return killed
+
+
+def look_again(pool, waiting):
+    pool.looked = -1e9
+    pool.fit(waiting)
+
+
+def test_actors_fill_unequal_nodes_and_no_more(monkeypatch):
+    share = Share(1, 0.25)
+    pool = make_pool({share}, [cluster.Node("a", 2, 1), cluster.Node("b", 8, 1), cluster.Node("c", 8, 0)])
+    actors(pool, monkeypatch)
+    look_again(pool, {share: 100})
+    assert len(pool.actors) == 2 + 4
+    look_again(pool, {share: 100})
+    assert len(pool.actors) == 6
+    pool.nodes = [*pool.nodes, cluster.Node("d", 1, 1)]
+    look_again(pool, {share: 100})
+    assert len(pool.actors) == 7, "a late node is used"
+
+
+def test_no_more_actors_than_jobs(monkeypatch):
+    pool = make_pool({Share(1, 0)}, [cluster.Node("a", 8, 0)])
+    actors(pool, monkeypatch)
+    look_again(pool, {Share(1, 0): 3})
+    assert len(pool.actors) == 3
+    look_again(pool, {Share(1, 0): 3})
+    assert len(pool.actors) == 3, "those idle take them"
+
+
+def test_a_large_job_gets_its_turn_among_small_ones(monkeypatch):
+    small, large = Share(1, 0.25), Share(1, 1)
+    pool = make_pool({small, large}, [cluster.Node("a", 8, 1)])
+    killed = actors(pool, monkeypatch)
+    look_again(pool, {small: 4})
+    for actor in pool.actors:
+        actor.pending = object()
+    assert pool.starved({small: 100, large: 1}) is None, "it comes after those that have waited longer"
+    waiting = {large: 1, small: 100}
+    look_again(pool, waiting)
+    assert killed == [], "nobody is stopped at work"
+    for count, actor in enumerate(list(pool.actors), start=1):
+        actor.pending = None
+        assert pool.starved(waiting) == large, "and so the idle one is not fed"
+        look_again(pool, waiting)
+        assert len(killed) == count
+    look_again(pool, waiting)
+    assert [actor.share for actor in pool.actors] == [large]
+    assert pool.starved({large: 2, small: 100}) is None
+    assert pool.starved({small: 100}) == small, "and now it is theirs"
+    assert pool.starved({Share(1, 4): 1, small: 100}) is None, "what no node can hold starves nobody"
+
+
+def test_idle_actors_make_room_when_nothing_waits_for_them(monkeypatch):
+    small, large = Share(1, 0), Share(2, 0)
+    pool = make_pool({small, large}, [cluster.Node("a", 2, 0)])
+    killed = actors(pool, monkeypatch)
+    look_again(pool, {small: 2})
+    for _ in range(3):
+        look_again(pool, {large: 1})
+    assert len(killed) == 2
+    assert [actor.share for actor in pool.actors] == [large]
+
+
+def test_a_share_is_checked():
+    for shares in ({"gpus_of": {"search": 1.5}}, {"cpus_of": {"serach": 1}}, {"job_seconds": 0}):
+        with pytest.raises(InputError):
+            replace(Resources(), **shares)
