@@ -10,6 +10,7 @@ import os
 import re
 import socket
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -58,6 +59,16 @@ def write_whole(path: Path, data: bytes, mode: int = 0o666) -> None:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def private() -> Iterator[None]:
+    """Whatever this process and those it starts make meanwhile is the user's alone: 0700 and 0600."""
+    before = os.umask(0o077)
+    try:
+        yield
+    finally:
+        os.umask(before)
 
 
 def create(path: Path, data: bytes) -> bool:
@@ -116,7 +127,14 @@ def identities(folder: Path, ending: str) -> dict[str, str]:
         return {name: one for name, one in listed if name.endswith(ending) and not name.startswith(".")}
     with os.scandir(folder) as entries:
         found = [entry for entry in entries if entry.name.endswith(ending) and not entry.name.startswith(".")]
-        return {entry.name: _identity(entry.stat()) for entry in found}
+        return {entry.name: _identity(_stat(entry)) for entry in found}
+
+
+def _stat(entry: os.DirEntry[str]) -> os.stat_result:
+    try:
+        return entry.stat()
+    except OSError:  # a link that leads nowhere is told from other files, and named by who reads it
+        return entry.stat(follow_symlinks=False)
 
 
 def _identity(stat: os.stat_result) -> str:

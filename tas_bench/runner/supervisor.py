@@ -11,19 +11,19 @@ import os
 import signal
 import time
 from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
-from tas_bench.data import check_data
 from tas_bench.dispatch import FAULTS
 from tas_bench.errors import BAD_INPUT, INTERNAL, TasBenchError
-from tas_bench.files import log_folder
+from tas_bench.files import log_folder, private
 from tas_bench.jobs import Context
 from tas_bench.lock import Lock
 from tas_bench.plans import Plans
+from tas_bench.preflight import check_run
 from tas_bench.resources import Resources
 from tas_bench.runner import driver
 from tas_bench.runner.cluster import private_folder
@@ -91,12 +91,9 @@ def run_sweep(
         Interrupted: SIGINT or SIGTERM came; the same command goes on from here.
     """
     store = Store(results)
-    fingerprints = {p.data.name: check_data(p.data, data_root, p.recipe.holdout) for p in sweep.problems}
-    sweep.check_budget()
-    resources.check()
-    one_seed = replace(sweep, seeds=sweep.seeds[:1])
-    Plans(one_seed.plans(), lambda _job, _key: None)  # a method may refuse the problem at its first step
-    with store.lock(break_lock) as lock:
+    fingerprints = check_run(sweep, results, data_root, resources)
+    ours = private() if resources.address is None else nullcontext()  # a cluster's nodes may have other users
+    with ours, store.lock(break_lock) as lock:
         driver.log_to_files(results)
         plans = driver.plans_of(sweep, store)
         store.claim(sweep.manifest(), fingerprints)
