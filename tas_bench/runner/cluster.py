@@ -81,7 +81,7 @@ def _connect(resources: Resources, folder: Path) -> None:
     if resources.address is None:
         ray.init(
             address="local", num_cpus=resources.total_cpus, num_gpus=resources.total_gpus,
-            include_dashboard=False, _temp_dir=str(folder), log_to_driver=False, logging_level=logging.ERROR,
+            include_dashboard=False, _temp_dir=str(folder / "r"), log_to_driver=False, logging_level=logging.ERROR,
         )  # fmt: skip
         return
     try:
@@ -93,7 +93,10 @@ def _connect(resources: Resources, folder: Path) -> None:
 
 @contextlib.contextmanager
 def private_folder() -> Iterator[Path]:
-    """A private folder for Ray, whose sockets lie 65 characters below and may have 107 in all."""
+    """A private folder for Ray, which opens to all what it is given: it gets one within.
+
+    Its sockets lie 67 characters below and may have 107 in all.
+    """
     parent = tempfile.gettempdir()
     found = tempfile.mkdtemp(prefix="tas-bench-", dir=parent if len(parent) <= 20 else "/tmp")  # noqa: S108
     try:
