@@ -16,7 +16,7 @@ from tas_bench.jobs import Job, Outcome, Problem, job_id
 AnyPlan = Generator[Sequence[Job], Sequence[Outcome], Any]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Use:
     """One plan's asking for one job."""
 

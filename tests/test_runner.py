@@ -21,7 +21,7 @@ from tas_bench.errors import InputError
 from tas_bench.jobs import Outcome
 from tas_bench.plans import NamedPlan, Plans
 from tas_bench.resources import Resources
-from tas_bench.runner import run_sweep
+from tas_bench.runner.supervisor import run_sweep
 from tas_bench.signals import Interrupted, Signals
 from tas_bench.store import Store
 from tas_bench.stub import StubMethod

@@ -79,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
     from tas_bench.data import check_data
     from tas_bench.estimate import estimate
     from tas_bench.latency import Bench, settle
-    from tas_bench.runner import Talk, run_sweep
+    from tas_bench.runner.supervisor import Talk, run_sweep
     from tas_bench.signals import Interrupted
 
     sweep = settled(args)
