@@ -1,7 +1,8 @@
 """Meeting a budget, the same way for every method: sizes whose deployed cost lies in a band.
 
-Three tools over a `Band`: uniform draws, the most probable size under given logits (used to derive a search's
-result and to repair an optimiser's proposal), and a check that the band can be met at all.
+Four tools over a `Band`: uniform draws, the most probable size under given logits (used to derive a search's
+result and to repair an optimiser's proposal), the nearest size to a given one, and a check that the band can be
+met at all.
 """
 
 from __future__ import annotations
@@ -140,6 +141,18 @@ def most_probable(logits: NDArray[np.float64], band: Band) -> IntArray:
     if band.enumerable:
         return _best_of_all(scores, band)
     return _polish(_enter_band(scores.argmax(axis=1), scores, band), scores, band)
+
+
+def nearest(indices: IntArray, band: Band, rng: np.random.Generator, kept: int | None = None) -> IntArray:
+    """An in-band size few candidates away from `indices`; row `kept` gives way last.
+
+    A step costs between 1 and 2, drawn anew for every row, so that no row is always the one to give way.
+    """
+    prices = rng.uniform(1, 2, len(indices))
+    if kept is not None:
+        prices[kept] = 1e3
+    steps = np.abs(np.arange(band.space.counts.max()) - indices[:, None])
+    return most_probable(-prices[:, None] * steps, band)
 
 
 def scores_of(logits: NDArray[np.float64], band: Band) -> NDArray[np.float64]:
