@@ -3,7 +3,6 @@
 import os
 import signal
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -61,7 +60,7 @@ class Attack(threading.Thread):
     ids=["driver killed", "driver hangs", "raylet killed", "gcs killed"],
 )
 def test_a_driver_without_a_future_is_replaced(tmp_path, what, signum, silent, seconds):
-    told, began = [], time.monotonic()
+    told = []
     sweep = stub_sweep(StubMethod(jobs=6, seconds=seconds), StubMethod(jobs=2, batches=3, seconds=seconds))
     with Attack(tmp_path, what, signum) as attack:
         done = run_sweep(
@@ -73,7 +72,6 @@ def test_a_driver_without_a_future_is_replaced(tmp_path, what, signum, silent, s
     assert load(tmp_path)["attempts"].max() <= 2
     assert "the driver" in told[0]
     assert "it starts again in 1.0 s; finished jobs are kept" in told[0]
-    assert time.monotonic() - began < 75
 
 
 def test_drivers_that_die_again_and_again_are_given_up(tmp_path, monkeypatch):

@@ -38,6 +38,9 @@ log = logging.getLogger("tas_bench")
 STARTS = 6
 """Drivers that may die one after the other without one ended job between them."""
 
+START_SECONDS = 180.0
+"""How long a driver may take to start, Ray included; a busy machine takes half a minute."""
+
 BACKOFF = (1.0, 60.0)
 """Seconds before the first new start, doubled each time; the most."""
 
@@ -194,8 +197,10 @@ class _Driving:
                 if word.ended > COMPACT_AFTER + 1.1 * compacted:
                     compacted = word.ended
                     compact()
-            elif time.monotonic() - heard > silent_seconds:
-                return End(INTERNAL, f"the driver gave no sign of life for {silent_seconds:g} s", passing=True)
+            else:
+                limit = silent_seconds if self.began else max(silent_seconds, START_SECONDS)
+                if time.monotonic() - heard > limit:
+                    return End(INTERNAL, f"the driver gave no sign of life for {limit:g} s", passing=True)
 
     def stop(self) -> None:
         """End it, gently if it listens; its Ray ends with it."""
