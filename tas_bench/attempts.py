@@ -47,6 +47,11 @@ class Attempts:
         return sum(attempt.get("seconds") or 0.0 for attempt in self.all)
 
     @property
+    def under_way(self) -> bool:
+        """Whether the last attempt has begun and not ended."""
+        return bool(self.all) and "how" not in self.all[-1]
+
+    @property
     def count(self) -> int:
         """Attempts so far, the present one included."""
         return len(self.all)
@@ -92,7 +97,7 @@ def under_way(results: Path) -> dict[str, Attempt]:
     """Attempts that have not ended, by job id, as far as their logs tell: a killed run may leave some."""
     found = {}
     for path in (results / "_attempts").glob("*.json"):
-        last = Attempts(results, path.stem).all[-1:]
-        if last and "how" not in last[0]:
-            found[path.stem] = last[0]
+        attempts = Attempts(results, path.stem)
+        if attempts.under_way:
+            found[path.stem] = attempts.all[-1]
     return found
