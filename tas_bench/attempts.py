@@ -33,9 +33,8 @@ class Attempts:
         self.all = self._read(earlier)
 
     def _read(self, earlier: dict[str, Any] | None) -> list[Attempt]:
-        with contextlib.suppress(OSError, ValueError):  # none, or cut short: it is a log, nothing depends on it
-            found: list[Attempt] = json.loads(self.path.read_text())["attempts"]
-            return found
+        with contextlib.suppress(OSError, ValueError, TypeError, KeyError):  # none, or damaged: it is but a log
+            return [{**attempt} for attempt in json.loads(self.path.read_text())["attempts"]]
         if earlier is None:
             return []
         first = {"how": earlier["status"], "seconds": earlier["device_seconds"]}

@@ -38,6 +38,20 @@ OF_TIME = (
 """Columns that no two runs have alike."""
 
 
+FULL = pytest.mark.chaos
+
+
+def forms(short, full):
+    """The short form of every push, and that of `make chaos`."""
+    both = {"short": pytest.param(short, id="short"), "full": pytest.param(full, id="full", marks=FULL)}
+    return [param for param in both.values() if param.values[0] is not None]  # noqa: PD011
+
+
+def record(request, told):
+    """For the summary of `make chaos`."""
+    request.node.user_properties.append(("chaos", told))
+
+
 def argv(sweep, results, settings=()):
     return ["run", sweep, "--results", str(results), "--quiet", *sets(*settings)]
 
@@ -176,9 +190,15 @@ def trajectory(results):
 
 
 def check_same(results, undisturbed):
+    """Rows, and which plan asked for which job when."""
     pd.testing.assert_frame_equal(values(results), values(undisturbed))
     assert trajectory(results) == trajectory(undisturbed)
-    assert run_again(results) == []
+
+
+def report_of(results):
+    """Its table without what was measured in seconds."""
+    table = pd.read_csv(results / "_report" / "table1.csv")
+    return table.drop(columns=[name for name in table.columns if "seconds" in name or "hours" in name]).to_csv()
 
 
 def run_again(results):

@@ -6,7 +6,20 @@ import signal
 import time
 
 import pytest
-from chaos import SLOTS, Run, check_same, hurt, killed_and_gone_on_with, repeats, run_here, seeded
+from chaos import (
+    SLOTS,
+    Run,
+    check_same,
+    forms,
+    hurt,
+    killed_and_gone_on_with,
+    record,
+    repeats,
+    report_of,
+    run_again,
+    run_here,
+    seeded,
+)
 from chaos_sweeps.chaos import ENDS
 from test_cli_runs import own  # noqa: F401
 from test_cluster import later, three  # noqa: F401
@@ -16,14 +29,6 @@ from tas_bench.checkpoint import previous, read_state
 from tas_bench.errors import BAD_INPUT, FAILED_JOBS, IO_FAULT, OK
 from tas_bench.store import Store, load
 from tas_bench.stub import HOG, StubMethod
-
-FULL = pytest.mark.chaos
-
-
-def forms(short, full):
-    """The short form of every push, and that of `make chaos`."""
-    both = {"short": pytest.param(short, id="short"), "full": pytest.param(full, id="full", marks=FULL)}
-    return [param for param in both.values() if param.values != (None,)]
 
 
 @pytest.fixture
@@ -47,15 +52,12 @@ def attack(tmp_path, own, request):  # noqa: F811
             found.process.communicate()
 
 
-def record(request, told):
-    """For the summary of `make chaos`."""
-    request.node.user_properties.append(("chaos", told))
-
-
-def undisturbed(attack, found, code=OK):
-    results = attack.folder / "undisturbed" / found.sweep
+def check_as_undisturbed(attack, found, code=OK):
+    results = attack.folder / "undisturbed" / found.results.parent.name / found.sweep
     assert run_here(found.sweep, results, found.settings) == code
-    return results
+    check_same(found.results, results)
+    assert report_of(found.results) == report_of(results)
+    assert run_again(found.results) == []
 
 
 @pytest.mark.parametrize("kills", forms(3, 30))
@@ -66,7 +68,7 @@ def test_killed_at_any_moment(attack, kills):
         found = attack("stubs", f"seeds={seeds}", folder=f"stubs{campaigns}")
         campaigns += 1
         assert killed_and_gone_on_with(found, attack.rng, kills - struck) == OK
-        check_same(found.results, undisturbed(attack, found))
+        check_as_undisturbed(attack, found)
         assert repeats(found.results) <= found.strikes * SLOTS
         struck, rows, again = struck + found.strikes, rows + found.rows(), again + repeats(found.results)
     attack.report(f"{struck} kills, {campaigns} sweeps, {rows} rows: 0 lost, 0 run again, {again} attempts cut")
@@ -80,7 +82,7 @@ def test_searches_go_on_along_the_same_path(attack, strikes):
         found = attack("searches", f"seeds={campaigns}", folder=f"searches{campaigns}")
         campaigns += 1
         assert killed_and_gone_on_with(found, attack.rng, strikes - struck) == OK
-        check_same(found.results, undisturbed(attack, found))
+        check_as_undisturbed(attack, found)
         assert repeats(found.results) <= found.strikes * SLOTS
         struck += found.strikes
     methods = ", ".join(sorted(set(load(found.results)["method"])))
@@ -103,12 +105,12 @@ def test_jobs_that_die(attack, seeds):
             assert rows.loc[key, "attempts"] == (2 if "once" in fault else attempts)
         assert (rows.drop(uses.index)["attempts"] == 1).all()
         assert len(rows) == found.rows()
-    folder = attack.folder / "undisturbed" / "deaths" / "_log"
+    folder = attack.folder / "undisturbed" / found.results.parent.name / "deaths" / "_log"
     folder.mkdir(parents=True)
     for marker in (found.results / "_log").glob("*-*"):
         if marker.name.split("-")[0] in ("kill", "segv", "exit"):
             (folder / marker.name).touch()
-    check_same(found.results, undisturbed(attack, found, FAILED_JOBS))
+    check_as_undisturbed(attack, found, FAILED_JOBS)
     attack.report(f"{len(ENDS) * seeds} job deaths and {2 * seeds} once more: each has one row that says how")
 
 
@@ -131,7 +133,7 @@ def test_checkpoints_that_rot(attack, wanted):
         hurts += len(left)
     found.start()
     assert found.end()[0] == OK
-    check_same(found.results, undisturbed(attack, found))
+    check_as_undisturbed(attack, found)
     attack.report(f"{hurts} checkpoints damaged: their jobs went on from those before, to the same rows")
 
 
@@ -206,7 +208,7 @@ def test_a_full_disk(attack, moments):
         assert told[0].endswith(": File too large")
     found.start()
     assert found.end()[0] == OK
-    check_same(found.results, undisturbed(attack, found))
+    check_as_undisturbed(attack, found)
     assert repeats(found.results) <= moments * SLOTS
     attack.report(f"{moments} times no room on the disk: code 5 each time, {found.rows()} rows, 0 lost")
 
@@ -222,5 +224,5 @@ def test_of_two_runs_in_one_directory_the_second_is_refused(attack):
     assert err.count("\n") == 1
     assert f"{first.results} is in use by " in err
     assert first.end()[0] == OK
-    check_same(first.results, undisturbed(attack, first))
+    check_as_undisturbed(attack, first)
     assert repeats(first.results) == 0

@@ -89,3 +89,13 @@ def test_a_job_that_another_has_just_ended_is_left_alone(context, works):
     works.clear()
     assert execute(Resumed(), LABELS, context)["started"] == row["started"]
     assert not Attempts(context.results, row["job_id"]).path.exists()
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", '{"attempt": []}', '{"attempts": 1}', '{"attempts": [1]}', "[]", "\xff"]
+)
+def test_a_damaged_log_of_attempts_is_as_none(context, works, text):
+    works.append(True)
+    path = Attempts(context.results, job_id(Resumed())).path
+    path.write_text(text)
+    assert execute(Resumed(), LABELS, context)["attempts"] == 1

@@ -1,10 +1,12 @@
 """The sweeps that are attacked; `chaos_cli.py` puts this folder beside the package's own sweeps."""
 
+from baselines.random_search import RandomSearch
 from baselines.ratio import Ratio
 from tas_bench.discover import classes
 from tas_bench.jobs import Recipe
 from tas_bench.stub import StubMethod
 from tas_bench.sweep import Sweep
+from tas_bench.tas import Tas
 from tas_bench.transfer.init import Init
 from tas_bench.transfer.kd import KD
 from tas_bench.transfer.scratch import Scratch
@@ -40,3 +42,9 @@ TRAININGS = Sweep(
     name="trainings", methods=(Ratio(),), transfers=(Scratch(), Init(), KD()),
     recipe=Recipe(epochs=60, batch=64), **SMALL,
 )  # fmt: skip
+
+MIXED = Sweep(
+    name="mixed", methods=(RandomSearch(trials=4), Tas(search_epochs=2, samples=2)), transfers=(Scratch(), KD()),
+    recipe=Recipe(epochs=1, batch=64), train_subset=200, **SMALL,
+)  # fmt: skip
+"""Jobs of every kind."""
