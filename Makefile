@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test test-slow lint bench clean
+.PHONY: setup demo test test-slow chaos lint bench clean
 
 setup: .venv/ready
 
@@ -22,6 +22,9 @@ test: setup
 
 test-slow: setup
 	$(BIN)/python -m pytest -m slow --timeout=1800
+
+chaos: setup
+	$(BIN)/python -m pytest -m chaos --timeout=2400
 
 lint: setup
 	$(BIN)/ruff check .

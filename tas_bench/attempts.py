@@ -33,9 +33,8 @@ class Attempts:
         self.all = self._read(earlier)
 
     def _read(self, earlier: dict[str, Any] | None) -> list[Attempt]:
-        with contextlib.suppress(OSError, ValueError):  # none, or cut short: it is a log, nothing depends on it
-            found: list[Attempt] = json.loads(self.path.read_bytes())["attempts"]
-            return found
+        with contextlib.suppress(OSError, ValueError, TypeError, KeyError):  # none, or damaged: it is but a log
+            return [{**attempt} for attempt in json.loads(self.path.read_bytes())["attempts"]]
         if earlier is None:
             return []
         first = {"how": earlier["status"], "seconds": earlier["device_seconds"]}
@@ -45,6 +44,11 @@ class Attempts:
     def seconds(self) -> float:
         """Device-seconds of all attempts that have ended, as far as they are known."""
         return sum(attempt.get("seconds") or 0.0 for attempt in self.all)
+
+    @property
+    def under_way(self) -> bool:
+        """Whether the last attempt has begun and not ended."""
+        return bool(self.all) and "how" not in self.all[-1]
 
     @property
     def count(self) -> int:
@@ -92,7 +96,7 @@ def under_way(results: Path) -> dict[str, Attempt]:
     """Attempts that have not ended, by job id, as far as their logs tell: a killed run may leave some."""
     found = {}
     for path in (results / "_attempts").glob("*.json"):
-        last = Attempts(results, path.stem).all[-1:]
-        if last and "how" not in last[0]:
-            found[path.stem] = last[0]
+        attempts = Attempts(results, path.stem)
+        if attempts.under_way:
+            found[path.stem] = attempts.all[-1]
     return found

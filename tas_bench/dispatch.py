@@ -32,7 +32,8 @@ our hand, since it gave no sign of life or its job took too long."""
 
 RETRIES: Mapping[Death, int] = {"process": 1, "memory": 2, "node": 20, "silent": 1, "overtime": 0}
 """How often a job is started again after each kind of death, from its last checkpoint. A death by memory may be
-another job's fault, and one by node always is: neither uses up what is for the job's own."""
+another job's fault: the next attempt has its node to itself, after all other jobs. One by node always is. Neither
+uses up what is for the job's own."""
 
 ENDS: Mapping[Death, tuple[str, str]] = {
     "process": ("failed", "the worker process died (killed or crashed)"),
@@ -85,6 +86,7 @@ class Dispatch:
         self.store = Store(context.results)
         self.running: dict[str, Running] = {}
         self.deaths: dict[str, Counter[Death]] = defaultdict(Counter)
+        self.suspects: dict[str, Use] = {}
         self.best: dict[str, float] = {}
         self.fault: TasBenchError | None = None
 
@@ -93,11 +95,25 @@ class Dispatch:
         """Whether there is nothing more to hand out, ever."""
         return self.fault is not None or self.plans.done
 
-    def next_task(self, kinds: Collection[str] | None = None) -> Task | None:
-        """The next job to run, of these kinds; None where none is to be started."""
-        use = None if self.fault else self.plans.next_job(kinds)
+    @property
+    def queued(self) -> Mapping[str, int]:
+        """How many jobs of each kind wait to be started, the kind of the longest wait first."""
+        return Counter(self.plans.queued) + Counter(use.job.kind for use in self.suspects.values())
+
+    def next_task(self, kinds: Collection[str] | None = None, beside: Collection[str] = ()) -> Task | None:
+        """The next job to run, of these kinds; None where none is to be started.
+
+        Args:
+            beside: the jobs under way on the same node.
+        """
+        if self.fault or any(self.deaths[key]["memory"] for key in beside if key in self.deaths):
+            return None
+        use = self.plans.next_job(kinds)
+        if use is None and not beside:
+            use = next((use for use in self.suspects.values() if kinds is None or use.job.kind in kinds), None)
         if use is None:
             return None
+        self.suspects.pop(use.key, None)
         share = self.resources.share(use.job.kind, self.found_gpus)
         self.running[use.key] = Running(use, time.monotonic(), share.gpus or share.cpus)
         self.display.job_started(use.key, _label(use))
@@ -131,16 +147,20 @@ class Dispatch:
         """A worker died under its job: it starts again from its checkpoint, or it has failed."""
         running = self.running.pop(key)
         log.warning("%s %s: %s (%s)", key, _label(running.use), ENDS[how][1], detail)
-        self.deaths[key][how] += 1
         try:
             row = self.store.row(key)
             if row is not None and row["status"] == "ok":  # its last act
                 self._finish(running, outcome_of(row))
                 return
             attempts = Attempts(self.store.path, key, row)
-            attempts.end(how, (time.monotonic() - running.started) * running.cores)
+            if how != "memory" or attempts.under_way:  # else its worker had been killed while it was idle
+                self.deaths[key][how] += 1
+                attempts.end(how, (time.monotonic() - running.started) * running.cores)
             if self.deaths[key][how] <= RETRIES[how]:
-                self.plans.again(key)
+                if self.deaths[key]["memory"]:
+                    self.suspects[key] = running.use
+                else:
+                    self.plans.again(key)
                 self.display.job_stopped(key)
             else:
                 self._finish(running, self._record_death(running.use, attempts, how))
@@ -176,7 +196,7 @@ class Dispatch:
 
     def _show(self) -> None:
         left = sum(not plan.done for plan in self.plans.plans)
-        queued = sum(self.plans.queued.values())
+        queued = sum(self.queued.values())
         self.display.update(len(self.plans.outcomes), len(self.running), queued, left)
 
 

@@ -15,6 +15,9 @@ from tas_bench.errors import DivergedError
 from tas_bench.jobs import Context, Outcome, Plan, Problem
 from tas_bench.space import Size
 
+HOG = 8 * 2**30
+"""The most that a hog takes."""
+
 
 def _raise() -> NoReturn:
     raise ValueError("told to fail\nin two lines")
@@ -33,12 +36,13 @@ def _signal_itself(signum: int) -> None:
     time.sleep(60)
 
 
-def _hog() -> None:
-    """Take a gibibyte every tenth of a second, until somebody minds."""
+def _hog() -> NoReturn:
+    """Take an eighth of a gibibyte every tenth of a second until somebody minds, but no more than `HOG` bytes."""
     taken = []
-    while True:
-        taken.append(bytearray(os.urandom(1024)) * 2**20)
+    for _ in range(HOG >> 27):
+        taken.append(bytearray(os.urandom(1024)) * 2**17)
         time.sleep(0.1)
+    raise RuntimeError(f"nobody minded {len(taken)} eighths of a gibibyte")
 
 
 FAULTS: Mapping[str, Callable[[], None]] = {

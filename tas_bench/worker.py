@@ -50,7 +50,10 @@ def execute(job: Job, labels: Labels, context: Context) -> Row:
         StoreDamagedError: an earlier row of this job cannot be read.
     """
     store, key = Store(context.results), job_id(job)
-    attempts = Attempts(context.results, key, store.row(key))
+    standing = store.row(key)
+    if standing is not None and store.outcome(key, job.kind == "teacher" or context.keep_weights) is not None:
+        return standing  # of a killed run's last worker, since this one began
+    attempts = Attempts(context.results, key, standing)
     lost = attempts.seconds
     attempts.begin()
     started, clock = _now(), time.perf_counter()

@@ -100,3 +100,11 @@ def store(tmp_path):
     with found.lock():
         pass
     return found
+
+
+def pytest_terminal_summary(terminalreporter):
+    """What `make chaos` counted."""
+    for report in terminalreporter.getreports("passed"):
+        for name, told in report.user_properties:
+            if name == "chaos" and report.when == "call":
+                terminalreporter.write_line(told)

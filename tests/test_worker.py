@@ -80,3 +80,22 @@ def test_checkpoints_stay_until_the_job_has_ended_well(context, works):
     works.append(True)
     execute(Resumed(), LABELS, context)
     assert not any(path.exists() for path in paths)
+
+
+def test_a_job_that_another_has_just_ended_is_left_alone(context, works):
+    """A killed run's last worker, say, after the next run has read the rows."""
+    works.append(True)
+    row = execute(Resumed(), LABELS, context)
+    works.clear()
+    assert execute(Resumed(), LABELS, context)["started"] == row["started"]
+    assert not Attempts(context.results, row["job_id"]).path.exists()
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", '{"attempt": []}', '{"attempts": 1}', '{"attempts": [1]}', "[]", "\xff"]
+)
+def test_a_damaged_log_of_attempts_is_as_none(context, works, text):
+    works.append(True)
+    path = Attempts(context.results, job_id(Resumed())).path
+    path.write_text(text)
+    assert execute(Resumed(), LABELS, context)["attempts"] == 1

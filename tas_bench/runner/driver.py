@@ -161,14 +161,14 @@ def feed(pool: Pool, dispatch: Dispatch) -> None:
     """Give the idle actors what waits, those whose share a waiting kind of job has."""
     waiting: Counter[Share] = Counter()
     kinds: dict[Share, list[str]] = {}
-    for kind, jobs in dispatch.plans.queued.items():
+    for kind, jobs in dispatch.queued.items():
         share = dispatch.resources.share(kind, dispatch.found_gpus)
         waiting[share] += jobs
         kinds.setdefault(share, []).append(kind)
     first = pool.starved(waiting)
     for actor in pool.idle():
         if actor.share in kinds and first is None:
-            task = dispatch.next_task(kinds[actor.share])
+            task = dispatch.next_task(kinds[actor.share], pool.beside(actor))
             if task is not None:
                 pool.give(actor, task)
                 waiting[actor.share] -= 1

@@ -50,6 +50,11 @@ class Actor:
     began: float = 0.0
 
     @property
+    def node(self) -> str | None:
+        """Where it is; None until it has said so."""
+        return None if self.hello is None else self.hello.node
+
+    @property
     def idle(self) -> bool:
         """Whether it waits for a task."""
         return self.hello is not None and self.hello.unfit is None and self.pending is None
@@ -108,6 +113,10 @@ class Pool:
         """Actors that can take a task now."""
         return [actor for actor in self.actors if actor.idle]
 
+    def beside(self, actor: Actor) -> list[str]:
+        """The jobs under way on an actor's node."""
+        return [other.task.key for other in self.actors if other.task is not None and other.node == actor.node]
+
     def give(self, actor: Actor, task: Task) -> None:
         """Let an idle actor run a task."""
         actor.task, actor.began = task, time.monotonic()
@@ -140,7 +149,7 @@ class Pool:
         """How many more actors of a share the nodes take, by what we know of ours."""
         room, coming = 0, [actor for actor in self.actors if actor.hello is None]
         for node in self.nodes:
-            here = [a for a in self.actors if a.hello is not None and a.hello.node == node.id]
+            here = [actor for actor in self.actors if actor.node == node.id]
             cpus = node.cpus - sum(actor.share.cpus for actor in here)
             gpus = node.gpus - sum(actor.share.gpus for actor in here)
             room += max(0, share.fits(cpus, gpus))
