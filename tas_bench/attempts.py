@@ -34,7 +34,7 @@ class Attempts:
 
     def _read(self, earlier: dict[str, Any] | None) -> list[Attempt]:
         with contextlib.suppress(OSError, ValueError):  # none, or cut short: it is a log, nothing depends on it
-            found: list[Attempt] = json.loads(self.path.read_text())["attempts"]
+            found: list[Attempt] = json.loads(self.path.read_bytes())["attempts"]
             return found
         if earlier is None:
             return []

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -74,6 +75,9 @@ class Band:
         Raises:
             InputError: says which range can be met.
         """
+        _check(self)  # once: plans of all seeds ask, and large spaces take a second
+
+    def _refuse_out_of_reach(self) -> None:
         rows = len(self.space.rows)
         ends = np.stack([np.zeros(rows, np.int64), self.space.counts - 1])
         least, most = (int(cost) for cost in self.costs(ends))
@@ -113,6 +117,11 @@ class Band:
         allowed = self.holds(self.costs(options.reshape(-1, chains.shape[1]))).reshape(-1, count)
         picks = np.argmax(allowed * rng.random(allowed.shape), axis=1)
         return options[np.arange(len(chains)), picks]
+
+
+@lru_cache(maxsize=256)
+def _check(band: Band) -> None:
+    band._refuse_out_of_reach()
 
 
 def most_probable(logits: NDArray[np.float64], band: Band) -> IntArray:

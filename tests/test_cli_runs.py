@@ -49,7 +49,7 @@ def tiny(methods, transfers="scratch", epochs=1, seeds="0"):
 def without_ray(here, monkeypatch):
     """Runs jobs one after another in this process instead."""
 
-    def run_jobs(sweep, context, resources, talk, _lock):
+    def run_jobs(sweep, context, resources, talk, *_):
         store = Store(context.results)
         plans = driver.plans_of(sweep, store)
         driver.keep_uses(plans, sweep, store)

@@ -13,8 +13,9 @@ from tas_bench.attempts import Attempts
 from tas_bench.dispatch import ENDS, RETRIES
 from tas_bench.errors import TasBenchError
 from tas_bench.resources import Resources
-from tas_bench.runner import Talk, run_sweep, supervisor
+from tas_bench.runner import supervisor
 from tas_bench.runner.driver import End
+from tas_bench.runner.supervisor import Talk, run_sweep
 from tas_bench.store import load
 from tas_bench.stub import StubMethod
 
@@ -85,7 +86,7 @@ def test_drivers_that_die_again_and_again_are_given_up(tmp_path, monkeypatch):
         def __init__(self, order):
             started.append(order)
 
-        def watch(self, signals, lock, silent):
+        def watch(self, signals, lock, compact, silent):
             return End(1, "the driver was killed by signal 9", passing=True)
 
         def stop(self):
