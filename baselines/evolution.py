@@ -22,7 +22,7 @@ from tas_bench.train import candidate_job
 
 @dataclass(frozen=True, kw_only=True)
 class Evolution:
-    """Regularised (aging) evolution; by default as many trainings as random search has, the first of them its own.
+    """Aging evolution; by default as many trainings as random search has, the first of them the same.
 
     Attributes:
         cycles: C, sizes trained in all.

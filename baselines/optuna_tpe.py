@@ -26,7 +26,7 @@ from tas_bench.train import candidate_job
 
 @dataclass(frozen=True, kw_only=True)
 class OptunaTpe:
-    """TPE; by default as many trainings as random search has, the first of them its own.
+    """TPE; by default as many trainings as random search has, the first of them the same.
 
     Attributes:
         n_trials: sizes trained in all.

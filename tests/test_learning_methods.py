@@ -232,8 +232,9 @@ def test_tpe_takes_a_batch_for_bad_while_it_runs_as_what_it_trains():
     assert tpe.study.sampler._constant_liar
 
 
-def test_tpe_is_quiet_and_leaves_optunas_logging_alone(capfd):
-    level = optuna.logging.get_verbosity()
+def test_tpe_is_quiet_and_leaves_optunas_logging_alone(caplog):
+    level, logger = optuna.logging.get_verbosity(), logging.getLogger("optuna")
+    logger.addHandler(caplog.handler)
     try:
         for mine in (logging.INFO, logging.ERROR):
             optuna.logging.set_verbosity(mine)
@@ -241,4 +242,5 @@ def test_tpe_is_quiet_and_leaves_optunas_logging_alone(capfd):
             assert optuna.logging.get_verbosity() == mine
     finally:
         optuna.logging.set_verbosity(level)
-    assert capfd.readouterr() == ("", "")
+        logger.removeHandler(caplog.handler)
+    assert caplog.records == []
