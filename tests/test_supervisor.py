@@ -53,9 +53,9 @@ class Attack(threading.Thread):
     ("what", "signum", "silent", "seconds"),
     [
         ("spawn_main", signal.SIGKILL, 60, 0.5),
-        ("spawn_main", signal.SIGSTOP, 12, 0.5),
+        ("spawn_main", signal.SIGSTOP, 8, 0.5),
         ("raylet/raylet --", signal.SIGKILL, 15, 3),  # warm actors work on without it for a while
-        ("gcs_server", signal.SIGKILL, 15, 0.5),
+        ("gcs_server", signal.SIGKILL, 10, 0.5),
     ],
     ids=["driver killed", "driver hangs", "raylet killed", "gcs killed"],
 )
