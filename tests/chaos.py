@@ -196,8 +196,11 @@ def check_same(results, undisturbed):
 
 
 def report_of(results):
-    """Its table without what was measured in seconds."""
-    table = pd.read_csv(results / "_report" / "table1.csv")
+    """Its table without what was measured in seconds; None where nothing was trained."""
+    path = results / "_report" / "table1.csv"
+    if not path.exists():
+        return None
+    table = pd.read_csv(path)
     return table.drop(columns=[name for name in table.columns if "seconds" in name or "hours" in name]).to_csv()
 
 
