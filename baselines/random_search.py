@@ -6,6 +6,7 @@ The paper names it "an NAS baseline used in [31]" (DARTS), which draws 24; "20 H
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -57,5 +58,11 @@ class RandomSearch:
 
 def best_of(outcomes: Sequence[Outcome]) -> int | None:
     """Index of the highest validation accuracy, the first of equals; None if all failed."""
-    fitness = [-1.0 if o.val_accuracy is None or not o.ok else o.val_accuracy for o in outcomes]
+    fitness = [fitness_of(outcome) for outcome in outcomes]
     return fitness.index(max(fitness)) if max(fitness) >= 0 else None
+
+
+def fitness_of(outcome: Outcome) -> float:
+    """Validation accuracy; -1, worse than any, where there is none."""
+    accuracy = outcome.val_accuracy
+    return accuracy if outcome.ok and accuracy is not None and not math.isnan(accuracy) else -1.0

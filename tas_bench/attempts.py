@@ -34,7 +34,7 @@ class Attempts:
 
     def _read(self, earlier: dict[str, Any] | None) -> list[Attempt]:
         with contextlib.suppress(OSError, ValueError, TypeError, KeyError):  # none, or damaged: it is but a log
-            return [{**attempt} for attempt in json.loads(self.path.read_text())["attempts"]]
+            return [{**attempt} for attempt in json.loads(self.path.read_bytes())["attempts"]]
         if earlier is None:
             return []
         first = {"how": earlier["status"], "seconds": earlier["device_seconds"]}

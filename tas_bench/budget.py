@@ -1,13 +1,15 @@
 """Meeting a budget, the same way for every method: sizes whose deployed cost lies in a band.
 
-Three tools over a `Band`: uniform draws, the most probable size under given logits (used to derive a search's
-result and to repair an optimiser's proposal), and a check that the band can be met at all.
+Four tools over a `Band`: uniform draws, the most probable size under given logits (used to derive a search's
+result and to repair an optimiser's proposal), the nearest size to a given one, and a check that the band can be
+met at all.
 """
 
 from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -73,6 +75,9 @@ class Band:
         Raises:
             InputError: says which range can be met.
         """
+        _check(self)  # once: plans of all seeds ask, and large spaces take a second
+
+    def _refuse_out_of_reach(self) -> None:
         rows = len(self.space.rows)
         ends = np.stack([np.zeros(rows, np.int64), self.space.counts - 1])
         least, most = (int(cost) for cost in self.costs(ends))
@@ -114,6 +119,11 @@ class Band:
         return options[np.arange(len(chains)), picks]
 
 
+@lru_cache(maxsize=256)
+def _check(band: Band) -> None:
+    band._refuse_out_of_reach()
+
+
 def most_probable(logits: NDArray[np.float64], band: Band) -> IntArray:
     """The in-band size with the highest sum of logits, as candidate indices (rows,).
 
@@ -131,6 +141,18 @@ def most_probable(logits: NDArray[np.float64], band: Band) -> IntArray:
     if band.enumerable:
         return _best_of_all(scores, band)
     return _polish(_enter_band(scores.argmax(axis=1), scores, band), scores, band)
+
+
+def nearest(indices: IntArray, band: Band, rng: np.random.Generator, kept: int | None = None) -> IntArray:
+    """An in-band size few candidates away from `indices`; row `kept` gives way last.
+
+    A step costs between 1 and 2, drawn anew for every row, so that no row is always the one to give way.
+    """
+    prices = rng.uniform(1, 2, len(indices))
+    if kept is not None:
+        prices[kept] = 1e3
+    steps = np.abs(np.arange(band.space.counts.max()) - indices[:, None])
+    return most_probable(-prices[:, None] * steps, band)
 
 
 def scores_of(logits: NDArray[np.float64], band: Band) -> NDArray[np.float64]:

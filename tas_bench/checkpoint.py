@@ -14,7 +14,8 @@ from typing import Any
 import torch
 
 from tas_bench import measure
-from tas_bench.files import temporary_of, write_synced
+from tas_bench.errors import StoreIOError
+from tas_bench.files import remote, temporary_of, write_synced, write_whole
 from tas_bench.jobs import Context, checkpoint_path
 from tas_bench.text import one_line
 
@@ -47,6 +48,8 @@ class Checkpoint:
                 state = read_state(path, self.device)
             except FileNotFoundError:
                 continue
+            except StoreIOError:
+                raise
             except (OSError, ValueError):
                 self.warning = "its last checkpoint was damaged: it went on from an earlier one, or from the start"
                 path.unlink(missing_ok=True)  # or it would take the place of the good one before it
@@ -70,19 +73,31 @@ class Checkpoint:
         state = {
             "device": self.device, "parts": states, "generator": self.generator.get_state(), "values": values,
         }  # fmt: skip
-        temporary, data = temporary_of(self.path), io.BytesIO()
+        data = io.BytesIO()
         torch.save(state, data)
         try:
             self.path.parent.mkdir(exist_ok=True)
-            write_synced(temporary, data.getvalue(), mode=0o600)
-            with contextlib.suppress(FileNotFoundError):
-                os.replace(self.path, previous(self.path))
-            os.replace(temporary, self.path)
+            _keep_two(self.path, data.getvalue())
         except OSError as error:  # a full disk, most likely; the earlier checkpoint stands
             self.warning = f"a checkpoint could not be kept ({one_line(error)[:120]})"
-        finally:
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
+
+
+def _keep_two(path: Path, data: bytes) -> None:
+    """Write a file, and keep the one there was; at every moment one of them is whole."""
+    if remote(path) is not None:
+        with contextlib.suppress(FileNotFoundError):
+            path.rename(previous(path))
+        write_whole(path, data)
+        return
+    temporary = temporary_of(path)
+    try:
+        write_synced(temporary, data, mode=0o600)
+        with contextlib.suppress(FileNotFoundError):
+            os.replace(path, previous(path))
+        os.replace(temporary, path)
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def read_state(path: Path, device: str) -> dict[str, Any]:

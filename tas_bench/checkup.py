@@ -7,7 +7,6 @@ a file that is gone by the time it fails to read is no damage.
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -166,10 +165,13 @@ def _look(path: Path, look: Callable[[Path], Any], files: Counter[str]) -> Itera
     files[path.parent.name] += 1
     try:
         try:
-            path.open("rb").close()
+            if isinstance(path, Path):
+                path.open("rb").close()
         except IsADirectoryError:
             raise ValueError("it is a directory") from None
         look(path)
+    except StoreIOError:
+        raise
     except FileNotFoundError:
         files[path.parent.name] -= 1  # a run has just dropped it
     except NewerError as error:
@@ -316,7 +318,7 @@ def _set_aside(root: Path, finding: Finding) -> Finding:
         number += 1
         folder = root / ASIDE / f"{below}.{number}"
     folder.mkdir(parents=True, exist_ok=True)
-    os.rename(path, folder / path.name)
+    path.rename(folder / path.name)
     return replace(finding, done=f"moved to {folder}")
 
 

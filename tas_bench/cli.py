@@ -10,12 +10,22 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-from tas_bench.commands import check, cost, export, list, report, run, train  # noqa: A004 (a file is named as its command)
+from tas_bench.commands import (
+    check,
+    cost,
+    doctor,
+    export,
+    list,  # noqa: A004 (a file is named as its command)
+    report,
+    run,
+    status,
+    train,
+)
 from tas_bench.commands.shared import Parser, complain
 from tas_bench.errors import INTERNAL, IO_FAULT, TasBenchError
 from tas_bench.signals import Interrupted, raised_at_once
 
-COMMANDS = (run, report, check, list, cost, train, export)
+COMMANDS = (run, doctor, status, report, check, list, cost, train, export)
 
 logging.getLogger("tas_bench").addHandler(logging.NullHandler())  # a run logs to files, not to the terminal
 
@@ -26,6 +36,9 @@ examples:
   tas-bench run table1 --smoke --data DIR         a minutes-long version on real CIFAR-100
   tas-bench run table1 --data DIR --set seeds=0,1,2,3,4 --set tas.lambda_cost=4
   tas-bench run table1 --data DIR --address auto  on a running Ray cluster
+  tas-bench run table1 --data DIR --dry-run       its jobs and what they will cost; nothing is run
+  tas-bench doctor table1 --data DIR              could it start here, now?
+  tas-bench status results/runs/demo              how it stands, also while it runs elsewhere
   tas-bench report results/runs/demo              the tables of what has finished so far
   tas-bench check results/runs/demo               reads every file: is any damaged?
   tas-bench cost resnet32 --classes 100           what the unpruned network costs

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from typing import TypeVar
+from typing import Any, TypeVar
+
+from tas_bench.errors import check_name
 
 T = TypeVar("T")
 
@@ -15,7 +17,7 @@ def instances(package: str, kind: type[T]) -> dict[str, T]:
     for module in pkgutil.iter_modules(importlib.import_module(package).__path__):
         for value in vars(importlib.import_module(f"{package}.{module.name}")).values():
             if isinstance(value, kind):
-                found[value.name] = value  # type: ignore[attr-defined]
+                found[_name(value, f"a {kind.__name__} of {package}.{module.name}")] = value
     return found
 
 
@@ -26,5 +28,16 @@ def classes(package: str, has: str) -> dict[str, type]:
         full_name = f"{package}.{module.name}"
         for value in vars(importlib.import_module(full_name)).values():
             if isinstance(value, type) and value.__module__ == full_name and hasattr(value, has):
-                found[value.name] = value  # type: ignore[attr-defined]
+                found[_name(value, f"{full_name}.{value.__name__}")] = value
     return found
+
+
+def _name(thing: Any, what: str) -> str:
+    """Its name.
+
+    Raises:
+        InputError: it has none, or one that `check_name` refuses.
+    """
+    name: str = getattr(thing, "name", None)  # type: ignore[assignment]  # which is refused
+    check_name(what, name)
+    return name

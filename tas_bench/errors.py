@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 OK, INTERNAL, BAD_INPUT, FAILED_JOBS, DAMAGED, IO_FAULT = 0, 1, 2, 3, 4, 5
@@ -58,3 +59,14 @@ def unknown(what: str, name: str, known: Iterable[str]) -> InputError:
     near = difflib.get_close_matches(name.lower(), [k.lower() for k in known], n=1, cutoff=0.5)
     hint = next((f"; did you mean '{k}'?" for k in known if [k.lower()] == near), "")
     return InputError(f"unknown {what} '{name}'{hint} (known: {', '.join(known)})")
+
+
+def check_name(what: str, name: object) -> None:
+    """Refuse a name that could lead a path elsewhere, or do harm where it is shown.
+
+    Raises:
+        InputError: it is not of 1 to 64 letters, digits, dots, underscores and hyphens of ASCII, or it is . or ..
+    """
+    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", name) or name in (".", ".."):
+        told = ascii(name)[:80]
+        raise InputError(f"{what} is named {told}; names are 1 to 64 of A-Z a-z 0-9 . _ - (and not . or ..)")

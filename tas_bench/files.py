@@ -1,4 +1,7 @@
-"""Files that are written whole or not at all, on any POSIX file system, NFS among them."""
+"""Files that are written whole or not at all, on any POSIX file system, NFS among them, or in an object store.
+
+What is no `Path` here is a `remote.Remote`, which has the methods of one that are used.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,35 @@ import os
 import re
 import socket
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 from tas_bench.errors import StoreIOError
 
+if TYPE_CHECKING:
+    from tas_bench.remote import Remote
+
 LEFT = 60.0
 """Seconds after which a temporary file of another host's process was left by it."""
+
+
+def path_of(text: str) -> Path:
+    """The folder that a text names: a path, or s3://BUCKET/PREFIX or gs://BUCKET/PREFIX.
+
+    Raises:
+        InputError: a URL that cannot be used.
+    """
+    if "://" not in text:
+        return Path(text)
+    from tas_bench.remote import remote_of
+
+    return cast("Path", remote_of(text))
+
+
+def remote(path: object) -> Remote | None:
+    """The path, if it is one of an object store."""
+    return None if isinstance(path, Path) else cast("Remote", path)
 
 
 def write_whole(path: Path, data: bytes, mode: int = 0o666) -> None:
@@ -21,6 +47,9 @@ def write_whole(path: Path, data: bytes, mode: int = 0o666) -> None:
     Raises:
         StoreIOError: the file system refused; `path` is left as it was.
     """
+    if (there := remote(path)) is not None:
+        there.put(data)
+        return
     temporary = temporary_of(path)
     try:
         write_synced(temporary, data, mode)
@@ -32,6 +61,16 @@ def write_whole(path: Path, data: bytes, mode: int = 0o666) -> None:
             temporary.unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def private() -> Iterator[None]:
+    """Whatever this process and those it starts make meanwhile is the user's alone: 0700 and 0600."""
+    before = os.umask(0o077)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
 def create(path: Path, data: bytes) -> bool:
     """Write a file unless there is one: of several who try at once, one succeeds.
 
@@ -41,6 +80,8 @@ def create(path: Path, data: bytes) -> bool:
     Raises:
         OSError: the file system refused.
     """
+    if (there := remote(path)) is not None:
+        return there.create(data)
     temporary = temporary_of(path)
     try:
         write_synced(temporary, data)
@@ -81,13 +122,33 @@ def sync_folder(path: Path) -> None:
 
 def identities(folder: Path, ending: str) -> dict[str, str]:
     """Files of a folder by name, each with what changes when another takes its place; hidden ones left out."""
+    if (there := remote(folder)) is not None:
+        listed = there.identities().items()
+        return {name: one for name, one in listed if name.endswith(ending) and not name.startswith(".")}
     with os.scandir(folder) as entries:
         found = [entry for entry in entries if entry.name.endswith(ending) and not entry.name.startswith(".")]
-        return {entry.name: _identity(entry.stat()) for entry in found}
+        return {entry.name: _identity(_stat(entry)) for entry in found}
+
+
+def _stat(entry: os.DirEntry[str]) -> os.stat_result:
+    try:
+        return entry.stat()
+    except OSError:  # a link that leads nowhere is told from other files, and named by who reads it
+        return entry.stat(follow_symlinks=False)
 
 
 def _identity(stat: os.stat_result) -> str:
     return f"{stat.st_size}-{stat.st_mtime_ns}-{stat.st_ino}"
+
+
+def log_folder(results: Path) -> Path:
+    """Where a run logs: beside the rows or, since no line can be added to an object, in this machine's cache."""
+    if remote(results) is None:
+        return results / "_log"
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    found = cache / "tas_bench" / "log" / re.sub(r"[^A-Za-z0-9.]+", "-", str(results))[-200:]
+    found.mkdir(parents=True, exist_ok=True)
+    return found
 
 
 def temporary_of(path: Path) -> Path:
@@ -122,11 +183,28 @@ def is_running(pid: int) -> bool:
     return True
 
 
+def stamp(path: Path) -> float:
+    """When a file was written last, on the clock of where it lies."""
+    there = remote(path)
+    return path.stat().st_mtime if there is None else there.modified()
+
+
+def renew(path: Path) -> None:
+    """Set a file's time stamp to now, on that clock; an object is written anew, with nothing in it."""
+    if (there := remote(path)) is not None:
+        there.put(b"")
+    else:
+        os.utime(path)
+
+
 def now(folder: Path) -> float:
     """The time as the folder's file system tells it, which may be another machine's."""
     probe = temporary_of(folder / "clock")
     try:
-        probe.touch()
-        return probe.stat().st_mtime
+        if (there := remote(probe)) is not None:
+            there.put(b"")
+        else:
+            probe.touch()
+        return stamp(probe)
     finally:
         probe.unlink(missing_ok=True)

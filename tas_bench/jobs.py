@@ -82,7 +82,7 @@ class Context:
         return "cuda" if self.gpus else "cpu"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Outcome:
     """What a job measured. Metrics are None where they do not apply; `status` tells the rest.
 

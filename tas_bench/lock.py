@@ -24,7 +24,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tas_bench.errors import InputError, StoreIOError
-from tas_bench.files import create, is_running, now, write_whole
+from tas_bench.files import create, is_running, now, remote, renew, stamp, write_whole
 
 NAME = "_lock"
 RENEW = 5.0
@@ -100,7 +100,7 @@ class Lock:
     def _renew(self) -> None:
         with contextlib.suppress(OSError):  # it may answer again
             if self._is_ours():
-                os.utime(self.root / NAME)  # with the server's time
+                renew(_sign(self.root, self.token))
                 self._renewed = time.monotonic()
             else:
                 self.lost = True
@@ -116,6 +116,8 @@ class Lock:
         with contextlib.suppress(OSError):
             if self._is_ours():
                 (self.root / NAME).unlink()
+            if remote(self.root) is not None:
+                _sign(self.root, self.token).unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -133,7 +135,8 @@ def hold(root: Path, break_stale: bool = False) -> Iterator[Lock]:
         host=socket.gethostname(), pid=os.getpid(), token=uuid.uuid4().hex, boot=_boot(), space=_space(),
         start=_start(os.getpid()), since=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     )  # fmt: skip
-    lock = Lock(root, mine.token, _take(root, mine, break_stale))
+    data = json.dumps(asdict(mine)).encode()
+    lock = Lock(root, mine.token, _take(root, mine.token, data, break_stale))
     try:
         yield lock
     finally:
@@ -147,14 +150,13 @@ def holder_of(root: Path) -> Holder | None:
         if last is None or last[1].is_dead():
             return None
         path, mark = last
-        return Holder(mark.host, mark.pid, mark.token, _age(path))
+        return Holder(mark.host, mark.pid, mark.token, _age(path, mark.token))
     except OSError as error:
         raise StoreIOError(f"cannot read {root / NAME}: {error.strerror or error}") from error
 
 
-def _take(root: Path, mine: _Mark, break_stale: bool) -> bool:
+def _take(root: Path, token: str, data: bytes, break_stale: bool) -> bool:
     """Become the holder; whether of a lock that another left."""
-    data = json.dumps(asdict(mine)).encode()
     while True:
         last = _last(root)
         if last is None:
@@ -164,18 +166,18 @@ def _take(root: Path, mine: _Mark, break_stale: bool) -> bool:
         path, mark = last
         if not mark.is_dead():
             try:
-                age = _age(path)
+                age = _age(path, mark.token)
             except FileNotFoundError:
                 continue  # its holder has just moved on
             _check_age(f"{root} is in use by {mark.host}:{mark.pid}", age, break_stale)
         heir = _heir(root, mark.token)
-        if create(heir, data) and (last := _last(root)) and last[1].token == mine.token:
+        if create(heir, data) and (last := _last(root)) and last[1].token == token:
             write_whole(root / NAME, data)
-            for earlier in root.glob(f"{NAME}.after.*"):
+            for earlier in root.glob(f"{NAME}.*"):
                 earlier.unlink(missing_ok=True)
             return True
         with contextlib.suppress(FileNotFoundError):  # of a line that another has ended meanwhile
-            if _mark(heir.read_bytes()).token == mine.token:
+            if _mark(heir.read_bytes()).token == token:
                 heir.unlink()
 
 
@@ -218,14 +220,21 @@ def _mark(data: bytes) -> _Mark:
         return _Mark(host=host if number else "an unknown host", pid=number, token=token)
 
 
-def _age(path: Path) -> float:
-    """Seconds since a file was renewed, on the clock that renewed it."""
-    stamp = path.stat().st_mtime
+def _sign(root: Path, token: str) -> Path:
+    """What a holder renews: its lock; an object beside it, since to renew one is to write over what is there."""
+    return root / NAME if remote(root) is None else root / f"{NAME}.alive.{token}"
+
+
+def _age(path: Path, token: str) -> float:
+    """Seconds since the holder renewed its lock or wrote it, on the clock that did."""
+    renewed = stamp(path)
+    with contextlib.suppress(FileNotFoundError):
+        renewed = max(renewed, stamp(_sign(path.parent, token)))
     try:
         clock = now(path.parent)
     except OSError:  # somebody who may only read
         clock = time.time()
-    return max(0.0, clock - stamp)
+    return max(0.0, clock - renewed)
 
 
 def _boot() -> str:

@@ -10,13 +10,13 @@ from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tas_bench.errors import PlanFailedError, TasBenchError
+from tas_bench.errors import PlanFailedError, TasBenchError, check_name
 from tas_bench.jobs import Job, Outcome, Problem, job_id
 
 AnyPlan = Generator[Sequence[Job], Sequence[Outcome], Any]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Use:
     """One plan's asking for one job."""
 
@@ -48,6 +48,9 @@ class NamedPlan:
     asked: dict[str, Use] = field(default_factory=dict)
     done: bool = False
     error: str | None = None
+
+    def __post_init__(self) -> None:
+        check_name("a plan", self.name)  # which names a file
 
     @property
     def uses(self) -> list[Use]:

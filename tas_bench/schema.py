@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pyarrow as pa
 
 SCHEMA_VERSION = 3
@@ -117,3 +119,40 @@ TRAJECTORIES = _schema("trajectories", _TRAJECTORY_COLUMNS)
 
 CURVE_KEYS = pa.schema([pa.field("job_id", pa.string()), pa.field("epoch", pa.int32())])
 """Key columns of the learning curves; the measures beside them are float64."""
+
+MANIFEST: dict[str, Any] = {
+    "name": str, "title": str, "t": (float, None), "cost?": str, "train_subset": (int, None),
+    "problems": [{"dataset": str, "backbone": str, "keep": float}],
+    "seeds": [int], "methods": [{"name": str, "label": str}], "transfers": [str], "fixed": {},
+}  # fmt: skip
+"""What `_sweep.json` must hold to be compared and reported: `cost` where it is there, one entry stands for all."""
+
+
+def check_shape(value: Any, shape: Any, where: str = "it") -> None:
+    """Refuse JSON that is not of that shape; entries beyond it are welcome.
+
+    Raises:
+        ValueError: says where.
+    """
+    if isinstance(shape, dict) and isinstance(value, dict):
+        for key, inner in shape.items():
+            name = key.removesuffix("?")
+            if name in value:
+                check_shape(value[name], inner, name)
+            elif name == key:
+                raise ValueError(f"{where} has no {key}")
+    elif isinstance(shape, list) and isinstance(value, list):
+        for entry in value:
+            check_shape(entry, shape[0], f"an entry of {where}")
+    elif not _is_one(value, shape):
+        raise ValueError(f"{where} is {ascii(value)[:40]}")
+
+
+def _is_one(value: Any, kinds: Any) -> bool:
+    """Whether a plain value is of one of the kinds; numbers are of a size that arithmetic bears."""
+    kinds = kinds if isinstance(kinds, tuple) else (kinds,)
+    if value is None or isinstance(value, str):
+        return (None if value is None else str) in kinds
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return (float in kinds or (int in kinds and isinstance(value, int))) and -(2**63) <= value < 2**63

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tas_bench.digest import CHANGED, KEY, digest
-from tas_bench.errors import StoreDamagedError
+from tas_bench.errors import StoreDamagedError, StoreIOError
 from tas_bench.files import identities, write_whole
 from tas_bench.schema import ROWS, SCHEMA_VERSION
 from tas_bench.tables import read_table
@@ -85,6 +85,8 @@ def _found(root: Path) -> pa.Table | None:
     """What the file holds; None where that is of no use."""
     try:
         return read_snapshot(root / NAME)
+    except StoreIOError:
+        raise
     except Exception:  # damaged bytes may raise anything at all
         return None
 

@@ -24,10 +24,10 @@ import pyarrow as pa
 
 from tas_bench.digest import sealed, unsealed
 from tas_bench.errors import InputError, StoreDamagedError, StoreIOError
-from tas_bench.files import create, is_left, temporaries, write_whole
+from tas_bench.files import create, is_left, path_of, temporaries, write_whole
 from tas_bench.jobs import Outcome, weights_path
 from tas_bench.lock import Holder, Lock, hold, holder_of
-from tas_bench.schema import CURVE_KEYS, ROWS, TRAJECTORIES, USES
+from tas_bench.schema import CURVE_KEYS, MANIFEST, ROWS, TRAJECTORIES, USES, check_shape
 from tas_bench.snapshot import read_rows, write_snapshot
 from tas_bench.space import Size
 from tas_bench.tables import curve_table, read_table, row_bytes, table_bytes, weights_bytes, whole_weights
@@ -39,9 +39,6 @@ Row = dict[str, Any]
 Table = Literal["rows", "curves", "trajectories", "uses"]
 FOLDERS = ("rows", "_curves", "_trajectories", "_uses", "_weights", "_checkpoints", "_attempts", "_log")
 
-MANIFEST_KEYS = {"name", "title", "t", "train_subset", "problems", "seeds", "methods", "transfers", "fixed"}
-"""What `_sweep.json` must hold to be compared and reported."""
-
 MADE = (("rows", "*.parquet"), ("_checkpoints", "*.pt"))
 """What is made of data."""
 
@@ -51,6 +48,9 @@ FINGERPRINT = "data fingerprint of "
 LABELS = ("sweep", "method", "budget", "budget_cost", "cost")
 """Columns that say who asked for a job first."""
 
+OF_OUTCOMES = [name for name in ROWS.names if name in Outcome.__dataclass_fields__] + ["widths", "depths"]
+"""Columns that an outcome is made of."""
+
 
 @contextlib.contextmanager
 def _io(path: Path) -> Iterator[None]:
@@ -59,10 +59,6 @@ def _io(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise StoreIOError(f"cannot write {error.filename or path}: {error.strerror}") from error
-
-
-OF_OUTCOMES = [name for name in ROWS.names if name in Outcome.__dataclass_fields__] + ["widths", "depths"]
-"""Columns that an outcome is made of."""
 
 
 class Store:
@@ -113,7 +109,7 @@ class Store:
         Raises:
             StoreDamagedError: it cannot be read back.
         """
-        return self._json("_sweep.json", MANIFEST_KEYS)
+        return self._json("_sweep.json", MANIFEST)
 
     def data(self) -> dict[str, str]:
         """Fingerprints of the data that the rows are of, by data set, as `claim_data` wrote them, or once `claim`.
@@ -127,9 +123,9 @@ class Store:
 
     def own_data(self) -> dict[str, str] | None:
         """What `_data.json` says."""
-        return self._json("_data.json", set())
+        return self._json("_data.json", {})
 
-    def _json(self, name: str, keys: set[str]) -> dict[str, Any] | None:
+    def _json(self, name: str, shape: Mapping[str, Any]) -> dict[str, Any] | None:
         path = self.path / name
         try:
             if not path.exists():
@@ -137,10 +133,11 @@ class Store:
             found = unsealed(path.read_bytes())
             if "problems" not in found and (own := {"dataset", "backbone", "keep"}) <= set(found):
                 found["problems"] = [{key: found[key] for key in sorted(own)}]  # of schema version 1
-            if missing := keys - set(found):
-                raise ValueError(f"it has no {' and no '.join(sorted(missing))}")
+            check_shape(found, shape)
             return found
-        except (OSError, ValueError) as error:
+        except StoreIOError:
+            raise
+        except (OSError, ValueError, RecursionError) as error:
             raise StoreDamagedError(
                 f"{path} cannot be read ({error}); restore it or use another --results"
             ) from error
@@ -311,7 +308,7 @@ def load(path: str | Path, table: Table = "rows") -> pd.DataFrame:
         InputError: there is no such directory, or it holds no results.
         StoreDamagedError: a file cannot be read back, or was written by a newer tas_bench.
     """
-    root = Path(path)
+    root = path_of(path) if isinstance(path, str) else path
     if not (root / "rows").is_dir():
         raise InputError(f"{root} holds no results (no directory {root / 'rows'})")
     if table == "rows":

@@ -16,7 +16,7 @@ from tas_bench.costs import find_budget
 from tas_bench.costs.latency import LATENCY
 from tas_bench.costs.layer import noun
 from tas_bench.data import dataset_info
-from tas_bench.errors import InputError, PlanFailedError
+from tas_bench.errors import InputError, PlanFailedError, check_name
 from tas_bench.jobs import DataSpec, Job, Method, Outcome, Plan, Problem, Recipe, to_plain
 from tas_bench.plans import AnyPlan, NamedPlan
 from tas_bench.space import Size
@@ -55,10 +55,7 @@ class Sweep:
     shortened: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in self.datasets:
-            dataset_info(name)
-        for name in self.backbones:
-            find_backbone(name)
+        self._check_names()
         if self.cost != LATENCY:  # which is settled before a run, see `tas_bench.latency`
             find_budget(self.cost)
         for keep in (self.keep, *self.keeps.values()):
@@ -77,6 +74,17 @@ class Sweep:
                 )
         if not all(0 <= seed < 2**31 for seed in self.seeds):
             raise InputError(f"seeds are {', '.join(map(str, self.seeds))}; each must be from 0 to 2^31 - 1")
+
+    def _check_names(self) -> None:
+        """Refuse what is not known, and names that are none."""
+        for plugin in (self, *self.methods, *self.transfers):
+            check_name(f"a {type(plugin).__name__}", plugin.name)
+        for name in (*self.datasets, *self.backbones):
+            check_name("a data set or backbone", name)
+        for name in self.datasets:
+            dataset_info(name)
+        for name in self.backbones:
+            find_backbone(name)
 
     @property
     def heading(self) -> str:

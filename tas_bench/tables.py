@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tas_bench.digest import NAME, check_digest, check_weights, weights_digest, with_digest
-from tas_bench.errors import StoreDamagedError
+from tas_bench.errors import StoreDamagedError, StoreIOError
 from tas_bench.schema import CURVE_KEYS, ROWS, SCHEMA_VERSION
 from tas_bench.text import one_line
 
@@ -35,7 +35,7 @@ def read_table(path: Path, schema: pa.Schema | None) -> pa.Table:
         StoreDamagedError: it cannot be read back, or was written by a newer tas_bench.
     """
     try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        with pq.ParquetFile(pa.BufferReader(path.read_bytes()), page_checksum_verification=True) as file:
             version = int((file.schema_arrow.metadata or {}).get(b"schema_version", b"0"))
             if version > SCHEMA_VERSION:
                 raise StoreDamagedError(f"{path} has schema version {version}; upgrade tas_bench to read it")
@@ -52,6 +52,8 @@ def read_table(path: Path, schema: pa.Schema | None) -> pa.Table:
                 table = table.append_column(name, pa.nulls(len(table)))  # a later version added it
             table = table.select(schema.names)
             return table if table.schema.equals(schema) else table.cast(schema)
+    except StoreIOError:
+        raise
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
         reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
         raise StoreDamagedError(f"{path} is damaged ({reason}); {REMEDIES[path.parent.name]}") from error
@@ -70,6 +72,8 @@ def read_weights(path: Path, device: str = "cpu") -> dict[str, Tensor]:
         data = path.read_bytes()
         check_weights(data)
         return {name: tensor.to(device) for name, tensor in load(data).items()}
+    except StoreIOError:
+        raise
     except (OSError, SafetensorError, ValueError) as error:
         reason = one_line(error)[:120]
         raise StoreDamagedError(

@@ -25,10 +25,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from tas_bench.backbones import all_backbones
 from tas_bench.backbones.backbone import Backbone, ImageShape
 from tas_bench.backbones.tiny import TINY
-from tas_bench.budget import Band
 from tas_bench.costs.macs import MACS
 from tas_bench.costs.params import PARAMS
 from tas_bench.errors import InputError, PlanFailedError
+from tas_bench.estimate import made_up
 from tas_bench.jobs import DataSpec, Outcome, Problem, Recipe, job_id
 from tas_bench.network import Network
 from tas_bench.space import RATIOS, IntArray, Size
@@ -282,16 +282,6 @@ def check_method(method_class: type[Method], problem: Problem = PROBLEM) -> None
         _check_found(method, problem, _path(method, problem, seed, _first_fails)[1])
         if path[0]:
             _must_give_up(method, problem, seed)
-
-
-def made_up(job: Job, batch: Sequence[Job] = ()) -> Outcome:  # noqa: ARG001
-    """An outcome without training: a hash of the job is the accuracy; a search finds a random size in the band."""
-    size, accuracy = getattr(job, "size", None), int(job_id(job)[:6], 16) / 16**6
-    if size is None:
-        problem: Problem = job.problem  # type: ignore[attr-defined]
-        band = Band.of(problem)
-        [size] = band.sample(np.random.default_rng(job.seed), 1)
-    return Outcome(size=size, val_accuracy=accuracy, curve=[{"epoch": 1, "val_accuracy": accuracy}])
 
 
 def _stored(job: Job, batch: Sequence[Job]) -> Outcome:  # noqa: ARG001

@@ -89,6 +89,11 @@ class Train:
             "params": PARAMS.of(layers, self.size),
         }
 
+    def expected_macs(self, images: int) -> int:
+        """Training macs of the job where the training part has so many images."""
+        held_out = images - images // 2 if self.role == "candidate" else round(self.recipe.holdout * images)
+        return self.recipe.epochs * (images - held_out) * _macs_per_image(self, dataset_info(self.data.name))
+
     def run(self, context: Context) -> Outcome:
         """Train it."""
         return train(self, context)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from tas_bench.errors import check_name
 from tas_bench.jobs import Method, Plan, Problem
 
 
@@ -20,6 +21,9 @@ class Variant:
     name: str
     label: str
     method: Method
+
+    def __post_init__(self) -> None:
+        check_name("a variant", self.name)
 
     @property
     def jobs(self) -> int:

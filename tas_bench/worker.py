@@ -11,7 +11,7 @@ import subprocess
 import time
 import traceback
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -95,7 +95,7 @@ def log_path(results: Path, key: str) -> Path:
 def row_of(job: Job, labels: Labels, outcome: Outcome, attempts: int, started: datetime.datetime) -> Row:
     """The row of an ended job."""
     row: Row = dict.fromkeys(ROWS.names)
-    row |= {k: v for k, v in vars(outcome).items() if k in row} | job.describe()
+    row |= {f.name: getattr(outcome, f.name) for f in fields(outcome) if f.name in row} | job.describe()
     row |= {
         "job_id": job_id(job), "attempts": attempts, "sweep": labels.sweep, "kind": job.kind,
         "method": labels.method, "budget": labels.budget, "budget_cost": labels.budget_cost, "cost": labels.cost,

@@ -70,7 +70,7 @@ def run_here(sweep, results, settings=()):
     return code
 
 
-def _one_by_one(sweep, context, resources, talk, _lock):
+def _one_by_one(sweep, context, resources, talk, *_):
     store = Store(context.results)
     plans = driver.plans_of(sweep, store)
     driver.keep_uses(plans, sweep, store)

@@ -11,7 +11,7 @@ from PIL import Image
 
 from tas_bench.backbones.backbone import ImageShape
 from tas_bench.errors import InputError
-from tas_bench.jobs import DataSpec, Problem, Recipe
+from tas_bench.jobs import DataSpec, Problem, Recipe, job_id
 from tas_bench.schema import ROWS
 from tas_bench.search import TasSearch
 
@@ -90,3 +90,19 @@ def full_disk(room=2000):
 
 def bare_row(job_id, **changed):
     return dict.fromkeys(ROWS.names) | {"job_id": job_id, "status": "ok", "attempts": 1} | changed
+
+
+def drive(plan, answer):
+    """Batches a plan yields, and the size it returns."""
+    batches = []
+    try:
+        batch = next(plan)
+        while True:
+            batches.append(batch)
+            batch = plan.send([answer(job) for job in batch])
+    except StopIteration as end:
+        return batches, end.value
+
+
+def keys(batches):
+    return [[job_id(job) for job in batch] for batch in batches]

@@ -12,7 +12,7 @@ from tas_bench import budget
 from tas_bench.backbones import find_backbone
 from tas_bench.backbones.backbone import ImageShape
 from tas_bench.backbones.tiny import TINY
-from tas_bench.budget import Band, most_probable
+from tas_bench.budget import Band, most_probable, nearest
 from tas_bench.costs.macs import MACS
 from tas_bench.errors import InputError
 from tas_bench.space import SizeSpace
@@ -165,6 +165,35 @@ def test_heuristic_finds_a_way_into_a_narrow_band():
     for seed in range(20):
         found = band.space.size(most_probable(log_p(band, seed), band))
         assert band.low <= MACS.of(LAYERS, found) <= band.high
+
+
+# ---- the nearest size
+
+
+@given(seed=st.integers(0, 10_000), keep=st.sampled_from([0.4, 0.6, 0.8]))
+def test_the_nearest_size_of_a_small_space(seed, keep):
+    """Against enumeration: a step costs 1 to 2, so at most twice as many as the fewest."""
+    band, rng = tiny_band(SMALL, keep, 0.1), np.random.default_rng(seed)
+    start = band.space.sample_indices(rng, 1)[0]
+    found = nearest(start, band, rng)
+    sizes = np.array([band.space.indices(size) for size in inside(band)])
+    fewest = np.abs(sizes - start).sum(axis=1).min()
+    assert band.space.size(found) in inside(band)
+    assert fewest <= np.abs(found - start).sum() <= 2 * fewest
+
+    row = int(rng.integers(len(start)))
+    found = nearest(start, band, rng, kept=row)
+    assert (found[row] == start[row]) == bool((sizes[:, row] == start[row]).any())
+
+
+def test_a_size_in_band_is_its_own_nearest_and_another_has_several():
+    band, rng = band_of("resnet20"), np.random.default_rng(0)
+    near = band.space.indices(band.sample(rng, 1)[0])
+    assert np.array_equal(nearest(near, band, rng), near)
+    far = band.space.counts - 1
+    found = [nearest(far, band, rng) for _ in range(5)]
+    assert all(band.holds(band.costs(size[None])).all() for size in found)
+    assert len({tuple(size) for size in found}) == 5, "other rows give way every time"
 
 
 # ---- can it be met at all

@@ -278,16 +278,14 @@ def test_list_of_a_sweep_shows_what_set_takes(capsys):
     assert with_settings(demo.SWEEP, {key: value for key, _, value in settings}) == demo.SWEEP
 
 
-@pytest.mark.parametrize("command", [[], ["run"], ["report"], ["list"], ["cost"], ["train"], ["export"]])
+@pytest.mark.parametrize("command", ["", "run", "doctor", "report", "list", "cost", "train", "export"])
 def test_help_has_an_example(command, capsys):
     with pytest.raises(SystemExit) as stopped:
-        main([*command, "--help"])
+        main([*command.split(), "--help"])
     assert stopped.value.code == 0
     text = capsys.readouterr().out
     assert "example" in text
-    assert any(
-        line.startswith(f"  tas-bench {' '.join(command)}") for line in text.split("example")[1].splitlines()
-    )
+    assert any(line.startswith(f"  tas-bench {command}") for line in text.split("example")[1].splitlines())
 
 
 # ---------------------------------------------------------------- faults
@@ -305,14 +303,14 @@ def test_a_fault_of_the_file_system_is_one_line(refused, monkeypatch):
     def fail(args):
         raise OSError(28, "No space", "/x")
 
-    monkeypatch.setattr(cli.run, "_settle", fail)
+    monkeypatch.setattr(cli.run, "settled", fail)
     assert "/x: No space" in refused(*DEMO, code=IO_FAULT)
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_before_anything_runs_is_one_line(refused, monkeypatch, signum):
     before = signal.getsignal(signum)
-    monkeypatch.setattr(cli.run, "_settle", lambda args: os.kill(os.getpid(), signum))
+    monkeypatch.setattr(cli.run, "settled", lambda args: os.kill(os.getpid(), signum))
     assert refused(*DEMO, code=128 + signum) == "interrupted"
     assert signal.getsignal(signum) is before
 

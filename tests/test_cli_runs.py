@@ -49,7 +49,7 @@ def tiny(methods, transfers="scratch", epochs=1, seeds="0"):
 def without_ray(here, monkeypatch):
     """Runs jobs one after another in this process instead."""
 
-    def run_jobs(sweep, context, resources, talk, _lock):
+    def run_jobs(sweep, context, resources, talk, *_):
         store = Store(context.results)
         plans = driver.plans_of(sweep, store)
         driver.keep_uses(plans, sweep, store)
@@ -338,7 +338,7 @@ def answers(port):
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def test_a_run_joins_a_running_cluster(tmp_path, own):
+def test_a_run_joins_a_running_cluster_of_two_nodes(tmp_path, own):
     """With the token that a cluster takes by itself where its user has one."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -346,16 +346,27 @@ def test_a_run_joins_a_running_cluster(tmp_path, own):
     token = Path(own, ".ray", "auth_token")
     token.parent.mkdir()
     token.write_text("0123456789abcdef" * 4)
-    options = ["--num-cpus", "1", "--include-dashboard", "false", "--disable-usage-stats", "--temp-dir", own]
-    head = launch("ray.scripts.scripts", "start", "--head", "--block", "--port", str(port), *options, HOME=own)
+    address = f"127.0.0.1:{port}"
+
+    def start(*options):
+        options = [*options, "--num-cpus", "1", "--disable-usage-stats"]
+        return launch("ray.scripts.scripts", "start", "--block", *options, HOME=own, RAY_AUTH_MODE="token")
+
+    head = start("--head", "--port", str(port), "--include-dashboard", "false", "--temp-dir", own)
+    nodes = [head]
     try:
         wait_for(lambda: answers(port), head)
-        command = ["tas_bench", "run", "demo", "--results", str(tmp_path / "out"), *tiny("ratio")]
-        process = launch(*command, "--address", f"127.0.0.1:{port}", HOME=own)
+        nodes.append(start("--address", address))
+        command = ["tas_bench", "run", "demo", "--results", str(tmp_path / "out"), "--address", address]
+        process = launch(*command, *tiny("random_search", epochs=4), *sets("trials=8"), HOME=own)
         _, err = process.communicate(timeout=120)
         assert process.returncode == OK, err
-        assert load(tmp_path / "out")["status"].tolist() == ["ok"]
-        assert head.poll() is None, "a cluster that was there before stays"
+        rows = load(tmp_path / "out")
+        assert rows["status"].tolist() == ["ok"] * 9
+        side_by_side = [((rows["started"] <= t) & (t < rows["ended"])).sum() for t in rows["started"]]
+        assert max(side_by_side) == 2, "one on each node"
+        assert [node.poll() for node in nodes] == [None, None], "a cluster that was there before stays"
     finally:
-        head.terminate()
-        head.communicate(timeout=60)
+        for node in reversed(nodes):
+            node.terminate()
+            node.communicate(timeout=60)

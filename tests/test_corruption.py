@@ -15,10 +15,14 @@ from tas_bench.digest import KEY, check_digest, sealed, with_digest
 from tas_bench.errors import DAMAGED, OK, StoreDamagedError
 from tas_bench.jobs import Outcome, checkpoint_path, weights_path
 from tas_bench.schema import ROWS, USES
-from tas_bench.store import MANIFEST_KEYS, Store, load
+from tas_bench.store import Store, load
 from tas_bench.tables import read_weights, whole_weights
 
 TABLES = {"rows": "rows", "_curves": "curves", "_trajectories": "trajectories", "_uses": "uses"}
+MANIFEST = {
+    "name": "p", "title": "P", "t": 0.1, "train_subset": None, "problems": [], "seeds": [], "methods": [],
+    "transfers": [], "fixed": {},
+}  # fmt: skip
 POINT = {
     "tau": 1.0, "arch_lr": 0.1, "f_cost": 7.0, "e_cost": 7.5, "discrepancy": 0.5, "entropies": [0.1, 0.2],
     "discrepancies": [0.3, 0.4], "widths": [8, 16], "depths": [1, 2],
@@ -40,9 +44,7 @@ def store(tmp_path_factory):
             weights = {"w": torch.arange(100.0)}
             found.commit(row, Outcome(curve=curve, trajectory=trajectory, weights=weights))
         use = dict.fromkeys(USES.names, "p") | {"seed": 3}
-        (found.path / "_sweep.json").write_bytes(
-            sealed({**{key: [] for key in sorted(MANIFEST_KEYS)}, "fixed": {}})
-        )
+        (found.path / "_sweep.json").write_bytes(sealed(MANIFEST))
         found.write_uses("p", [use | {"job_id": "a"}, use | {"job_id": "b"}], [])
         state = {"device": "cpu", "parts": {"w": torch.ones(50)}, "generator": torch.zeros(9), "values": {}}
         torch.save(state, checkpoint_path(found.path, "c"))

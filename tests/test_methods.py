@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
+from helpers import drive, keys
 
 from baselines.cma_es import CmaEs, decode, losses_of
 from baselines.random_search import RandomSearch, best_of
@@ -132,25 +133,6 @@ def test_contract_refuses_a_broken_method(broken):
         check_method(broken)
 
 
-# ---------------------------------------------------------------- driving a plan by hand
-
-
-def drive(plan, answer):
-    """Batches a plan yields, and the size it returns."""
-    batches = []
-    try:
-        batch = next(plan)
-        while True:
-            batches.append(batch)
-            batch = plan.send([answer(job) for job in batch])
-    except StopIteration as end:
-        return batches, end.value
-
-
-def keys(batches):
-    return [[job_id(job) for job in batch] for batch in batches]
-
-
 # ---------------------------------------------------------------- ratio
 
 
@@ -219,6 +201,7 @@ def test_random_search_breaks_ties_by_order():
     assert best_of([Outcome(status="oom"), Outcome(status="failed", val_accuracy=0.9), *ties]) == 3
     assert best_of([Outcome(status="oom")]) is None
     assert best_of([Outcome(val_accuracy=None)]) is None
+    assert best_of([Outcome(val_accuracy=math.nan), *ties]) == 2
 
 
 def test_random_search_seeds_draw_apart_and_proxies_train_shorter():

@@ -11,6 +11,7 @@ from report_rows import SWEEP, Sweep, full_sweep, shown
 
 from tas_bench.report import render
 from tas_bench.schema import ROWS, USES
+from tas_bench.text import one_line
 
 
 def test_terminal_fits_100_columns():
@@ -109,7 +110,7 @@ def test_hostile_names_are_escaped(tmp_path):
     bars = {line.replace(r"\|", "").count("|") for line in table[:5]}
     assert bars == {8}
     cells = list(csv.reader(io.StringIO((tmp_path / "table1.csv").read_text())))
-    assert cells[1][0] == HOSTILE
+    assert cells[1][0] == one_line(HOSTILE)
 
 
 @given(st.text())

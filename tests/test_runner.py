@@ -21,7 +21,7 @@ from tas_bench.errors import InputError
 from tas_bench.jobs import Outcome
 from tas_bench.plans import NamedPlan, Plans
 from tas_bench.resources import Resources
-from tas_bench.runner import run_sweep
+from tas_bench.runner.supervisor import run_sweep
 from tas_bench.signals import Interrupted, Signals
 from tas_bench.store import Store
 from tas_bench.stub import StubMethod
@@ -117,16 +117,17 @@ def is_loopback(address):
 class Watch(threading.Thread):
     """Looks again and again at what our processes are and listen at."""
 
-    def __init__(self):
+    def __init__(self, folder):
         super().__init__(daemon=True)
-        self.over = threading.Event()
-        self.addresses, self.commands = set(), {}
+        self.folder, self.over = folder, threading.Event()
+        self.addresses, self.commands, self.open = set(), {}, set()
 
     def run(self):
         while not self.over.wait(0.25):
             pids = family(os.getpid()) - {os.getpid()}
             self.commands |= {pid: line for pid in pids if (line := command(pid))}
             self.addresses |= listeners(pids | {os.getpid()})
+            self.open |= {path for path in Path(self.folder).iterdir() if path.stat().st_mode & 0o077}
 
     def stop(self):
         self.over.set()
@@ -164,7 +165,8 @@ def done(tmp_path_factory):
         StubMethod(jobs=4, batches=2, seconds=0.2),
         *(StubMethod(jobs=2, batches=2 if fault == "raise" else 1, fault=fault) for fault in FAULTS),
     )
-    own, watch = tempfile.mkdtemp(prefix="t", dir="/tmp"), Watch()
+    own = tempfile.mkdtemp(prefix="t", dir="/tmp")
+    watch = Watch(own)
     old, tempfile.tempdir = tempfile.tempdir, own
     watch.start()
     try:
@@ -255,6 +257,12 @@ def test_a_local_ray_listens_on_loopback_only(done):
     assert any("raylet" in command for command in done.watch.commands.values())
     assert len(done.watch.addresses) > 3
     assert [a for a in done.watch.addresses if not is_loopback(a)] == []
+
+
+def test_a_local_runs_files_are_its_users_alone(done):
+    """Tokens, sockets and checkpoints among them: what Ray opens to all lies in a folder that is closed."""
+    assert done.watch.open == set()
+    assert {path for path in done.results.rglob("*") if path.stat().st_mode & 0o077} == set()
 
 
 def test_a_local_ray_is_gone_afterwards(done):

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tas_bench.commands.shared import add_command, path
+from tas_bench.commands.shared import add_command, directory
 from tas_bench.errors import DAMAGED, OK
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def add(commands: Commands) -> None:
     """Add the command."""
     about = "read every file of a results directory and tell what is damaged, and what that costs"
     sub = add_command(commands, "check", check, about, EXAMPLES)
-    sub.add_argument("results", metavar="DIR", type=path, help="results directory")
+    sub.add_argument("results", metavar="DIR", type=directory, help="results directory")
     sub.add_argument(
         "--repair", action="store_true",
         help="move damaged files to DIR/_damaged, so that reports and runs work again; nothing is deleted",

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tas_bench.commands.shared import add_command, path
+from tas_bench.commands.shared import add_command, directory
 from tas_bench.errors import OK, InputError
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ def add(commands: Commands) -> None:
     """Add the command."""
     about = "print the tables of a results directory, finished or not"
     sub = add_command(commands, "report", report, about, EXAMPLES)
-    sub.add_argument("results", metavar="DIR", type=path, help="results directory")
+    sub.add_argument("results", metavar="DIR", type=directory, help="results directory")
 
 
 def report(args: argparse.Namespace) -> int:
@@ -48,7 +48,7 @@ def print_report(results: Path) -> None:
         raise InputError(f"{results} holds rows of no sweep; read them with tas_bench.load('{results}')")
     if manifest is None or rows.empty:
         raise InputError(f"{results} holds no results yet; `tas-bench run` makes some")
-    if not manifest["problems"]:  # what `tas-bench check --repair` put in a damaged one's place
+    if not manifest["problems"] or manifest["t"] is None:  # a stand-in of `check --repair`
         hint = f"`tas-bench run {manifest['name']} --results {results}`, with the settings it had,"
         raise InputError(f"{results / '_sweep.json'} has lost the settings; {hint} fills it in")
     if len(manifest["problems"]) == 1:  # uses of schema version 1 do not tell it

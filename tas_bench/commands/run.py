@@ -7,25 +7,25 @@ import math
 import shlex
 from typing import TYPE_CHECKING
 
+from tas_bench.commands.dry_run import dry_run
 from tas_bench.commands.report import print_report
 from tas_bench.commands.shared import (
     DATA_HELP,
     DEFAULT_RESULTS,
     add_command,
-    catalogue,
     complain,
+    directory,
     fetch,
-    find_sweep,
     path,
-    settings_of,
+    resources_of,
+    settled,
+    share_options,
 )
 from tas_bench.errors import FAILED_JOBS, OK
 
 if TYPE_CHECKING:
     from tas_bench.commands.shared import Commands
     from tas_bench.plans import Plans
-    from tas_bench.resources import Resources
-    from tas_bench.sweep import Sweep
 
 EXAMPLES = """
     examples:
@@ -45,7 +45,7 @@ def add(commands: Commands) -> None:
     sub = add_command(commands, "run", run, about, EXAMPLES)
     sub.add_argument("sweep", metavar="SWEEP", help="its name, as `tas-bench list` shows it")
     sub.add_argument(
-        "--results", type=path, metavar="DIR", help=f"where rows go (default {DEFAULT_RESULTS}/SWEEP)"
+        "--results", type=directory, metavar="DIR", help=f"where rows go (default {DEFAULT_RESULTS}/SWEEP)"
     )
     sub.add_argument("--smoke", action="store_true", help="the sweep's own minutes-long version")
     sub.add_argument(
@@ -54,15 +54,7 @@ def add(commands: Commands) -> None:
     sub.add_argument("--data", type=path, metavar="DIR", help=DATA_HELP)
     sub.add_argument("--download", action="store_true", help="let torchvision download the data set into --data")
     sub.add_argument("--train-subset", metavar="N", help="train on a fixed stratified part of N images")
-    sub.add_argument("--address", metavar="HOST:PORT", help="join a running Ray cluster, or `auto`")
-    sub.add_argument(
-        "--cpus-per-job", action="append", default=[], metavar="[KIND=]X",
-        help="CPU cores a job holds (default 1); with KIND, of teacher, search, candidate or final jobs alone",
-    )  # fmt: skip
-    sub.add_argument(
-        "--gpus-per-job", action="append", default=[], metavar="[KIND=]X",
-        help="share of a GPU (default 0.25 where there is one); likewise",
-    )  # fmt: skip
+    share_options(sub)
     sub.add_argument(
         "--job-hours", type=float, default=math.inf, metavar="H",
         help="a job that runs longer ends as `timeout` (default: no limit)",
@@ -72,6 +64,10 @@ def add(commands: Commands) -> None:
         help="take DIR from a run on another machine that has given no sign of life for a minute",
     )  # fmt: skip
     sub.add_argument("--quiet", action="store_true", help="no progress display")
+    sub.add_argument(
+        "--dry-run", action="store_true",
+        help="tell the jobs and what they will cost; run nothing, write nothing, download nothing",
+    )  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> int:
@@ -81,14 +77,17 @@ def run(args: argparse.Namespace) -> int:
 
     from tas_bench.costs.latency import LATENCY
     from tas_bench.data import check_data
+    from tas_bench.estimate import estimate
     from tas_bench.latency import Bench, settle
-    from tas_bench.runner import Talk, run_sweep
+    from tas_bench.runner.supervisor import Talk, run_sweep
     from tas_bench.signals import Interrupted
 
-    sweep = _settle(args)
-    fetch(args, sweep.datasets)
+    sweep = settled(args)
     results = args.results or DEFAULT_RESULTS / sweep.name
-    resources = _resources(args)
+    resources = resources_of(args, job_seconds=3600 * args.job_hours)
+    if args.dry_run:
+        return dry_run(sweep, results, args.data, resources)
+    fetch(args, sweep.datasets)
     console = Console(stderr=True)
     if sweep.cost == LATENCY:
         for problem in sweep.problems:  # before a minute of measuring
@@ -104,6 +103,9 @@ def run(args: argparse.Namespace) -> int:
         for method in sweep.methods:
             if warning := getattr(method, "warning", None):
                 say(f"warning: {method.name}: {warning}")
+        expected = estimate(sweep, results, args.data, resources, calibrate=False)
+        if expected.large:
+            say(str(expected))
 
     try:
         done = run_sweep(sweep, results, args.data, resources, Talk(begin, say, args.quiet), args.break_lock)
@@ -113,32 +115,6 @@ def run(args: argparse.Namespace) -> int:
     say(f"{done.ran} jobs run, {done.found} found finished")
     print_report(results)
     return _verdict(done.plans)
-
-
-def _resources(args: argparse.Namespace) -> Resources:
-    """What jobs hold, and where."""
-    from tas_bench.resources import Resources, shares_of
-
-    cpus, cpus_of = shares_of("--cpus-per-job", args.cpus_per_job)
-    gpus, gpus_of = shares_of("--gpus-per-job", args.gpus_per_job)
-    return Resources(
-        address=args.address, cpus=1 if cpus is None else cpus, gpus=gpus, cpus_of=cpus_of, gpus_of=gpus_of,
-        job_seconds=3600 * args.job_hours,
-    )  # fmt: skip
-
-
-def _settle(args: argparse.Namespace) -> Sweep:
-    """The sweep as the command line wants it."""
-    from tas_bench.settings import smoke, with_settings
-
-    sweep = find_sweep(args.sweep)
-    if args.smoke:
-        sweep = smoke(sweep)
-    settings = settings_of(args.set)
-    if args.train_subset is not None:
-        settings["train_subset"] = args.train_subset
-    known = catalogue()
-    return with_settings(sweep, settings, {"methods": known["methods"], "transfers": known["transfers"]})
 
 
 def _verdict(plans: Plans) -> int:

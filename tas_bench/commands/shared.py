@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from tas_bench.errors import InputError, unknown
+from tas_bench.files import path_of
 from tas_bench.text import one_line
 
 if TYPE_CHECKING:
+    from tas_bench.resources import Resources
     from tas_bench.sweep import Sweep
 
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -51,6 +53,15 @@ def path(text: str) -> Path:
     if not text or not text.isprintable():
         raise argparse.ArgumentTypeError(f"{text!r} is no path")
     return Path(text)
+
+
+def directory(text: str) -> Path:
+    """An argument that names a results directory: a folder, or a URL of an object store.
+
+    Raises:
+        InputError: a URL that cannot be used.
+    """
+    return path_of(str(path(text)) if "://" not in text else text)
 
 
 def settings_of(texts: Iterable[str]) -> dict[str, str]:
@@ -96,6 +107,43 @@ def find_sweep(name: str) -> Sweep:
         raise unknown("sweep", name, sweeps)
     found: Sweep = sweeps[name]
     return found
+
+
+def share_options(sub: argparse.ArgumentParser) -> None:
+    """What `resources_of` reads."""
+    sub.add_argument("--address", metavar="HOST:PORT", help="join a running Ray cluster, or `auto`")
+    sub.add_argument(
+        "--cpus-per-job", action="append", default=[], metavar="[KIND=]X",
+        help="CPU cores a job holds (default 1); with KIND, of teacher, search, candidate or final jobs alone",
+    )  # fmt: skip
+    sub.add_argument(
+        "--gpus-per-job", action="append", default=[], metavar="[KIND=]X",
+        help="share of a GPU (default 0.25 where there is one); likewise",
+    )  # fmt: skip
+
+
+def resources_of(args: argparse.Namespace, **more: Any) -> Resources:
+    """What jobs hold, and where."""
+    from tas_bench.resources import Resources, shares_of
+
+    cpus, cpus_of = shares_of("--cpus-per-job", args.cpus_per_job)
+    gpus, gpus_of = shares_of("--gpus-per-job", args.gpus_per_job)
+    cpus = 1 if cpus is None else cpus
+    return Resources(address=args.address, cpus=cpus, gpus=gpus, cpus_of=cpus_of, gpus_of=gpus_of, **more)
+
+
+def settled(args: argparse.Namespace) -> Sweep:
+    """The sweep as the command line wants it: --smoke, --set, --train-subset."""
+    from tas_bench.settings import smoke, with_settings
+
+    sweep = find_sweep(args.sweep)
+    if args.smoke:
+        sweep = smoke(sweep)
+    settings = settings_of(args.set)
+    if args.train_subset is not None:
+        settings["train_subset"] = args.train_subset
+    known = catalogue()
+    return with_settings(sweep, settings, {"methods": known["methods"], "transfers": known["transfers"]})
 
 
 def catalogue() -> dict[str, dict[str, Any]]:

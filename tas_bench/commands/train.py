@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tas_bench.commands.shared import DATA_HELP, DEFAULT_RESULTS, add_command, fetch, path, settings_of
+from tas_bench.commands.shared import DATA_HELP, DEFAULT_RESULTS, add_command, directory, fetch, path, settings_of
 from tas_bench.errors import OK
 
 if TYPE_CHECKING:
@@ -56,7 +56,9 @@ def add(commands: Commands) -> None:
     )  # fmt: skip
     sub.add_argument("--cpus", type=float, metavar="N", help="CPU cores to use (default all; 1 for digits)")
     sub.add_argument("--gpus", type=float, metavar="X", help="0 for none (default 1 where there is one)")
-    sub.add_argument("--results", type=path, metavar="DIR", help=f"where rows and weights go (default {RESULTS})")
+    sub.add_argument(
+        "--results", type=directory, metavar="DIR", help=f"where rows and weights go (default {RESULTS})"
+    )
     sub.add_argument("--out", type=path, metavar="FILE", help="what to write (default BACKBONE.safetensors)")
     sub.add_argument("--quiet", action="store_true", help="no progress display")
 

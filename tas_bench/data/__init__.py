@@ -4,7 +4,7 @@ The test part is reached through `load_test` alone; methods see the two `halves`
 """
 
 from tas_bench.data.batches import Batches
-from tas_bench.data.datasets import check_data, download, halves, load_test, load_train, set_aside
+from tas_bench.data.datasets import check_data, download, halves, load_test, load_train, set_aside, train_count
 from tas_bench.data.images import AnyImages, DatasetInfo, ImageFiles, Images, all_datasets, dataset_info
 from tas_bench.data.loading import Passes, batches_of
 
@@ -24,4 +24,5 @@ __all__ = [
     "load_test",
     "load_train",
     "set_aside",
+    "train_count",
 ]

@@ -110,6 +110,18 @@ def check_data(spec: DataSpec, root: Path | None, holdout: float = 0.0) -> str:
     return fingerprint
 
 
+def train_count(spec: DataSpec, root: Path | None) -> int:
+    """How many training images there are, or are to be taken; nothing but labels is read.
+
+    Raises:
+        InputError: no such data, or it is damaged.
+    """
+    if spec.train_subset is not None:
+        return spec.train_subset
+    info = dataset_info(spec.name)
+    return len(_labels(info, _find(info, root, "train"), "train"))
+
+
 def download(name: str, root: Path) -> None:
     """Fetch a data set into `root` by torchvision, unless it lies there already.
 

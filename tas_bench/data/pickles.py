@@ -4,6 +4,8 @@ A pickle can run code, so none is opened before its sum is found right.
 """
 
 import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from http.client import HTTPException
@@ -55,12 +57,24 @@ def download(info: DatasetInfo, root: Path) -> None:
     """
     loader = _loader(info)
     try:
-        loader(root, download=True)
+        with _no_way_out():
+            loader(root, download=True)
     except (OSError, RuntimeError, HTTPException, tarfile.TarError, EOFError) as error:
         raise InputError(
             f"cannot download {info.name} ({first_line(error)}); "
             f"fetch {loader.url} yourself and unpack it in '{root}'"
         ) from error
+
+
+@contextmanager
+def _no_way_out() -> Iterator[None]:
+    """Archives are unpacked below their folder or not at all: no links out of it, devices or absolute paths."""
+    before = tarfile.TarFile.__dict__.get("extraction_filter")
+    tarfile.TarFile.extraction_filter = staticmethod(tarfile.data_filter)  # torchvision passes none
+    try:
+        yield
+    finally:
+        tarfile.TarFile.extraction_filter = before
 
 
 def _loader(info: DatasetInfo) -> Any:

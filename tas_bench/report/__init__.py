@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 from typing import TYPE_CHECKING
 
 import pandas as pd
 from rich.text import Text
 
 from tas_bench.errors import StoreIOError
+from tas_bench.files import write_whole
 from tas_bench.report import render
 from tas_bench.report.searches import searches
 from tas_bench.report.table1 import Sweep, narrowed, table1, teacher_row
@@ -61,12 +60,8 @@ def report(
 
 def _write(path: Path, text: str) -> None:
     """Write a whole file or none of it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
         raise StoreIOError(f"cannot write {path}: {error.strerror}") from error
+    write_whole(path, text.encode())

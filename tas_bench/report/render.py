@@ -178,8 +178,13 @@ def markdown(title: str, grids: Sequence[Grid], notes: Sequence[str]) -> str:
 
 
 def csv(table: pd.DataFrame) -> str:
-    """All columns, raw numbers."""
-    return table.to_csv(index=False)
+    """All columns, raw numbers; text that a spreadsheet would take for a formula behind an apostrophe."""
+    return table.map(_no_formula).to_csv(index=False)
+
+
+def _no_formula(cell: Any) -> Any:
+    text = one_line(cell) if isinstance(cell, str) else cell
+    return f"'{text}" if isinstance(text, str) and text.startswith(("=", "+", "-", "@")) else text
 
 
 def escape(text: str) -> str:

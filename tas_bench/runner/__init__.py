@@ -8,7 +8,3 @@
 
 Each of them may be killed at any moment: workers commit their own rows, and all the others read the store.
 """
-
-from tas_bench.runner.supervisor import Finished, Talk, run_sweep
-
-__all__ = ["Finished", "Talk", "run_sweep"]

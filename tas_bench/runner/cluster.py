@@ -75,18 +75,14 @@ def nodes() -> list[Node]:
 
 
 def _connect(resources: Resources, folder: Path) -> None:
-    """Start a local Ray, its files for nobody else's eyes, or join the cluster."""
+    """Start a local Ray, or join the cluster."""
     import ray
 
     if resources.address is None:
-        old_umask = os.umask(0o077)
-        try:
-            ray.init(
-                address="local", num_cpus=resources.total_cpus, num_gpus=resources.total_gpus,
-                include_dashboard=False, _temp_dir=str(folder), log_to_driver=False, logging_level=logging.ERROR,
-            )  # fmt: skip
-        finally:
-            os.umask(old_umask)
+        ray.init(
+            address="local", num_cpus=resources.total_cpus, num_gpus=resources.total_gpus,
+            include_dashboard=False, _temp_dir=str(folder / "r"), log_to_driver=False, logging_level=logging.ERROR,
+        )  # fmt: skip
         return
     try:
         ray.init(address=resources.address, log_to_driver=False, logging_level=logging.ERROR)
@@ -97,7 +93,10 @@ def _connect(resources: Resources, folder: Path) -> None:
 
 @contextlib.contextmanager
 def private_folder() -> Iterator[Path]:
-    """A private folder for Ray, whose sockets lie 65 characters below and may have 107 in all."""
+    """A private folder for Ray, which opens to all what it is given: it gets one within.
+
+    Its sockets lie 67 characters below and may have 107 in all.
+    """
     parent = tempfile.gettempdir()
     found = tempfile.mkdtemp(prefix="tas-bench-", dir=parent if len(parent) <= 20 else "/tmp")  # noqa: S108
     try:

@@ -20,7 +20,7 @@ from rich.console import Console
 
 from tas_bench.dispatch import Dispatch, Task
 from tas_bench.errors import INTERNAL, TasBenchError
-from tas_bench.files import write_whole
+from tas_bench.files import log_folder, write_whole
 from tas_bench.jobs import Context, Job, Outcome
 from tas_bench.plans import NamedPlan, Plans, uses_rows
 from tas_bench.progress import Progress
@@ -213,7 +213,7 @@ def log_to_files(results: Path) -> None:
         logger = logging.getLogger(name)
         for old in logger.handlers:
             old.close()
-        handler = logging.FileHandler(results / "_log" / file, delay=True)
+        handler = logging.FileHandler(log_folder(results) / file, delay=True)
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         logger.handlers, logger.propagate = [handler], False
         logger.setLevel(level)

@@ -11,18 +11,19 @@ import os
 import signal
 import time
 from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
-from tas_bench.data import check_data
 from tas_bench.dispatch import FAULTS
 from tas_bench.errors import BAD_INPUT, INTERNAL, TasBenchError
+from tas_bench.files import log_folder, private
 from tas_bench.jobs import Context
 from tas_bench.lock import Lock
 from tas_bench.plans import Plans
+from tas_bench.preflight import check_run
 from tas_bench.resources import Resources
 from tas_bench.runner import driver
 from tas_bench.runner.cluster import private_folder
@@ -37,8 +38,14 @@ log = logging.getLogger("tas_bench")
 STARTS = 6
 """Drivers that may die one after the other without one ended job between them."""
 
+START_SECONDS = 180.0
+"""How long a driver may take to start, Ray included; a busy machine takes half a minute."""
+
 BACKOFF = (1.0, 60.0)
 """Seconds before the first new start, doubled each time; the most."""
+
+COMPACT_AFTER = 500
+"""Ended jobs, and a tenth of those before, after which their rows are put into one file."""
 
 GRACE = 8.0
 """Seconds that a driver may take to stop."""
@@ -90,13 +97,11 @@ def run_sweep(
         Interrupted: SIGINT or SIGTERM came; the same command goes on from here.
     """
     store = Store(results)
-    fingerprints = {p.data.name: check_data(p.data, data_root, p.recipe.holdout) for p in sweep.problems}
-    sweep.check_budget()
-    resources.check()
-    one_seed = replace(sweep, seeds=sweep.seeds[:1])
-    Plans(one_seed.plans(), lambda _job, _key: None)  # a method may refuse the problem at its first step
-    with store.lock(break_lock) as lock:
+    fingerprints = check_run(sweep, results, data_root, resources)
+    ours = private() if resources.address is None else nullcontext()  # a cluster's nodes may have other users
+    with ours, store.lock(break_lock) as lock:
         driver.log_to_files(results)
+        store.compact()  # so that all that is to be read is read once
         plans = driver.plans_of(sweep, store)
         store.claim(sweep.manifest(), fingerprints)
         driver.keep_uses(plans, sweep, store)
@@ -104,7 +109,7 @@ def run_sweep(
             return Finished(plans, 0, plans.replayed)
         talk.begin()
         root = data_root.absolute() if data_root else None
-        run_jobs(sweep, Context(results=results.absolute(), data_root=root), resources, talk, lock)
+        run_jobs(sweep, Context(results=results.absolute(), data_root=root), resources, talk, lock, store.compact)
         store.compact()
         after = driver.plans_of(sweep, store, ended=True)
         if not after.done:
@@ -112,8 +117,13 @@ def run_sweep(
         return Finished(after, len(after.outcomes) - plans.replayed, plans.replayed)
 
 
-def run_jobs(sweep: Sweep, context: Context, resources: Resources, talk: Talk, lock: Lock) -> None:
+def run_jobs(
+    sweep: Sweep, context: Context, resources: Resources, talk: Talk, lock: Lock, compact: Callable[[], None]
+) -> None:
     """Keep a driver going until every plan has ended.
+
+    Args:
+        compact: called now and then, so that few rows have to be read one by one when a run goes on.
 
     Raises:
         Interrupted: by SIGINT or SIGTERM.
@@ -125,7 +135,7 @@ def run_jobs(sweep: Sweep, context: Context, resources: Resources, talk: Talk, l
         while True:
             driving = _Driving(Order(sweep, context, resources, folder, talk.quiet))
             try:
-                end = driving.watch(signals, lock, resources.silent_seconds)
+                end = driving.watch(signals, lock, compact, resources.silent_seconds)
             finally:
                 driving.stop()
             if end.signal is not None:
@@ -136,7 +146,7 @@ def run_jobs(sweep: Sweep, context: Context, resources: Resources, talk: Talk, l
             if not end.passing or (end.code == BAD_INPUT and not ever_began):
                 raise FAULTS.get(end.code, TasBenchError)(end.message)
             if died >= STARTS:
-                details = context.results / "_log"
+                details = log_folder(context.results)
                 raise TasBenchError(
                     f"{end.message}, {died} times without an ended job between; details in {details}"
                 )
@@ -164,13 +174,13 @@ class _Driving:
         theirs.close()
         self.began, self.ended = False, 0
 
-    def watch(self, signals: Signals, lock: Lock, silent_seconds: float) -> End:
+    def watch(self, signals: Signals, lock: Lock, compact: Callable[[], None], silent_seconds: float) -> End:
         """Wait for the driver's end.
 
         Raises:
             Interrupted: a signal came.
         """
-        heard = time.monotonic()
+        heard, compacted = time.monotonic(), 0
         while True:
             signals.check()
             if lock.lost:
@@ -184,8 +194,13 @@ class _Driving:
                 return word
             if isinstance(word, Beat):
                 heard, self.began, self.ended = time.monotonic(), True, word.ended
-            elif time.monotonic() - heard > silent_seconds:
-                return End(INTERNAL, f"the driver gave no sign of life for {silent_seconds:g} s", passing=True)
+                if word.ended > COMPACT_AFTER + 1.1 * compacted:
+                    compacted = word.ended
+                    compact()
+            else:
+                limit = silent_seconds if self.began else max(silent_seconds, START_SECONDS)
+                if time.monotonic() - heard > limit:
+                    return End(INTERNAL, f"the driver gave no sign of life for {limit:g} s", passing=True)
 
     def stop(self) -> None:
         """End it, gently if it listens; its Ray ends with it."""

@@ -10,7 +10,7 @@ import torch
 from tas_bench import measure
 from tas_bench.checkpoint import Checkpoint
 from tas_bench.jobs import Context, Outcome, Problem, job_id
-from tas_bench.search.searcher import Searcher
+from tas_bench.search.searcher import Searcher, expected_macs
 from tas_bench.search.settings import SearchSettings
 from tas_bench.train import booked
 
@@ -48,6 +48,14 @@ class TasSearch:
             "seed": self.seed,
             "budget": self.problem.budget,
         }
+
+    def expected_macs(self, images: int) -> int:
+        """Training macs of the job where the training part has so many images.
+
+        Exact where every candidate is drawn; else the mean of some draws at even odds, since what it draws later
+        depends on what it finds.
+        """
+        return expected_macs(self.problem, self.settings, images)
 
     def run(self, context: Context) -> Outcome:
         """Search."""

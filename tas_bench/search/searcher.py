@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -10,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tas_bench import measure
+from tas_bench.backbones.backbone import Backbone, ImageShape
 from tas_bench.bound import most_probable_and_gap
 from tas_bench.budget import Band
 from tas_bench.costs.macs_search import MACS_SEARCH
@@ -20,6 +23,12 @@ from tas_bench.loop import cosine_lr, set_lr, sgd
 from tas_bench.search.settings import SearchSettings, scaled_arch_lr, settled_lr, settles, tau_at
 from tas_bench.space import Size
 from tas_bench.supernet import Architecture, Supernet, discrepancies, entropies
+
+PASSES = {True: 3, False: 2}
+"""Forward passes that an update comes to: the architecture's takes no gradients of weights."""
+
+DRAWN = 64
+"""Convolutions, about, that are drawn to tell a search's macs beforehand: of small networks in several draws."""
 
 
 class Searcher:
@@ -117,14 +126,13 @@ class Searcher:
 
     def _forward(self, x: Tensor, tau: float, weights_only: bool = False) -> Tensor:
         """Logits (B, classes); every part of the batch with a draw of its own."""
-        passes = 3 if weights_only else 2  # the architecture's update takes no gradients of weights
         logits = []
         for part in x.tensor_split(min(self.settings.draws, max(1, len(x) // 2))):
             with torch.set_grad_enabled(not weights_only):
                 sample = self.architecture.sample(self.settings, tau, self.generator)
             with measure.autocast(self.device, self.precision):
                 logits.append(self.supernet(part, sample).float())
-            self.macs += passes * len(part) * self.supernet.macs
+            self.macs += PASSES[weights_only] * len(part) * self.supernet.macs
         self.images += len(x)
         return torch.cat(logits)
 
@@ -186,3 +194,30 @@ class Searcher:
 def _endless(batches: Passes) -> Iterator[tuple[Tensor, Tensor]]:
     while True:
         yield from batches
+
+
+def expected_macs(problem: Problem, settings: SearchSettings, images: int) -> int:
+    """What `Searcher.macs` comes to, from so many training images: see `TasSearch.expected_macs`."""
+    train, batch = images // 2, problem.recipe.batch
+    val = min(images - train, -(-train // batch) * batch)  # of the other half, as many batches
+    drawn, draws = _drawn_macs(problem.backbone, problem.classes, problem.image, settings)
+    return settings.search_epochs * (PASSES[True] * train + PASSES[False] * val) * drawn // draws
+
+
+@lru_cache(maxsize=256)
+def _drawn_macs(backbone: Backbone, classes: int, image: ImageShape, settings: SearchSettings) -> tuple[int, int]:
+    """Macs per image of some draws, added up, and how many draws; from shapes alone."""
+    space, total, draws = backbone.space(settings.search), 0, max(1, DRAWN // len(backbone.convs))
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(0)
+        architecture = Architecture(space)
+        with torch.device("meta"):
+            x = torch.empty(2, image.channels, image.side, image.side).to(memory_format=torch.channels_last)
+            supernet = Supernet(backbone, space, classes, image, settings.alignment)
+        supernet = measure.channels_last(supernet, "meta")
+        for _ in range(draws):
+            sample = architecture.sample(settings, settings.tau_start)
+            weights, depth_weights = sample.weights.to("meta"), sample.depth_weights.to("meta")
+            supernet(x, replace(sample, weights=weights, depth_weights=depth_weights))
+            total += supernet.macs
+    return total, draws

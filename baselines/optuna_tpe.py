@@ -1,0 +1,138 @@
+"""TPE (Bergstra et al., NeurIPS 2011) as Optuna has it: multivariate, asked for several sizes at a time.
+
+A parameter is the index of a width's or depth's candidate. A proposal that misses the budget is withdrawn and the
+nearest size that meets it enqueued in its place, so that the model learns from what was trained.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution, IntDistribution
+from optuna.samplers import TPESampler
+from optuna.study import Study
+from optuna.trial import Trial, TrialState
+
+from baselines.random_search import best_of, fitness_of
+from tas_bench.budget import Band, nearest
+from tas_bench.errors import InputError, PlanFailedError
+from tas_bench.jobs import Outcome, Plan, Problem
+from tas_bench.space import IntArray, Size
+from tas_bench.train import candidate_job
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptunaTpe:
+    """TPE; by default as many trainings as random search has, the first of them the same.
+
+    Attributes:
+        n_trials: sizes trained in all.
+        n_startup_trials: sizes drawn at random to begin with.
+        parallel: sizes asked for at a time; while they run, the model takes them for bad ones (a constant liar).
+        proxy_epochs: epochs of each training; None takes the recipe's.
+    """
+
+    name: ClassVar[str] = "optuna_tpe"
+    label: ClassVar[str] = "TPE (Optuna)"
+
+    n_trials: int = 24
+    n_startup_trials: int = 8
+    parallel: int = 4
+    proxy_epochs: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("n_startup_trials", "parallel", "proxy_epochs"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InputError(f"optuna_tpe.{name} is {value}; it must be at least 1")
+        if self.n_trials < self.n_startup_trials:
+            raise InputError(
+                f"optuna_tpe.n_trials is {self.n_trials}; "
+                f"it must be at least n_startup_trials, {self.n_startup_trials}"
+            )
+
+    @property
+    def jobs(self) -> int:
+        """One training per trial."""
+        return self.n_trials
+
+    def plan(self, problem: Problem, seed: int) -> Plan:
+        """Ask, train, tell; the best size seen wins, the first of equals."""
+        band, rng = Band.of(problem), np.random.default_rng([seed, 0])
+        starts = band.sample(rng, self.n_startup_trials)  # random search's first draws
+        model = Model(band, quiet_study(self.n_startup_trials, int(rng.integers(2**32))), rng)
+        trials = [model.place(band.space.indices(size)) for size in starts]
+        sizes: list[Size] = []
+        found: list[Outcome] = []
+        while True:
+            sizes += [model.size(trial) for trial in trials]
+            outcomes = yield [
+                candidate_job(problem, size, seed, self.proxy_epochs) for size in sizes[len(found) :]
+            ]
+            found += outcomes
+            best, missing = best_of(found), self.n_trials - len(found)
+            if best is None:
+                raise PlanFailedError(f"all trials at the start failed, the first: {outcomes[0].error}")
+            if not missing:
+                return sizes[best]
+            for trial, outcome in zip(trials, outcomes, strict=True):
+                model.tell(trial, outcome)
+            trials = [model.ask() for _ in range(min(self.parallel, missing))]
+
+
+@dataclass(frozen=True)
+class Model:
+    """A study whose trials are in-band sizes."""
+
+    band: Band
+    study: Study
+    rng: np.random.Generator
+
+    @property
+    def grid(self) -> dict[str, BaseDistribution]:
+        """Candidate indices of every row."""
+        return {f"row{i}": IntDistribution(0, int(n) - 1) for i, n in enumerate(self.band.space.counts)}
+
+    def size(self, trial: Trial) -> Size:
+        """What to train for a trial."""
+        return self.band.space.size(self._indices(trial))
+
+    def ask(self) -> Trial:
+        """TPE's proposal where it meets the budget; else it is withdrawn, and the nearest that does placed."""
+        trial = self.study.ask(self.grid)
+        proposed = self._indices(trial)
+        repaired = nearest(proposed, self.band, self.rng)
+        if np.array_equal(repaired, proposed):
+            return trial
+        self.study.tell(trial, state=TrialState.FAIL)  # which TPE does not look at
+        return self.place(repaired)
+
+    def place(self, indices: IntArray) -> Trial:
+        """A running trial of this very size."""
+        self.study.enqueue_trial(dict(zip(self.grid, indices.tolist(), strict=True)))
+        return self.study.ask(self.grid)
+
+    def tell(self, trial: Trial, outcome: Outcome) -> None:
+        """Validation accuracy, or that there is none."""
+        fitness = fitness_of(outcome)
+        if fitness < 0:
+            self.study.tell(trial, state=TrialState.FAIL)
+        else:
+            self.study.tell(trial, fitness)
+
+    def _indices(self, trial: Trial) -> IntArray:
+        return np.array([trial.params[row] for row in self.grid])
+
+
+def quiet_study(n_startup_trials: int, seed: int) -> Study:
+    """A study in memory, without Optuna's line about it; what others log stays as they set it."""
+    sampler = TPESampler(n_startup_trials=n_startup_trials, seed=seed, multivariate=True, constant_liar=True)
+    level = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        return optuna.create_study(sampler=sampler, direction="maximize")
+    finally:
+        optuna.logging.set_verbosity(level)

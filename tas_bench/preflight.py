@@ -1,0 +1,255 @@
+"""What must hold before a sweep is run, and what to do where it does not: at the start of a run, and in doctor."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import math
+import platform
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from importlib.metadata import PackageNotFoundError, distribution, requires, version
+from pathlib import Path
+
+import torch
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.version import Version
+
+from tas_bench.costs.latency import LATENCY
+from tas_bench.data import check_data
+from tas_bench.data.vision import torchvision
+from tas_bench.errors import InputError, StoreIOError, TasBenchError
+from tas_bench.estimate import disk_of, room_of
+from tas_bench.plans import Plans
+from tas_bench.resources import Resources
+from tas_bench.sweep import Sweep
+from tas_bench.text import one_line
+
+PACKAGE = "tas-bench"
+
+RAY_BYTES = 100_000_000
+"""What Ray and Tune write below the folder for temporary files, logs above all."""
+
+REFUSALS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT}
+"""What a file system says that is there but takes no files."""
+
+
+class DoubtError(TasBenchError):
+    """Something that may turn out badly, though a run can begin."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """What one check found.
+
+    Attributes:
+        status: ok, warning or failed.
+        told: what was found and, unless ok, what to do; one line.
+    """
+
+    name: str
+    status: str
+    told: str
+
+
+def check_run(sweep: Sweep, results: Path, data_root: Path | None, resources: Resources) -> dict[str, str]:
+    """Refuse a run that cannot end well, before anything is computed or written.
+
+    Returns:
+        A fingerprint of the data by data set, see `check_data`.
+
+    Raises:
+        InputError: what the user asked for cannot be done here.
+        StoreIOError: the results directory, or the folder for temporary files, takes no files or too few.
+    """
+    with contextlib.suppress(DoubtError):
+        check_versions()
+    fingerprints = check_images(sweep, data_root)
+    sweep.check_budget()
+    resources.check()
+    check_methods(sweep)
+    check_writable(results)
+    check_rooms(sweep, results, resources)
+    return fingerprints
+
+
+def diagnose(sweep: Sweep | None, results: Path, data_root: Path | None, resources: Resources) -> Iterator[Check]:
+    """The same checks one by one, whatever they find; without a sweep those of the installation alone."""
+    yield _checked("versions", check_versions)
+    yield _checked("torchvision", check_torchvision)
+    yield _checked("devices", lambda: _devices(resources))
+    if sweep is None:
+        return
+    yield _checked("data", lambda: _images(sweep, data_root))
+    yield _checked("budget", lambda: _budget(sweep))
+    yield _checked("results directory", lambda: check_writable(results))
+    yield _checked("room", lambda: check_rooms(sweep, results, resources))
+
+
+def _checked(name: str, check: Callable[[], str]) -> Check:
+    try:
+        return Check(name, "ok", one_line(check()))
+    except DoubtError as doubt:
+        return Check(name, "warning", one_line(doubt))
+    except TasBenchError as error:
+        return Check(name, "failed", one_line(error))
+
+
+# ---- the installation
+
+
+def check_versions() -> str:
+    """Refuse versions of Python or of packages other than those supported.
+
+    Raises:
+        InputError: one is missing, too old or too new.
+        DoubtError: tas_bench itself is not installed, so that nobody knows which are.
+    """
+    try:
+        supported, wanted = distribution(PACKAGE).metadata["Requires-Python"], requires(PACKAGE) or []
+    except PackageNotFoundError as error:
+        raise DoubtError(f"{PACKAGE} is not installed: versions are not compared; pip install -e .") from error
+    if not SpecifierSet(supported).contains(platform.python_version()):
+        raise InputError(f"Python is {platform.python_version()}; tas_bench needs {supported}: use such a one")
+    for requirement in map(Requirement, wanted):
+        if requirement.marker is None or requirement.marker.evaluate():
+            _check_version(requirement)
+    found = ", ".join(f"{name} {version(name)}" for name in ("torch", "torchvision", "ray"))
+    return f"Python {platform.python_version()}, {found}"
+
+
+def _check_version(wanted: Requirement) -> None:
+    try:
+        found = version(wanted.name)
+    except PackageNotFoundError as error:
+        raise InputError(f"{wanted.name} is not installed; pip install '{wanted}'") from error
+    if not wanted.specifier.contains(found, prereleases=True):
+        raise InputError(f"{wanted.name} is {found}; tas_bench needs {wanted.specifier}: pip install '{wanted}'")
+
+
+def check_torchvision() -> str:
+    """Refuse a torchvision that was built for another torch and cannot be imported.
+
+    Raises:
+        InputError: it cannot be imported.
+        DoubtError: it can, though its operators were built for another torch.
+    """
+    torchvision("datasets")  # raises where even data sets cannot be had
+    mine, theirs = (Version(version(name)) for name in ("torch", "torchvision"))
+    for wanted in map(Requirement, requires("torchvision") or []):
+        if wanted.name == "torch" and not wanted.specifier.contains(mine, prereleases=True):
+            raise DoubtError(f"torchvision {theirs} was built for torch {wanted.specifier}, not {mine}; {_MATCH}")
+    if theirs.local is not None and mine.local is not None and theirs.local != mine.local:
+        raise DoubtError(f"torchvision {theirs} and torch {mine} are not of one build; {_MATCH}")
+    return f"{theirs} goes with torch {mine}"
+
+
+_MATCH = "data sets and transforms work, its operators may not: install the one that matches"
+
+
+def _devices(resources: Resources) -> str:
+    """What there is; refuses what a job asks for and is not there.
+
+    Raises:
+        InputError: see `Resources.check`.
+    """
+    resources.check()
+    if resources.address is not None:
+        return f"a Ray cluster answers at {resources.address}"
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return ", ".join(gpus) or "no GPU: jobs run on the CPU"
+
+
+# ---- what a sweep needs
+
+
+def check_images(sweep: Sweep, data_root: Path | None) -> dict[str, str]:
+    """Refuse data that is missing, damaged or too little; fingerprints by data set. Raises as `check_data`."""
+    return {
+        problem.data.name: check_data(problem.data, data_root, problem.recipe.holdout)
+        for problem in {p.data: p for p in sweep.problems}.values()
+    }
+
+
+def check_methods(sweep: Sweep) -> None:
+    """Refuse a problem that a method refuses at its first step.
+
+    Raises:
+        InputError: the method says why.
+    """
+    one_seed = replace(sweep, seeds=sweep.seeds[:1])
+    Plans(one_seed.plans(), lambda _job, _key: None)
+
+
+def check_writable(results: Path) -> str:
+    """Refuse a results directory that cannot be made or written; nothing is left behind.
+
+    Raises:
+        InputError: something is in the way, or the name is too long.
+        StoreIOError: the file system takes no files there.
+    """
+    try:
+        folder = existing(results)
+        if not folder.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, "Not a directory", str(folder))
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        kind = StoreIOError if error.errno in REFUSALS else InputError
+        told = f"results directory {results} is not writable: {error.strerror}"
+        raise kind(f"{told}; use another --results") from error
+    return f"{results} can be written"
+
+
+def check_rooms(sweep: Sweep, results: Path, resources: Resources) -> str:
+    """Refuse a results directory or a folder for temporary files without room for what is left to run.
+
+    Raises:
+        StoreIOError: see `check_room`.
+    """
+    left = sweep.jobs - sum(1 for _ in results.glob("rows/*.parquet"))
+    if left <= 0:
+        return "nothing is left to run"
+    temporary = check_room(Path(tempfile.gettempdir()), RAY_BYTES)
+    cpus, gpus = room_of(resources)
+    most = max(share.fits(cpus, gpus) for share in resources.shares(gpus)) if cpus < math.inf else left
+    return f"{check_room(results, disk_of(sweep, left, min(left, most)))}; {temporary}"
+
+
+def existing(path: Path) -> Path:
+    """The path itself, or the nearest folder above that is there."""
+    path = path.absolute()
+    return next(folder for folder in (path, *path.parents) if folder.exists())
+
+
+def check_room(folder: Path, needed: int) -> str:
+    """Refuse a file system with less room than is needed.
+
+    Raises:
+        StoreIOError: it has less.
+    """
+    free = shutil.disk_usage(existing(folder)).free
+    told = f"{folder} has {free / 1e6:,.0f} MB free, up to {needed / 1e6:,.0f} MB are needed"
+    if free < needed:
+        raise StoreIOError(f"{told}: make room, or use another folder")
+    return told
+
+
+def _images(sweep: Sweep, data_root: Path | None) -> str:
+    return ", ".join(f"{name} ({mark})" for name, mark in check_images(sweep, data_root).items())
+
+
+def _budget(sweep: Sweep) -> str:
+    """Whether budget and methods can be had.
+
+    Raises:
+        DoubtError: nobody knows before layers were measured.
+    """
+    if sweep.cost == LATENCY:
+        raise DoubtError("a run with the cost latency measures layers first, and checks its budget then")
+    sweep.check_budget()
+    check_methods(sweep)
+    return "every method can meet it"
