@@ -1,4 +1,4 @@
-"""A Ray cluster of three one-CPU nodes, for test_cluster.py: prints its address, obeys add and remove."""
+"""A Ray cluster of three one-CPU nodes, for tests of lost nodes: prints its address, obeys add and remove."""
 
 import sys
 

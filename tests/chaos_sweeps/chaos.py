@@ -7,7 +7,6 @@ from tas_bench.jobs import Recipe
 from tas_bench.stub import StubMethod
 from tas_bench.sweep import Sweep
 from tas_bench.tas import Tas
-from tas_bench.transfer.init import Init
 from tas_bench.transfer.kd import KD
 from tas_bench.transfer.scratch import Scratch
 from tas_bench.variant import Variant
@@ -28,7 +27,7 @@ HOGS = Sweep(
     name="hogs", transfers=(), **SMALL,
     methods=(
         Variant("hog", "Hog", StubMethod(jobs=2, seconds=1, fault="hog")),
-        Variant("long", "Long", StubMethod(jobs=1, seconds=20)),
+        Variant("long", "Long", StubMethod(jobs=1, seconds=10)),
     ),
 )  # fmt: skip
 
@@ -39,8 +38,7 @@ SEARCHES = Sweep(
 """Every method there is that trains candidates."""
 
 TRAININGS = Sweep(
-    name="trainings", methods=(Ratio(),), transfers=(Scratch(), Init(), KD()),
-    recipe=Recipe(epochs=60, batch=64), **SMALL,
+    name="trainings", methods=(Ratio(),), transfers=(Scratch(),), recipe=Recipe(epochs=100, batch=64), **SMALL
 )  # fmt: skip
 
 MIXED = Sweep(
