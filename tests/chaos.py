@@ -140,7 +140,7 @@ class Run:
         if at_driver and self.wait_quietly(lambda: self.pid("spawn_main")) is None:
             return False
         try:
-            self.process.wait(rng.uniform(0.05, 8))
+            self.process.wait(rng.uniform(0.05, 12))
         except subprocess.TimeoutExpired:
             pid = self.pid("spawn_main") if at_driver else self.process.pid
             if pid is None:
