@@ -21,6 +21,9 @@ Attempt = dict[str, Any]
 """`started`, `host`, `pid`; once it has ended `how` and, where that is known, `seconds` of device time."""
 
 
+STOPPED = "stopped with its run"
+
+
 class Attempts:
     """The attempts at one job.
 
@@ -62,7 +65,7 @@ class Attempts:
             StoreIOError: the file system refused.
         """
         for attempt in self.all:
-            attempt.setdefault("how", "stopped with its run")
+            attempt.setdefault("how", STOPPED)
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
         self.all.append({"started": now, "host": socket.gethostname(), "pid": os.getpid()})
         self._write()
@@ -90,6 +93,18 @@ class Attempts:
     def _write(self) -> None:
         self.path.parent.mkdir(exist_ok=True)
         write_whole(self.path, json.dumps({"attempts": self.all}, indent=1).encode())
+
+
+def close_left(results: Path) -> None:
+    """Mark attempts of earlier runs as ended; called by who holds the directory, before it begins any.
+
+    Raises:
+        StoreIOError: the file system refused.
+    """
+    for key in under_way(results):
+        attempts = Attempts(results, key)
+        attempts.all[-1]["how"] = STOPPED
+        attempts._write()
 
 
 def under_way(results: Path) -> dict[str, Attempt]:

@@ -88,6 +88,7 @@ class Dispatch:
         self.deaths: dict[str, Counter[Death]] = defaultdict(Counter)
         self.suspects: dict[str, Use] = {}
         self.best: dict[str, float] = {}
+        self.failed: list[str] = []
         self.fault: TasBenchError | None = None
 
     @property
@@ -139,7 +140,8 @@ class Dispatch:
             row = self.store.row(key)
             if row is None:
                 raise StoreDamagedError(f"job {key} ended without a row in {self.store.path}; run again")
-            self._finish(running, outcome_of(row))
+            lost = Outcome(status="failed", error="its weights are missing")  # an old row, which stands
+            self._finish(running, self._well(running.use) or (outcome_of(row) if row["status"] != "ok" else lost))
         except Exception as error:
             self._stop(error)
 
@@ -148,11 +150,10 @@ class Dispatch:
         running = self.running.pop(key)
         log.warning("%s %s: %s (%s)", key, _label(running.use), ENDS[how][1], detail)
         try:
-            row = self.store.row(key)
-            if row is not None and row["status"] == "ok":  # its last act
-                self._finish(running, outcome_of(row))
+            if (outcome := self._well(running.use)) is not None:  # its last act
+                self._finish(running, outcome)
                 return
-            attempts = Attempts(self.store.path, key, row)
+            attempts = Attempts(self.store.path, key, self.store.row(key))
             if how != "memory" or attempts.under_way:  # else its worker had been killed while it was idle
                 self.deaths[key][how] += 1
                 attempts.end(how, (time.monotonic() - running.started) * running.cores)
@@ -174,9 +175,20 @@ class Dispatch:
             error = TasBenchError(f"internal fault in a plan: {type(error).__name__}: {one_line(error)[:300]}")
         self.fault = error
 
+    def _well(self, use: Use) -> Outcome | None:
+        """The outcome of a job that ended well, with all it should have kept."""
+        return self.store.outcome(use.key, needs_weights=use.job.kind == "teacher")
+
+    def take_failed(self) -> tuple[str, ...]:
+        """Jobs that have failed since this was last asked."""
+        failed, self.failed = tuple(self.failed), []
+        return failed
+
     def _finish(self, running: Running, outcome: Outcome) -> None:
         use, seconds = running.use, time.monotonic() - running.started
         self.deaths.pop(use.key, None)
+        if not outcome.ok:
+            self.failed.append(use.key)
         self.plans.finish(use.key, outcome)
         log.info("%s %s %s in %.1f s", use.key, _label(use), outcome.status, seconds)
         self.display.job_finished(use.key, _label(use), outcome.status, seconds)
@@ -189,8 +201,9 @@ class Dispatch:
         """Commit the row that a dead worker could not write."""
         status, error = ENDS[how]
         dead = Outcome(status=status, error=error, device_seconds=attempts.seconds)
-        now = datetime.datetime.now(datetime.UTC)
-        self.store.commit(row_of(use.job, _labels(self.sweep, use), dead, attempts.count, now))
+        began = attempts.all[-1].get("started")
+        started = datetime.datetime.fromisoformat(began) if began else datetime.datetime.now(datetime.UTC)
+        self.store.commit(row_of(use.job, _labels(self.sweep, use), dead, attempts.count, started))
         standing: dict[str, Any] | None = self.store.row(use.key)
         return outcome_of(standing) if standing else dead
 

@@ -57,12 +57,12 @@ def execute(job: Job, labels: Labels, context: Context) -> Row:
     lost = attempts.seconds
     attempts.begin()
     started, clock = _now(), time.perf_counter()
-    torch.set_num_threads(max(1, int(context.cpus)))
-    torch.backends.cudnn.deterministic = True  # or a GPU's sums depend on chance
-    measure.free_memory()
-    measure.keep_memory()
-    measure.reset_peak_memory(context.device)
     try:
+        torch.set_num_threads(max(1, int(context.cpus)))
+        torch.backends.cudnn.deterministic = True  # or a GPU's sums depend on chance
+        measure.free_memory()
+        measure.keep_memory()
+        measure.reset_peak_memory(context.device)
         outcome = job.run(context)
     except DivergedError as error:
         outcome = Outcome(status="diverged", error=_message(error))

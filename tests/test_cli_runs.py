@@ -17,6 +17,7 @@ import pytest
 import torch
 from helpers import DEMO, FULL
 from rich.console import Console
+from test_runner import command, family
 
 from tas_bench import latency, train
 from tas_bench.backbones.cifar_resnet import RESNET20
@@ -288,9 +289,9 @@ def own():
 
 def test_stopped_by_signals_and_killed_a_run_loses_nothing(tmp_path, own, capsys, request):
     results, kept = tmp_path / "results", {}
-    command = ["tas-bench", "run", "demo", "--results", str(results), *STOPPED]
+    words = ["tas-bench", "run", "demo", "--results", str(results), *STOPPED]
     for stop, code in ((signal.SIGINT, 130), (signal.SIGKILL, -9), (signal.SIGTERM, 143)):
-        before, process = set(Path(own).glob("tas-bench*")), launch("tas_bench", *command[1:], TMPDIR=own)
+        before, process = set(Path(own).glob("tas-bench*")), launch("tas_bench", *words[1:], TMPDIR=own)
         wait_for_a_row(process, results)
         if stop == signal.SIGINT:
             os.killpg(process.pid, stop)  # Ctrl-C reaches all that the terminal started
@@ -301,7 +302,7 @@ def test_stopped_by_signals_and_killed_a_run_loses_nothing(tmp_path, own, capsys
         assert process.returncode == code
         assert "Traceback" not in err
         if code > 0:
-            assert err.endswith(f"stopped; finished jobs are kept. Go on with: {shlex.join(command)}\n")
+            assert err.endswith(f"stopped; finished jobs are kept. Go on with: {shlex.join(words)}\n")
             assert time.monotonic() - at < 15
             assert set(Path(own).glob("tas-bench*")) <= before, "a local Ray leaves nothing behind"
         rows = started(results)
@@ -311,7 +312,7 @@ def test_stopped_by_signals_and_killed_a_run_loses_nothing(tmp_path, own, capsys
 
     os.chdir(tmp_path)  # the rest without Ray, which is all the same to the rows
     request.getfixturevalue("without_ray")
-    assert main(command[1:]) == OK
+    assert main(words[1:]) == OK
     assert f"{9 - len(kept)} jobs run, {len(kept)} found finished" in capsys.readouterr().err
     assert kept.items() <= started(results).items()
     rows = load(results)
@@ -331,6 +332,29 @@ def test_stopped_by_signals_and_killed_a_run_loses_nothing(tmp_path, own, capsys
     ]
     same = [f[measured].sort_values("job_id").reset_index(drop=True) for f in (rows, load("again"))]
     pd.testing.assert_frame_equal(*same)
+
+
+def test_ctrl_c_while_the_driver_starts_is_one_line(tmp_path, own):
+    process = launch("tas_bench", *DEMO[:2], *tiny("ratio"), "--results", str(tmp_path / "out"), TMPDIR=own)
+    wait_for(lambda: any("spawn_main" in command(pid) for pid in family(process.pid)), process)
+    time.sleep(0.2)
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err.splitlines()[-1].startswith("stopped; finished jobs are kept.")
+    assert "Traceback" not in err
+    assert "starts again" not in err
+
+
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two cores")
+def test_kinds_of_job_with_other_shares_take_turns(tmp_path, own):
+    shares = ["--cpus-per-job", "1", "--cpus-per-job", "teacher=2"]
+    sweep = tiny("random_search", transfers="scratch,kd", seeds="0,1")
+    words = ["run", "demo", "--results", str(tmp_path), *sweep, *sets("trials=3"), *shares]
+    process = launch("tas_bench", *words, TMPDIR=own)
+    _, err = process.communicate(timeout=200)
+    assert process.returncode == OK, err
+    assert len(load(tmp_path)) == 2 * (1 + 3 + 2)
 
 
 def answers(port):
@@ -357,8 +381,8 @@ def test_a_run_joins_a_running_cluster_of_two_nodes(tmp_path, own):
     try:
         wait_for(lambda: answers(port), head)
         nodes.append(start("--address", address))
-        command = ["tas_bench", "run", "demo", "--results", str(tmp_path / "out"), "--address", address]
-        process = launch(*command, *tiny("random_search", epochs=4), *sets("trials=8"), HOME=own)
+        words = ["tas_bench", "run", "demo", "--results", str(tmp_path / "out"), "--address", address]
+        process = launch(*words, *tiny("random_search", epochs=4), *sets("trials=8"), HOME=own)
         _, err = process.communicate(timeout=120)
         assert process.returncode == OK, err
         rows = load(tmp_path / "out")

@@ -15,7 +15,7 @@ from tas_bench.attempts import Attempts
 from tas_bench.errors import InputError
 from tas_bench.resources import Resources, Share
 from tas_bench.runner import cluster
-from tas_bench.runner.pool import Actor, Pool
+from tas_bench.runner.pool import GREETING_SECONDS, PROMPT_SECONDS, Actor, Pool
 from tas_bench.runner.worker import Hello, Worker, deciding_versions
 from tas_bench.store import load
 from tas_bench.stub import StubMethod
@@ -98,7 +98,7 @@ def look(tmp_path):
     marker.write_text("token")
 
     def hello(token="token", data=None, **versions):
-        return Worker().hello("n", marker, token, data, deciding_versions() | versions).unfit
+        return Worker().hello(marker, token, data, deciding_versions() | versions).unfit
 
     return hello
 
@@ -115,21 +115,28 @@ def test_unfit_nodes_say_why(look, tmp_path, monkeypatch):
     assert "has jax not at all" in look(jax="1")
 
 
-def test_the_first_unfit_node_ends_the_run_and_a_late_one_is_left_out():
-    pool = make_pool({Share(1, 0)}, [])
-    unfit = Hello("n", "host", 1, "node host has torch 1")
+def test_an_unfit_node_ends_a_run_that_has_not_begun_and_is_left_out_of_one_that_has(monkeypatch):
+    share, unfit = Share(1, 0), Hello("node host has torch 1")
+    pool = make_pool({share}, [cluster.Node("n", 4, 0), cluster.Node("m", 1, 0)])
+    late, other = Actor(None, share, "n"), Actor(None, share, "m")
+    pool.actors = [late, other]
     with pytest.raises(InputError, match="has torch 1"):
-        pool._greeted(Actor(None, Share(1, 0)), unfit)
-    pool._greeted(Actor(None, Share(1, 0)), Hello("m", "other", 1, None))
-    late = Actor(None, Share(1, 0))
-    pool._greeted(late, unfit)
-    assert not late.idle
+        list(pool._told(late, unfit))
+    killed = actors(pool, monkeypatch)
+    pool.strict = False
+    assert list(pool._told(other, Hello(None))) == []
+    assert list(pool._told(late, unfit)) == []
+    assert killed == [late]
+    look_again(pool, {share: 5})
+    assert pool.actors == [other], "nothing is started there again"
+    assert pool.starved({Share(2, 0): 1, share: 5}) is None, "nor does it count as room"
 
 
 # ---------------------------------------------------------------- packing
 
 
 def make_pool(shares, nodes):
+    """A pool that starts nothing by itself."""
     pool = Pool(shares, (Path(), "", None, {}), float("inf"), 60, lambda *_: None)
     pool.nodes = nodes
     return pool
@@ -162,17 +169,11 @@ def test_kinds_have_shares_of_their_own():
 
 
 def actors(pool, monkeypatch):
-    """Lets a pool start and kill actors without Ray; they greet at once, each from the first node with room."""
-    killed = []
+    """Lets a pool start and kill actors without Ray. Those it started greet when `come` is called."""
+    killed, nodes = [], list(pool.nodes)
 
-    def start(share):
-        for node in pool.nodes:
-            here = [actor.share for actor in pool.actors if actor.hello.node == node.id]
-            cpus, gpus = node.cpus - sum(s.cpus for s in here), node.gpus - sum(s.gpus for s in here)
-            if share.fits(cpus, gpus):
-                pool.actors.append(Actor(object(), share, Hello(node.id, "h", 1, None)))
-                return
-        raise AssertionError("no room")
+    def start(share, node):
+        pool.actors.append(Actor(object(), share, node.id, pending=object(), asked=time.monotonic()))
 
     def kill(actor):
         pool.actors.remove(actor)
@@ -180,8 +181,15 @@ def actors(pool, monkeypatch):
 
     monkeypatch.setattr(pool, "_start", start)
     monkeypatch.setattr(pool, "_kill", kill)
-    monkeypatch.setattr(cluster, "nodes", lambda: pool.nodes)
+    monkeypatch.setattr(cluster, "nodes", lambda: nodes)
+    pool.all_nodes = nodes
     return killed
+
+
+def come(pool):
+    for actor in pool.actors:
+        if not actor.greeted:
+            actor.greeted, actor.pending = True, None
 
 
 def look_again(pool, waiting):
@@ -197,7 +205,7 @@ def test_actors_fill_unequal_nodes_and_no_more(monkeypatch):
     assert len(pool.actors) == 2 + 4
     look_again(pool, {share: 100})
     assert len(pool.actors) == 6
-    pool.nodes = [*pool.nodes, cluster.Node("d", 1, 1)]
+    pool.all_nodes.append(cluster.Node("d", 1, 1))
     look_again(pool, {share: 100})
     assert len(pool.actors) == 7, "a late node is used"
 
@@ -216,6 +224,7 @@ def test_a_large_job_gets_its_turn_among_small_ones(monkeypatch):
     pool = make_pool({small, large}, [cluster.Node("a", 8, 1)])
     killed = actors(pool, monkeypatch)
     look_again(pool, {small: 4})
+    come(pool)
     for actor in pool.actors:
         actor.pending = object()
     assert pool.starved({small: 100, large: 1}) is None, "it comes after those that have waited longer"
@@ -229,9 +238,56 @@ def test_a_large_job_gets_its_turn_among_small_ones(monkeypatch):
         assert len(killed) == count
     look_again(pool, waiting)
     assert [actor.share for actor in pool.actors] == [large]
+    look_again(pool, waiting)
+    assert [actor.share for actor in pool.actors] == [large], "while it starts, it is not given up"
+    come(pool)
     assert pool.starved({large: 2, small: 100}) is None
     assert pool.starved({small: 100}) == small, "and now it is theirs"
     assert pool.starved({Share(1, 4): 1, small: 100}) is None, "what no node can hold starves nobody"
+
+
+def test_small_jobs_take_over_from_a_large_one_that_came_first(monkeypatch):
+    """Theirs are started only where the large one leaves room, so it is idle one day, and gives way."""
+    small, large = Share(1, 0), Share(2, 0)
+    pool = make_pool({small, large}, [cluster.Node("a", 2, 0)])
+    killed = actors(pool, monkeypatch)
+    look_again(pool, {large: 1, small: 8})
+    assert [actor.share for actor in pool.actors] == [large]
+    look_again(pool, {large: 1, small: 8})
+    come(pool)
+    [worker] = pool.actors
+    worker.pending = object()
+    look_again(pool, {small: 8})
+    assert pool.actors == [worker]
+    worker.pending = None
+    for _ in range(2):
+        look_again(pool, {small: 8})
+    assert killed == [worker]
+    assert [actor.share for actor in pool.actors] == [small, small]
+
+
+def test_one_that_does_not_come_keeps_others_from_being_fed(monkeypatch):
+    """It was promised halves of two GPUs, say: they drain, and it comes."""
+    small, large = Share(0, 0.5), Share(0, 1)
+    pool = make_pool({small, large}, [cluster.Node("a", 0, 2)])
+    actors(pool, monkeypatch)
+    look_again(pool, {small: 2})
+    come(pool)
+    look_again(pool, {large: 1, small: 9})
+    waiting = {large: 1, small: 9}
+    assert pool.starved(waiting) is None
+    pool.actors[-1].asked -= PROMPT_SECONDS
+    assert pool.starved(waiting) == large
+
+
+def test_one_that_never_comes_is_given_up(monkeypatch):
+    pool = make_pool({Share(1, 0)}, [cluster.Node("a", 1, 0)])
+    killed = actors(pool, monkeypatch)
+    look_again(pool, {Share(1, 0): 1})
+    assert list(pool._overdue()) == killed == []
+    pool.actors[0].asked -= GREETING_SECONDS
+    assert list(pool._overdue()) == []
+    assert len(killed) == 1
 
 
 def test_idle_actors_make_room_when_nothing_waits_for_them(monkeypatch):
@@ -239,10 +295,21 @@ def test_idle_actors_make_room_when_nothing_waits_for_them(monkeypatch):
     pool = make_pool({small, large}, [cluster.Node("a", 2, 0)])
     killed = actors(pool, monkeypatch)
     look_again(pool, {small: 2})
+    come(pool)
     for _ in range(3):
         look_again(pool, {large: 1})
     assert len(killed) == 2
     assert [actor.share for actor in pool.actors] == [large]
+
+
+def test_actors_of_a_lost_node_are_forgotten(monkeypatch):
+    pool = make_pool({Share(1, 0)}, [cluster.Node("a", 1, 0), cluster.Node("b", 1, 0)])
+    actors(pool, monkeypatch)
+    look_again(pool, {Share(1, 0): 2})
+    come(pool)
+    del pool.all_nodes[0]
+    look_again(pool, {Share(1, 0): 2})
+    assert [actor.node for actor in pool.actors] == ["b"]
 
 
 def test_a_share_is_checked():

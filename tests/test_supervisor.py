@@ -6,16 +6,17 @@ import threading
 from pathlib import Path
 
 import pytest
+from helpers import bare_row
 from test_runner import command, family, run, stub_sweep
 
 from tas_bench.attempts import Attempts
 from tas_bench.dispatch import ENDS, RETRIES
 from tas_bench.errors import TasBenchError
 from tas_bench.resources import Resources
-from tas_bench.runner import supervisor
+from tas_bench.runner import driver, supervisor
 from tas_bench.runner.driver import End
 from tas_bench.runner.supervisor import Talk, run_sweep
-from tas_bench.store import load
+from tas_bench.store import Store, load
 from tas_bench.stub import StubMethod
 
 
@@ -79,7 +80,7 @@ def test_drivers_that_die_again_and_again_are_given_up(tmp_path, monkeypatch):
     started = []
 
     class Dead:
-        began, ended = True, 0
+        began, ended, gpus, failed = True, 0, 2.0, frozenset({"a" * 20})
 
         def __init__(self, order):
             started.append(order)
@@ -91,15 +92,27 @@ def test_drivers_that_die_again_and_again_are_given_up(tmp_path, monkeypatch):
             pass
 
     monkeypatch.setattr(supervisor, "_Driving", Dead)
-    with pytest.raises(TasBenchError, match="by signal 9, 6 times without an ended job between; details in"):
+    with pytest.raises(TasBenchError, match="by signal 9, 8 times without an ended job between; details in"):
         run(stub_sweep(StubMethod()), tmp_path)
     assert len(started) == supervisor.STARTS
+    first, second = started[:2]
+    assert (first.first, first.gpus, first.failed) == (True, 0, frozenset())
+    assert (second.first, second.gpus, second.failed) == (False, 2.0, {"a" * 20}), "it is told what was found"
     started.clear()
     Dead.ended = 1
     monkeypatch.setattr(Dead, "watch", lambda self, *_: End() if len(started) > 20 else End(1, "x", passing=True))
     with pytest.raises(TasBenchError, match="ended before its plans"):
         run(stub_sweep(StubMethod()), tmp_path)
     assert len(started) == 21, "while jobs end between, it goes on"
+
+
+def test_what_has_failed_in_this_run_is_not_tried_again(tmp_path):
+    sweep, store = stub_sweep(StubMethod(jobs=2)), Store(tmp_path)
+    with store.lock():
+        first = driver.plans_of(sweep, store).next_job()
+        store.commit(bare_row(first.key, status="timeout"))
+        assert driver.plans_of(sweep, store).queued == {"candidate": 2}, "the next run does"
+        assert driver.plans_of(sweep, store, {first.key}.__contains__).queued == {"candidate": 1}
 
 
 @pytest.fixture(scope="module")

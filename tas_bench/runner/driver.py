@@ -8,10 +8,12 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import signal
 import threading
 import time
 import uuid
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -49,6 +51,9 @@ class Order:
     Attributes:
         folder: private, for a local Ray; the supervisor drops it.
         quiet: no progress display.
+        first: no driver of this run has given a sign of life before.
+        gpus: found by an earlier driver of this run.
+        failed: jobs that have failed in this run: the next run tries them again.
     """
 
     sweep: Sweep
@@ -56,13 +61,24 @@ class Order:
     resources: Resources
     folder: Path
     quiet: bool
+    first: bool = True
+    gpus: float = 0
+    failed: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
 class Beat:
-    """A sign of life; `ended`: jobs that have ended under this driver."""
+    """A sign of life.
+
+    Attributes:
+        ended: jobs that have ended under this driver.
+        failed: those of them that have failed since its last beat.
+        gpus: the most that were found.
+    """
 
     ended: int
+    failed: tuple[str, ...]
+    gpus: float
 
 
 @dataclass(frozen=True)
@@ -87,12 +103,13 @@ def main(order: Order, pipe: Connection) -> None:
     Args:
         pipe: takes a `Beat` now and then and an `End`; when its other end closes, this process ends.
     """
-    os.setsid()  # Ctrl-C is the supervisor's
+    os.setsid()  # Ctrl-C is the supervisor's, which has kept it from us so far
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     threading.Thread(target=_end_with_supervisor, args=(pipe, order.folder), daemon=True).start()
     log_to_files(order.context.results)
+    end = End()
     try:
         _drive(order, pipe)
-        end = End()
     except Interrupted as stop:
         end = End(signal=stop.signum)
     except TasBenchError as error:
@@ -115,21 +132,27 @@ def _end_with_supervisor(pipe: Connection, folder: Path) -> None:
 def _drive(order: Order, pipe: Connection) -> None:
     """Let workers run all that the plans ask for."""
     sweep, resources, store = order.sweep, order.resources, Store(order.context.results)
-    plans = plans_of(sweep, store)
+    plans = plans_of(sweep, store, order.failed.__contains__)
     keep_uses(plans, sweep, store)
+    if plans.done:
+        return
     display = Progress(Console(stderr=True), sweep.jobs, order.quiet)
     with Signals() as signals, cluster.ray_for(resources, order.folder), display:
         signals.take()  # again, since ray.init took SIGTERM for itself
-        gpus = sum(node.gpus for node in cluster.nodes())
+        gpus = max(order.gpus, sum(node.gpus for node in cluster.nodes()))
         dispatch = Dispatch(plans, sweep, order.context, display, resources, gpus)
         pool = _pool(order, dispatch, gpus)
-        pool.check()
+        if order.first:
+            pool.check()
+        else:
+            pool.strict = False
+            pool.look()
         beat = 0.0
         while not dispatch.finished:
             signals.check()
             if time.monotonic() - beat > BEAT:
                 beat = time.monotonic()
-                pipe.send(Beat(len(plans.outcomes) - plans.replayed))
+                pipe.send(Beat(len(plans.outcomes) - plans.replayed, dispatch.take_failed(), gpus))
             feed(pool, dispatch)
             if not pool.nodes and resources.address is None:
                 raise cluster.RayLostError("the driver lost its Ray")
@@ -138,8 +161,9 @@ def _drive(order: Order, pipe: Connection) -> None:
                     dispatch.complete(ended.task.key, ended.report.fault)
                 else:
                     dispatch.died(ended.task.key, ended.how, ended.detail)
-    if dispatch.fault is not None:
-        raise dispatch.fault
+        if dispatch.fault is not None:
+            raise dispatch.fault
+        pipe.send(End())  # before Ray is shut down, which may take its time
 
 
 def _pool(order: Order, dispatch: Dispatch, gpus: float) -> Pool:
@@ -178,11 +202,11 @@ def feed(pool: Pool, dispatch: Dispatch) -> None:
 # ---- what the supervisor does as well
 
 
-def plans_of(sweep: Sweep, store: Store, ended: bool = False) -> Plans:
+def plans_of(sweep: Sweep, store: Store, failed: Callable[[str], bool] = lambda _key: False) -> Plans:
     """The sweep's plans, as far as the store's rows bring them.
 
     Args:
-        ended: take rows of jobs that failed for an answer, too: nothing runs any more.
+        failed: whether a row of a job that failed is an answer, too: it is not tried again.
     """
     known = store.outcomes()
 
@@ -190,7 +214,7 @@ def plans_of(sweep: Sweep, store: Store, ended: bool = False) -> Plans:
         found = known.get(key)
         if found is not None and found.ok and job.kind == "teacher":
             found = store.outcome(key, needs_weights=True)
-        return found if found is None or found.ok or ended else None
+        return found if found is None or found.ok or failed(key) else None
 
     return Plans(sweep.plans(), lookup)
 

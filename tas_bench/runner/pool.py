@@ -30,34 +30,37 @@ LOOK_EVERY = 1.0
 FALSE_STARTS = 5
 """Actors that may die in a row before their first sign of life, nodes lost aside."""
 
+PROMPT_SECONDS = 30.0
+"""How long an actor takes to start where there is room."""
+
+GREETING_SECONDS = 180.0
+"""How long an actor may take to start; then its node is stuck, or taken by others, and it is tried anew."""
+
 
 @dataclass(eq=False)
 class Actor:
     """An actor of the pool.
 
     Attributes:
-        hello: what it found when it started; None until then.
+        node: where it is, by our choice.
+        greeted: it has started, and found all it needs.
         pending: the call it is to answer; None while it is idle.
         asked: when that call was made; `began`: when its task was given to it.
     """
 
     handle: Any
     share: Share
-    hello: Hello | None = None
+    node: str
+    greeted: bool = False
     pending: Any = None
     task: Task | None = None
     asked: float = 0.0
     began: float = 0.0
 
     @property
-    def node(self) -> str | None:
-        """Where it is; None until it has said so."""
-        return None if self.hello is None else self.hello.node
-
-    @property
     def idle(self) -> bool:
         """Whether it waits for a task."""
-        return self.hello is not None and self.hello.unfit is None and self.pending is None
+        return self.greeted and self.pending is None
 
 
 @dataclass(frozen=True)
@@ -92,10 +95,11 @@ class Pool:
         self.job_seconds, self.silent_seconds = job_seconds, silent_seconds
         self.actors: list[Actor] = []
         self.nodes: list[cluster.Node] = []
-        self.looked, self.false_starts, self.greeted = 0.0, 0, False
+        self.unfit: set[str] = set()
+        self.looked, self.false_starts, self.strict = 0.0, 0, True
 
     def check(self) -> None:
-        """Refuse shares that no node has, on a cluster that will not grow by itself.
+        """Refuse shares that no node has.
 
         Raises:
             InputError: says what there is.
@@ -103,9 +107,16 @@ class Pool:
         self.nodes = cluster.nodes()
         for share in self.shares:
             if not any(share.fits(node.cpus, node.gpus) for node in self.nodes):
-                most = max(self.nodes, key=lambda node: (node.gpus, node.cpus))
-                have = f"the largest of {len(self.nodes)} nodes has {most.cpus:g} and {most.gpus:g}"
-                raise InputError(f"a job asks for {share}; the cluster has no room ({have})")
+                have = ", ".join(sorted({f"{node.cpus:g} and {node.gpus:g}" for node in self.nodes})) or "none"
+                raise InputError(f"a job asks for {share}; the cluster has no room (its nodes have {have})")
+
+    def look(self) -> None:
+        """See which nodes there are; those where no job can run do not count."""
+        self.nodes = [node for node in cluster.nodes() if node.id not in self.unfit]
+        self.looked = time.monotonic()
+        for actor in self.idle():
+            if all(node.id != actor.node for node in self.nodes):
+                self._kill(actor)
 
     # ---- feeding
 
@@ -135,25 +146,29 @@ class Pool:
         """
         if not waiting or time.monotonic() - self.looked < LOOK_EVERY:
             return
-        self.nodes, self.looked = cluster.nodes(), time.monotonic()
+        self.look()
         first = self.starved(waiting)
         for share, jobs in waiting.items() if first is None else [(first, waiting[first])]:
-            free = sum(actor.share == share and (actor.idle or actor.hello is None) for actor in self.actors)
-            wanted = min(jobs - free, self._room(share))
-            for _ in range(wanted):
-                self._start(share)
-            if wanted <= 0 and free <= 0:
-                self._make_room([other for other in waiting if first is None or other == first])
+            ours = [actor for actor in self.actors if actor.share == share]
+            free = sum(actor.idle or not actor.greeted for actor in ours)
+            for _ in range(jobs - free):
+                node = self._room(share)
+                if node is None:
+                    if not free:
+                        self._make_room([other for other in waiting if first is None or other == first])
+                    break
+                self._start(share, node)
+                free += 1
 
-    def _room(self, share: Share) -> int:
-        """How many more actors of a share the nodes take, by what we know of ours."""
-        room, coming = 0, [actor for actor in self.actors if actor.hello is None]
+    def _room(self, share: Share) -> cluster.Node | None:
+        """The node with most room for one more actor of a share; None where there is none."""
+        best, most = None, 0
         for node in self.nodes:
-            here = [actor for actor in self.actors if actor.node == node.id]
-            cpus = node.cpus - sum(actor.share.cpus for actor in here)
-            gpus = node.gpus - sum(actor.share.gpus for actor in here)
-            room += max(0, share.fits(cpus, gpus))
-        return room - len(coming)
+            here = [actor.share for actor in self.actors if actor.node == node.id]
+            room = share.fits(node.cpus - sum(s.cpus for s in here), node.gpus - sum(s.gpus for s in here))
+            if room > most:
+                best, most = node, room
+        return best
 
     def _make_room(self, needed: Collection[Share]) -> None:
         """Give up an idle actor of a share that is not needed now."""
@@ -163,20 +178,26 @@ class Pool:
                 return
 
     def starved(self, waiting: Mapping[Share, int]) -> Share | None:
-        """The share of the longest wait, if it has no actor but could have: then no actor of others is fed."""
-        first = next(iter(waiting), None)
-        if first is None or any(actor.share == first for actor in self.actors):
+        """The share of the longest wait, if it has no actor but could have: then no actor of others is fed.
+
+        One that does not come may have been promised halves of two GPUs.
+        """
+        first, now = next(iter(waiting), None), time.monotonic()
+        ours = [actor for actor in self.actors if actor.share == first]
+        if first is None or any(actor.greeted or now - actor.asked < PROMPT_SECONDS for actor in ours):
             return None
         return first if any(first.fits(node.cpus, node.gpus) for node in self.nodes) else None
 
-    def _start(self, share: Share) -> None:
+    def _start(self, share: Share, node: cluster.Node) -> None:
         import ray
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        remote = ray.remote(_Worker).options(
-            num_cpus=share.cpus, num_gpus=share.gpus, max_restarts=0, max_task_retries=0
+        there = NodeAffinitySchedulingStrategy(node.id, soft=False)
+        remote = ray.remote(Worker).options(
+            num_cpus=share.cpus, num_gpus=share.gpus, max_restarts=0, scheduling_strategy=there
         )
-        actor = Actor(remote.remote(), share)
-        actor.pending, actor.asked = actor.handle.greet.remote(*self.greet), time.monotonic()
+        actor = Actor(remote.remote(), share, node.id)
+        actor.pending, actor.asked = actor.handle.hello.remote(*self.greet), time.monotonic()
         self.actors.append(actor)
 
     def _kill(self, actor: Actor) -> None:
@@ -227,46 +248,60 @@ class Pool:
 
     def _told(self, actor: Actor, answer: Hello | Report) -> Iterator[Ended]:
         if isinstance(answer, Hello):
-            self._greeted(actor, answer)
+            if answer.unfit is not None:
+                self._leave_out(actor, answer.unfit)
+            actor.greeted, self.false_starts = True, 0
             return
         assert actor.task is not None
         if answer.done:
+            self.strict = False
             task, actor.task = actor.task, None
+            if not answer.ok:  # what made it fail may be its process's: a GPU's context that is lost, say
+                self._kill(actor)
             yield Ended(task, answer)
         else:
             self.on_tick(actor.task, answer)
             self._ask(actor)
 
-    def _greeted(self, actor: Actor, hello: Hello) -> None:
-        actor.hello, self.false_starts = hello, 0
-        if hello.unfit is None:
-            self.greeted = True
-        elif not self.greeted:
-            raise InputError(hello.unfit)
-        else:  # a late node: the others go on, and it keeps its unfit actor so that no other is started there
-            log.warning("%s; it is left out", hello.unfit)
+    def _leave_out(self, actor: Actor, why: str) -> None:
+        """Use a node no more; before the first job has ended, tell the user instead.
+
+        Raises:
+            InputError: see above.
+        """
+        if self.strict:
+            raise InputError(why)
+        log.warning("%s; it is left out", why)
+        self.unfit.add(actor.node)
+        if actor in self.actors:
+            self._kill(actor)
 
     def _dead(self, actor: Actor, error: Any) -> Iterator[Ended]:
         import ray
 
-        self.actors.remove(actor)
-        ray.kill(actor.handle)  # where only the call failed
+        self._kill(actor)  # where only the call failed
         reason = one_line(error)[:300]
         lost = "node has died" in reason
         if actor.task is not None:
             memory = isinstance(error, ray.exceptions.OutOfMemoryError)
             how: Death = "memory" if memory else "node" if lost else "process"
             yield Ended(actor.task, how=how, detail=reason)
-        elif actor.hello is None and not lost and not isinstance(error, ray.exceptions.OutOfMemoryError):
+        elif not actor.greeted and not lost:
             log.warning("a worker did not start: %s", reason)
-            self.false_starts += 1
             if "No module named" in reason:
-                raise InputError(f"a node cannot run jobs: {_module(reason)}; install tas_bench on all nodes")
-            if self.false_starts >= FALSE_STARTS:
+                self._leave_out(
+                    actor, f"a node cannot run jobs: {_module(reason)}; install tas_bench on all nodes"
+                )
+            self.false_starts += 1
+            if self.false_starts >= FALSE_STARTS and not any(other.greeted for other in self.actors):
                 raise TasBenchError(f"workers do not start: {reason}")
 
     def _overdue(self) -> Iterator[Ended]:
         now = time.monotonic()
+        for actor in [actor for actor in self.actors if not actor.greeted]:
+            if now - actor.asked > GREETING_SECONDS:
+                log.warning("a worker on node %s did not start within %g s", actor.node, GREETING_SECONDS)
+                self._kill(actor)
         for actor in [actor for actor in self.actors if actor.task is not None]:
             assert actor.task is not None
             if now - actor.asked > self.silent_seconds:
@@ -283,12 +318,3 @@ class Pool:
 def _module(reason: str) -> str:
     start = reason.index("No module named")
     return reason[start : start + 60].split(" at ")[0]
-
-
-class _Worker(Worker):
-    """The actor's class, which knows its node."""
-
-    def greet(self, marker: Path, token: str, data_root: Path | None, wanted: dict[str, str]) -> Hello:
-        import ray
-
-        return self.hello(ray.get_runtime_context().get_node_id(), marker, token, data_root, wanted)

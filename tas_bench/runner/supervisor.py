@@ -12,11 +12,13 @@ import signal
 import time
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
+from tas_bench.attempts import close_left
 from tas_bench.dispatch import FAULTS
 from tas_bench.errors import BAD_INPUT, INTERNAL, TasBenchError
 from tas_bench.files import log_folder, private
@@ -35,7 +37,7 @@ from tas_bench.text import duration
 
 log = logging.getLogger("tas_bench")
 
-STARTS = 6
+STARTS = 8
 """Drivers that may die one after the other without one ended job between them."""
 
 START_SECONDS = 180.0
@@ -101,6 +103,7 @@ def run_sweep(
     ours = private() if resources.address is None else nullcontext()  # a cluster's nodes may have other users
     with ours, store.lock(break_lock) as lock:
         driver.log_to_files(results)
+        close_left(results)
         store.compact()  # so that all that is to be read is read once
         plans = driver.plans_of(sweep, store)
         store.claim(sweep.manifest(), fingerprints)
@@ -111,7 +114,7 @@ def run_sweep(
         root = data_root.absolute() if data_root else None
         run_jobs(sweep, Context(results=results.absolute(), data_root=root), resources, talk, lock, store.compact)
         store.compact()
-        after = driver.plans_of(sweep, store, ended=True)
+        after = driver.plans_of(sweep, store, lambda _key: True)
         if not after.done:
             raise TasBenchError("the run ended before its plans; the same command goes on from here")
         return Finished(after, len(after.outcomes) - plans.replayed, plans.replayed)
@@ -130,10 +133,11 @@ def run_jobs(
         InputError: another run took the directory.
         TasBenchError: what stands against the run; or drivers died again and again.
     """
-    died, ever_began = 0, False
+    died = 0
     with Signals() as signals, private_folder() as folder:
+        order = Order(sweep, context, resources, folder, talk.quiet)
         while True:
-            driving = _Driving(Order(sweep, context, resources, folder, talk.quiet))
+            driving = _Driving(order)
             try:
                 end = driving.watch(signals, lock, compact, resources.silent_seconds)
             finally:
@@ -142,8 +146,10 @@ def run_jobs(
                 raise Interrupted(end.signal)
             if end.code is None:
                 return
-            died, ever_began = 1 if driving.ended else died + 1, ever_began or driving.began
-            if not end.passing or (end.code == BAD_INPUT and not ever_began):
+            died = 1 if driving.ended else died + 1
+            first, failed = order.first and not driving.began, order.failed | driving.failed
+            order = replace(order, first=first, gpus=max(order.gpus, driving.gpus), failed=failed)
+            if not end.passing or (end.code == BAD_INPUT and first):
                 raise FAULTS.get(end.code, TasBenchError)(end.message)
             if died >= STARTS:
                 details = log_folder(context.results)
@@ -162,7 +168,9 @@ class _Driving:
 
     Attributes:
         began: it has given a sign of life.
-        ended: jobs that have ended under it.
+        ended: jobs that have ended under it; `failed`: those that failed.
+        gpus: how many it found.
+        word: its last, if it has said it.
     """
 
     def __init__(self, order: Order) -> None:
@@ -170,9 +178,15 @@ class _Driving:
         self.pipe: Connection
         self.pipe, theirs = spawn.Pipe()
         self.process: SpawnProcess = spawn.Process(target=driver.main, args=(order, theirs), name="driver")
-        self.process.start()
+        resource_tracker.ensure_running()  # or it would be started now, and lift the mask
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # it inherits this until it can listen
+        try:
+            self.process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         theirs.close()
-        self.began, self.ended = False, 0
+        self.began, self.ended, self.gpus, self.failed = False, 0, 0.0, frozenset[str]()
+        self.word: End | None = None
 
     def watch(self, signals: Signals, lock: Lock, compact: Callable[[], None], silent_seconds: float) -> End:
         """Wait for the driver's end.
@@ -189,11 +203,14 @@ class _Driving:
                 word = self.pipe.recv() if self.pipe.poll(0.2) else None
             except (EOFError, OSError):
                 self.process.join(GRACE)
+                signals.check()
                 return _died(self.process.exitcode)
             if isinstance(word, End):
+                self.word = word
                 return word
             if isinstance(word, Beat):
-                heard, self.began, self.ended = time.monotonic(), True, word.ended
+                heard, self.began, self.ended, self.gpus = time.monotonic(), True, word.ended, word.gpus
+                self.failed |= set(word.failed)
                 if word.ended > COMPACT_AFTER + 1.1 * compacted:
                     compacted = word.ended
                     compact()
@@ -204,11 +221,14 @@ class _Driving:
 
     def stop(self) -> None:
         """End it, gently if it listens; its Ray ends with it."""
+        if self.word is not None:
+            self.process.join(GRACE)
         if self.process.is_alive():
             self.process.terminate()
             self.process.join(GRACE)
         with suppress(OSError):  # what it started goes with it
-            os.killpg(self.process.pid or 0, signal.SIGKILL)
+            assert self.process.pid is not None
+            os.killpg(self.process.pid, signal.SIGKILL)
         self.process.kill()
         self.process.join()
         self.pipe.close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import os
 import platform
 import socket
 import threading
@@ -24,15 +23,12 @@ PATIENCE = 20.0
 
 @dataclass(frozen=True)
 class Hello:
-    """Where a worker is and what it finds there.
+    """What a worker finds where it is.
 
     Attributes:
         unfit: why no job of this run can run there, one line; None where all is well.
     """
 
-    node: str
-    host: str
-    pid: int
     unfit: str | None
 
 
@@ -41,10 +37,12 @@ class Report:
     """How a job goes.
 
     Attributes:
+        ok: it has ended well.
         fault: exit code and message of what stands against the whole run.
     """
 
     done: bool
+    ok: bool
     epoch: int
     epochs: int
     fault: tuple[int, str] | None
@@ -57,34 +55,35 @@ class Worker:
         self.task: Task | None = None
         gc.freeze()  # what is imported stays: between jobs only theirs is looked at, 0.1 s less each
 
-    def hello(self, node: str, marker: Path, token: str, data_root: Path | None, wanted: dict[str, str]) -> Hello:
+    def hello(self, marker: Path, token: str, data_root: Path | None, wanted: dict[str, str]) -> Hello:
         """Look around before the first job.
 
         Args:
             marker: a file of the results directory that holds `token`.
             wanted: versions that rows of this run must be made with.
         """
-        host = socket.gethostname()
         unfit = _other_versions(wanted)
         if unfit is None and not _sees(marker, token):
             unfit = f"does not see {marker.parents[1]}: put results on storage that all nodes share"
         if unfit is None and data_root is not None and not data_root.exists():
             unfit = f"has no data folder {data_root}: put it where all nodes see it under this path"
-        return Hello(node, host, os.getpid(), unfit and f"node {host} {unfit}")
+        return Hello(unfit and f"node {socket.gethostname()} {unfit}")
 
     def work(self, task: Task) -> Report:
         """Begin a task, or look after it if it has begun; returns at its end, or as a sign of life."""
         if self.task is None or self.task.key != task.key:
             self.task, self.epoch, self.epochs = task, 0, 0
             self.fault: tuple[int, str] | None = None
+            self.ok = False
             self.thread = threading.Thread(target=self._run, args=(task,), daemon=True)
             self.thread.start()
         self.thread.join(HEARTBEAT)
-        return Report(not self.thread.is_alive(), self.epoch, self.epochs, self.fault)
+        return Report(not self.thread.is_alive(), self.ok, self.epoch, self.epochs, self.fault)
 
     def _run(self, task: Task) -> None:
         try:
-            execute(task.job, task.labels, replace(task.context, tick=self._tick))
+            row = execute(task.job, task.labels, replace(task.context, tick=self._tick))
+            self.ok = row["status"] == "ok"
         except TasBenchError as error:
             self.fault = error.exit_code, str(error)
         except BaseException as error:
