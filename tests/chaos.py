@@ -135,12 +135,16 @@ class Run:
         return found
 
     def strike(self, rng):
-        """Kill the supervisor or its driver at a random moment; whether it was still there."""
-        at_driver, signum = rng.random() < 0.5, signal.SIGKILL if self.strikes % 3 else signal.SIGTERM
+        """Kill supervisor and driver by turns, twice at any moment and twice while jobs end; whether it was there."""
+        at_driver, at_work = self.strikes % 2 == 1, self.strikes // 2 % 2 == 1
+        signum = signal.SIGKILL if self.strikes % 3 else signal.SIGTERM
         if at_driver and self.wait_quietly(lambda: self.pid("spawn_main")) is None:
             return False
+        rows = self.rows()
+        if at_work and self.wait_quietly(lambda: self.rows() > rows, 60) is None:
+            return False
         try:
-            self.process.wait(rng.uniform(0.05, 12))
+            self.process.wait(rng.uniform(0.05, 1.5 if at_work else 12))
         except subprocess.TimeoutExpired:
             pid = self.pid("spawn_main") if at_driver else self.process.pid
             if pid is None:
