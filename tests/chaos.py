@@ -135,7 +135,7 @@ class Run:
         return found
 
     def strike(self, rng):
-        """Kill supervisor and driver by turns, twice at any moment and twice while jobs end; whether it was there."""
+        """Kill supervisor and driver by turns, twice at any moment, twice while jobs end; whether it was there."""
         at_driver, at_work = self.strikes % 2 == 1, self.strikes // 2 % 2 == 1
         signum = signal.SIGKILL if self.strikes % 3 else signal.SIGTERM
         if at_driver and self.wait_quietly(lambda: self.pid("spawn_main")) is None:
