@@ -12,18 +12,15 @@ import chaos_cli  # noqa: F401  the sweeps are found here, too
 import pandas as pd
 import pytest
 import torch
-from rich.console import Console
+from helpers import one_by_one
 from test_cli_runs import launch, sets
 from test_runner import command, family
 
 from tas_bench import stub
 from tas_bench.cli import main
-from tas_bench.dispatch import Dispatch
 from tas_bench.errors import FAILED_JOBS, OK
-from tas_bench.progress import Progress
-from tas_bench.runner import driver, supervisor
-from tas_bench.store import Store, load
-from tas_bench.worker import execute
+from tas_bench.runner import supervisor
+from tas_bench.store import load
 
 SLOTS = os.cpu_count() or 1
 """Jobs under way at once."""
@@ -63,22 +60,11 @@ def run_here(sweep, results, settings=()):
     """The command in this process, one job after the other, without Ray; stubs do not sleep."""
     threads = torch.get_num_threads()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(supervisor, "run_jobs", _one_by_one)
+        patch.setattr(supervisor, "run_jobs", one_by_one)
         patch.setattr(stub, "time", type("Hurry", (), {"sleep": staticmethod(lambda _seconds: None)}))
         code = main(argv(sweep, results, settings))
     torch.set_num_threads(threads)
     return code
-
-
-def _one_by_one(sweep, context, resources, talk, *_):
-    store = Store(context.results)
-    plans = driver.plans_of(sweep, store)
-    driver.keep_uses(plans, sweep, store)
-    with Progress(Console(stderr=True), sweep.jobs, quiet=True) as display:
-        dispatch = Dispatch(plans, sweep, context, display, resources)
-        while task := dispatch.next_task():
-            execute(task.job, task.labels, task.context)
-            dispatch.complete(task.key)
 
 
 # ---------------------------------------------------------------- attacked

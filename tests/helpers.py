@@ -8,12 +8,18 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from rich.console import Console
 
 from tas_bench.backbones.backbone import ImageShape
+from tas_bench.dispatch import Dispatch
 from tas_bench.errors import InputError
 from tas_bench.jobs import DataSpec, Problem, Recipe, job_id
+from tas_bench.progress import Progress
+from tas_bench.runner import driver
 from tas_bench.schema import ROWS
 from tas_bench.search import TasSearch
+from tas_bench.store import Store
+from tas_bench.worker import execute
 
 CLASSES = [f"n{i:08}" for i in range(10)]
 MODES = ["RGB", "L", "CMYK", "RGBA", "P", "LA", "1"]
@@ -106,3 +112,15 @@ def drive(plan, answer):
 
 def keys(batches):
     return [[job_id(job) for job in batch] for batch in batches]
+
+
+def one_by_one(sweep, context, resources, talk, *_):
+    """In place of `supervisor.run_jobs`: the jobs one after another in this process, without Ray."""
+    store = Store(context.results)
+    plans = driver.plans_of(sweep, store)
+    driver.keep_uses(plans, sweep, store)
+    with Progress(Console(stderr=True), sweep.jobs, talk.quiet) as display:
+        dispatch = Dispatch(plans, sweep, context, display, resources)
+        while task := dispatch.next_task():
+            execute(task.job, task.labels, task.context)
+            dispatch.complete(task.key)

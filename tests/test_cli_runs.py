@@ -15,8 +15,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from helpers import DEMO, FULL
-from rich.console import Console
+from helpers import DEMO, FULL, one_by_one
 from test_runner import command, family
 
 from tas_bench import latency, train
@@ -24,12 +23,9 @@ from tas_bench.backbones.cifar_resnet import RESNET20
 from tas_bench.cli import main
 from tas_bench.costs import find_cost
 from tas_bench.costs.latency import cache_folder
-from tas_bench.dispatch import Dispatch
 from tas_bench.errors import BAD_INPUT, DAMAGED, FAILED_JOBS, OK
-from tas_bench.progress import Progress
-from tas_bench.runner import driver, supervisor
+from tas_bench.runner import supervisor
 from tas_bench.store import Store, load
-from tas_bench.worker import execute
 
 # ---------------------------------------------------------------- runs without Ray, in this process
 
@@ -50,18 +46,8 @@ def tiny(methods, transfers="scratch", epochs=1, seeds="0"):
 def without_ray(here, monkeypatch):
     """Runs jobs one after another in this process instead."""
 
-    def run_jobs(sweep, context, resources, talk, *_):
-        store = Store(context.results)
-        plans = driver.plans_of(sweep, store)
-        driver.keep_uses(plans, sweep, store)
-        with Progress(Console(stderr=True), sweep.jobs, talk.quiet) as display:
-            dispatch = Dispatch(plans, sweep, context, display, resources)
-            while task := dispatch.next_task():
-                execute(task.job, task.labels, task.context)
-                dispatch.complete(task.key)
-
     threads = torch.get_num_threads()
-    monkeypatch.setattr(supervisor, "run_jobs", run_jobs)
+    monkeypatch.setattr(supervisor, "run_jobs", one_by_one)
     yield here
     torch.set_num_threads(threads)
 

@@ -21,6 +21,7 @@ from tas_bench.errors import InputError
 from tas_bench.jobs import Outcome
 from tas_bench.plans import NamedPlan, Plans
 from tas_bench.resources import Resources
+from tas_bench.runner.cluster import private_folder
 from tas_bench.runner.supervisor import run_sweep
 from tas_bench.signals import Interrupted, Signals
 from tas_bench.store import Store
@@ -271,6 +272,21 @@ def test_a_local_ray_is_gone_afterwards(done):
     while alive := [pid for pid in done.watch.commands if "ray" in command(pid)]:
         assert time.monotonic() < deadline, f"left: {[command(pid) for pid in alive]}"
         time.sleep(0.2)
+
+
+def test_folders_of_killed_runs_are_dropped(monkeypatch):
+    own = Path(tempfile.mkdtemp(prefix="t", dir="/tmp"))
+    monkeypatch.setattr(tempfile, "tempdir", str(own))
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    for name, pid in (("dead", gone.pid), ("alive", os.getpid()), ("damaged", "")):
+        (own / f"tas-bench-{name}").mkdir()
+        (own / f"tas-bench-{name}" / "pid").write_text(str(pid))
+    with private_folder() as folder:
+        assert {path.name for path in own.iterdir()} == {"tas-bench-alive", "tas-bench-damaged", folder.name}
+        assert folder.stat().st_mode & 0o077 == 0
+    assert not folder.exists()
+    shutil.rmtree(own)
 
 
 # ---------------------------------------------------------------- refused before anything starts

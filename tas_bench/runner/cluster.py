@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tas_bench.errors import InputError, TasBenchError
+from tas_bench.files import is_running
 from tas_bench.resources import Resources, join_environment
 
 
@@ -95,12 +96,18 @@ def _connect(resources: Resources, folder: Path) -> None:
 def private_folder() -> Iterator[Path]:
     """A private folder for Ray, which opens to all what it is given: it gets one within.
 
-    Its sockets lie 67 characters below and may have 107 in all.
+    Its sockets lie 67 characters below and may have 107 in all. What killed runs left is dropped.
     """
-    parent = tempfile.gettempdir()
-    found = tempfile.mkdtemp(prefix="tas-bench-", dir=parent if len(parent) <= 20 else "/tmp")  # noqa: S108
+    parent = Path(tempfile.gettempdir())
+    parent = parent if len(str(parent)) <= 20 else Path("/tmp")  # noqa: S108
+    for left in parent.glob("tas-bench-*/pid"):
+        with contextlib.suppress(OSError, ValueError):
+            if not is_running(int(left.read_text())):
+                shutil.rmtree(left.parent, ignore_errors=True)
+    found = Path(tempfile.mkdtemp(prefix="tas-bench-", dir=parent))
+    (found / "pid").write_text(str(os.getpid()))
     try:
-        yield Path(found)
+        yield found
     finally:
         shutil.rmtree(found, ignore_errors=True)
 
