@@ -31,7 +31,7 @@ from tas_bench.text import one_line
 PACKAGE = "tas-bench"
 
 RAY_BYTES = 100_000_000
-"""What Ray and Tune write below the folder for temporary files, logs above all."""
+"""What Ray writes below the folder for temporary files, logs above all."""
 
 REFUSALS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT}
 """What a file system says that is there but takes no files."""
