@@ -6,6 +6,7 @@ What is no `Path` here is a `remote.Remote`, which has the methods of one that a
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import socket
@@ -18,6 +19,9 @@ from tas_bench.errors import StoreIOError
 
 if TYPE_CHECKING:
     from tas_bench.remote import Remote
+
+REFUSALS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO}
+"""What a file system says that is there but takes no files."""
 
 LEFT = 60.0
 """Seconds after which a temporary file of another host's process was left by it."""

@@ -16,6 +16,7 @@ from moto.server import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import make_server
 
 import tas_bench
+from sweeps import demo
 from tas_bench import lock as locks
 from tas_bench import remote
 from tas_bench.checkpoint import Checkpoint, previous
@@ -24,7 +25,10 @@ from tas_bench.cli import main
 from tas_bench.errors import BAD_INPUT, DAMAGED, IO_FAULT, OK, InputError, StoreDamagedError, StoreIOError
 from tas_bench.files import create, identities, path_of, write_whole
 from tas_bench.jobs import Context, Outcome, checkpoint_path, job_id, weights_path
+from tas_bench.preflight import check_run
+from tas_bench.resources import Resources
 from tas_bench.schema import USES
+from tas_bench.settings import with_settings
 from tas_bench.snapshot import NAME
 from tas_bench.store import Store, load
 from tas_bench.stub import Stub
@@ -225,6 +229,22 @@ def test_damage_is_found_and_put_aside(far, capsys):
     assert (far.path / "_damaged" / "rows" / "a.parquet").exists()
     assert load(far.path).job_id.tolist() == ["b"]
     assert main(["check", str(far.path)]) == OK
+
+
+def test_what_a_run_asks_of_it_before_it_starts(root, capsys):
+    sweep = with_settings(demo.SWEEP, {"backbones": "tiny", "methods": "ratio"})
+    assert list(check_run(sweep, root, None, Resources())) == ["digits"]
+    assert not list(root.glob("*")), "the probe is gone"
+    settings = ["--set", "backbones=tiny", "--set", "methods=ratio", "--results", str(root)]
+    assert main(["doctor", "demo", *settings]) == OK
+    assert f"{root} can be written" in capsys.readouterr().out
+    with pytest.raises(InputError, match=r"nobucket/x is not writable: .*bucket does not exist"):
+        check_run(sweep, path_of("s3://nobucket/x"), None, Resources())
+
+
+def test_how_it_stands(far, capsys):
+    assert main(["status", str(far.path)]) == OK
+    assert f"{far.path}: nobody runs it now" in capsys.readouterr().out
 
 
 def test_a_job_and_its_failure(far):
