@@ -41,7 +41,10 @@ class Checkpoint:
         """Put the parts where an earlier attempt left them.
 
         Returns:
-            What `save` was given; empty where there is no checkpoint that can be read.
+            What `save` was given; empty where there is no checkpoint, or none that is whole.
+
+        Raises:
+            StoreIOError: one cannot be read now.
         """
         for path in (self.path, previous(self.path)):
             try:
@@ -50,7 +53,9 @@ class Checkpoint:
                 continue
             except StoreIOError:
                 raise
-            except (OSError, ValueError):
+            except OSError as error:  # which may pass: it is no damage
+                raise StoreIOError(f"cannot read {path}: {error.strerror or error}") from error
+            except ValueError:
                 self.warning = "its last checkpoint was damaged: it went on from an earlier one, or from the start"
                 path.unlink(missing_ok=True)  # or it would take the place of the good one before it
                 continue
