@@ -96,11 +96,42 @@ DEAD = 2**22 + 1
 """No process has this id."""
 
 
-@pytest.mark.parametrize("changed", [{"pid": DEAD}, {"start": "1"}, {"boot": "of yesterday"}], ids=str)
+@pytest.mark.parametrize("changed", [{"pid": DEAD}, {"start": "1"}], ids=str)
 def test_a_dead_process_of_this_machine_holds_nothing(store, changed):
     marked(store, **changed)
     assert store.holder() is None
     assert taken(store)
+
+
+def test_one_before_this_boot_is_dead_once_silent_for_a_minute(store):
+    """Till then it may be another machine of the same name."""
+    marked(store, age=50, boot="of yesterday", pid=DEAD)
+    assert store.holder().pid == DEAD
+    assert refusal(store, break_stale=True).endswith(" (sign of life 50 s ago)")
+    marked(store, age=61, boot="of yesterday")
+    assert store.holder() is None
+    assert taken(store)
+
+
+@pytest.mark.parametrize("hidden", ["stat", "boot_id"])
+def test_what_cannot_be_read_proves_no_death(store, holder, monkeypatch, hidden):
+    """As under hidepid, or where no more files may be opened."""
+    real = locks._told
+    monkeypatch.setattr(locks, "_told", lambda path: "" if path.name == hidden else real(path))
+    assert store.holder().pid == holder.pid
+    refusal(store)
+
+
+def test_a_lock_that_goes_while_it_is_looked_at_is_nobodys(store, monkeypatch):
+    path, real = marked(store), locks._last
+
+    def gone(root):
+        found = real(root)
+        path.unlink(missing_ok=True)
+        return found
+
+    monkeypatch.setattr(locks, "_last", gone)
+    assert store.holder() is None
 
 
 @pytest.mark.parametrize("changed", [{"host": "elsewhere"}, {"space": "another container", "pid": DEAD}], ids=str)
