@@ -170,8 +170,10 @@ def _look(path: Path, look: Callable[[Path], Any], files: Counter[str]) -> Itera
         except IsADirectoryError:
             raise ValueError("it is a directory") from None
         look(path)
-    except StoreIOError:
-        raise
+    except StoreIOError as error:
+        if isinstance(error, OSError):  # an object store that cannot be reached
+            raise
+        yield _unread(path, error)
     except FileNotFoundError:
         files[path.parent.name] -= 1  # a run has just dropped it
     except NewerError as error:
@@ -179,9 +181,15 @@ def _look(path: Path, look: Callable[[Path], Any], files: Counter[str]) -> Itera
     except Exception as error:  # damaged bytes may raise anything at all
         reason = one_line(error)[:160] or type(error).__name__
         if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno):
-            yield Finding(path, f"cannot be read ({reason})", "whether it is whole is not known")
+            yield _unread(path, error)
         elif path.exists():
             yield Finding(path, f"is damaged ({reason})", means, movable=True)
+
+
+def _unread(path: Path, error: BaseException) -> Finding:
+    """A file that the file system, or want of memory, keeps from us."""
+    reason = one_line(error.__cause__ or error)[:160] or type(error).__name__
+    return Finding(path, f"cannot be read ({reason})", "whether it is whole is not known")
 
 
 class NewerError(Exception):
@@ -282,6 +290,8 @@ def _snapshot(root: Path) -> Iterator[Finding]:
         return
     except StoreDamagedError as error:
         yield Finding(path, str(error).removeprefix(f"{path} "), means, damage=False)
+    except StoreIOError as error:
+        yield replace(_unread(path, error), damage=False)
     except Exception as error:  # damaged bytes may raise anything at all
         yield Finding(path, f"is damaged ({one_line(error)[:160] or type(error).__name__})", means, movable=True)
 
@@ -294,6 +304,8 @@ def _manifest(root: Path, rows: dict[str, Row]) -> Iterator[Finding]:
                 yield Finding(path, "is missing", again, movable=True)
         except StoreDamagedError as error:
             yield Finding(path, f"is damaged ({one_line(error.__cause__)[:160]})", again, movable=True)
+        except StoreIOError as error:
+            yield _unread(path, error)
 
 
 # ---- repair

@@ -45,6 +45,21 @@ def remote(path: object) -> Remote | None:
     return None if isinstance(path, Path) else cast("Remote", path)
 
 
+def read_whole(path: Path) -> bytes:
+    """A file's bytes.
+
+    Raises:
+        FileNotFoundError, IsADirectoryError: there is no such file.
+        StoreIOError: the file system refused, which tells nothing of the file.
+    """
+    try:
+        return path.read_bytes()
+    except (FileNotFoundError, IsADirectoryError, StoreIOError):
+        raise
+    except OSError as error:
+        raise StoreIOError(f"cannot read {path}: {error.strerror or error}") from error
+
+
 def write_whole(path: Path, data: bytes, mode: int = 0o666) -> None:
     """Write beside `path`, sync it, and take its place.
 
@@ -125,13 +140,20 @@ def sync_folder(path: Path) -> None:
 
 
 def identities(folder: Path, ending: str) -> dict[str, str]:
-    """Files of a folder by name, each with what changes when another takes its place; hidden ones left out."""
+    """Files of a folder by name, each with what changes when another takes its place; hidden ones left out.
+
+    Raises:
+        StoreIOError: the file system refused.
+    """
     if (there := remote(folder)) is not None:
         listed = there.identities().items()
         return {name: one for name, one in listed if name.endswith(ending) and not name.startswith(".")}
-    with os.scandir(folder) as entries:
-        found = [entry for entry in entries if entry.name.endswith(ending) and not entry.name.startswith(".")]
-        return {entry.name: _identity(_stat(entry)) for entry in found}
+    try:
+        with os.scandir(folder) as entries:
+            found = [entry for entry in entries if entry.name.endswith(ending) and not entry.name.startswith(".")]
+            return {entry.name: _identity(_stat(entry)) for entry in found}
+    except OSError as error:
+        raise StoreIOError(f"cannot read {folder}: {error.strerror or error}") from error
 
 
 def _stat(entry: os.DirEntry[str]) -> os.stat_result:

@@ -24,13 +24,21 @@ import pyarrow as pa
 
 from tas_bench.digest import sealed, unsealed
 from tas_bench.errors import InputError, StoreDamagedError, StoreIOError
-from tas_bench.files import create, is_left, path_of, temporaries, write_whole
+from tas_bench.files import create, is_left, path_of, read_whole, temporaries, write_whole
 from tas_bench.jobs import Outcome, weights_path
 from tas_bench.lock import Holder, Lock, hold, holder_of
 from tas_bench.schema import CURVE_KEYS, MANIFEST, ROWS, TRAJECTORIES, USES, check_shape
 from tas_bench.snapshot import read_rows, write_snapshot
 from tas_bench.space import Size
-from tas_bench.tables import curve_table, read_table, row_bytes, table_bytes, weights_bytes, whole_weights
+from tas_bench.tables import (
+    curve_table,
+    read_row,
+    read_table,
+    row_bytes,
+    table_bytes,
+    weights_bytes,
+    whole_weights,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,11 +62,11 @@ OF_OUTCOMES = [name for name in ROWS.names if name in Outcome.__dataclass_fields
 
 @contextlib.contextmanager
 def _io(path: Path) -> Iterator[None]:
-    """Tell what the file system refused in one line."""
+    """Tell what the file system refused in one line; what reads raises StoreIOError by itself."""
     try:
         yield
     except OSError as error:
-        raise StoreIOError(f"cannot write {error.filename or path}: {error.strerror}") from error
+        raise StoreIOError(f"cannot write {error.filename or path}: {error.strerror or error}") from error
 
 
 class Store:
@@ -81,7 +89,7 @@ class Store:
             StoreDamagedError: it cannot be read back.
         """
         path = self.row_path(job_id)
-        return read_table(path, ROWS).to_pylist()[0] if path.exists() else None
+        return read_row(path).to_pylist()[0] if path.exists() else None
 
     def outcome(self, job_id: str, needs_weights: bool = False) -> Outcome | None:
         """The outcome of a job that ended well and has all it should have kept; None if it must be run."""
@@ -130,7 +138,7 @@ class Store:
         try:
             if not path.exists():
                 return None
-            found = unsealed(path.read_bytes())
+            found = unsealed(read_whole(path))
             if "problems" not in found and (own := {"dataset", "backbone", "keep"}) <= set(found):
                 found["problems"] = [{key: found[key] for key in sorted(own)}]  # of schema version 1
             check_shape(found, shape)
