@@ -96,6 +96,49 @@ def test_a_path_of_it(root):
         (root / "a").read_bytes()
 
 
+class Refusing:
+    """A server that answers the next requests to make an object so, and lets all others pass."""
+
+    def __init__(self, app):
+        self.app, self.answers = app, []
+
+    def __call__(self, environ, start):
+        if not (self.answers and "HTTP_IF_NONE_MATCH" in environ):
+            return self.app(environ, start)
+        environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))
+        status, code = self.answers.pop(0)
+        start(status, [("Content-Type", "application/xml")])
+        return [f"<Error><Code>{code}</Code><Message>told so</Message></Error>".encode()]
+
+
+@pytest.fixture
+def refusing(server, monkeypatch):
+    found = Refusing(server.app)
+    monkeypatch.setattr(server, "app", found)
+    monkeypatch.setattr(remote, "AGAIN", 0.01)
+    return found
+
+
+def test_what_servers_answer_where_an_object_is_or_is_being_made(root, refusing):
+    there, busy = ("412 No", "PreconditionFailed"), ("409 No", "ConditionalRequestConflict")
+    write_whole(root / "a", b"1")
+    refusing.answers = [there, there, there]
+    assert not create(root / "a", b"2"), "told without the header's name"
+    assert create(root / "a", b"1"), "its own, whose reply was lost"
+    assert not create(root / "gone", b"1"), "deleted meanwhile"
+    refusing.answers = [busy, busy]
+    assert create(root / "b", b"1")
+    refusing.answers = [busy, there]
+    assert not create(root / "a", b"2")
+    refusing.answers = [busy] * 9
+    with pytest.raises(StoreIOError, match="told so"):
+        create(root / "c", b"1")
+    refusing.answers = [("403 No", "AccessDenied")]
+    with pytest.raises(StoreIOError, match="told so"):
+        create(root / "c", b"1")
+    assert sorted(p.name for p in root.glob("*")) == ["a", "b"]
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
