@@ -125,16 +125,14 @@ def repair(root: Path) -> Checkup:
     """
     _expect(root)
     left = temporaries(root)
-    with Store(root).lock():  # drops those of its folders
+    with Store(root).lock():  # drops those that nobody writes any more
         found = check(root)
         try:
-            for path in temporaries(root):
-                path.unlink(missing_ok=True)
-            findings = [_set_aside(root, f) if f.movable else f for f in found.findings if f.path not in left]
+            left = [path for path in left if not path.exists()]
+            findings = [_set_aside(root, f) if f.movable else f for f in found.findings]
             findings = [_manifest_anew(root, f) if f.path == root / MANIFEST else f for f in findings]
-            findings += [
-                Finding(p, "is what a killed writer left", "nothing is lost", done="dropped") for p in left
-            ]
+            what = "is what a killed writer left"
+            findings += [Finding(p, what, "nothing is lost", done="dropped") for p in left]
         except OSError as error:
             raise StoreIOError(f"cannot repair {error.filename or root}: {error.strerror}") from error
     return replace(found, findings=findings)
@@ -188,8 +186,7 @@ def _look(path: Path, look: Callable[[Path], Any], files: Counter[str]) -> Itera
 
 def _unread(path: Path, error: BaseException) -> Finding:
     """A file that the file system, or want of memory, keeps from us."""
-    reason = one_line(error.__cause__ or error)[:160] or type(error).__name__
-    return Finding(path, f"cannot be read ({reason})", "whether it is whole is not known")
+    return Finding(path, f"cannot be read ({one_line(error.__cause__ or error)[:160]})", "it may be whole or not")
 
 
 class NewerError(Exception):
@@ -215,8 +212,10 @@ def _row(path: Path) -> Row:
     table = _table(path, ROWS)
     _one_value(table, "job_id", path.stem)
     row: Row = table.to_pylist()[0]
-    if row["job"] is not None and sha256(row["job"].encode()).hexdigest()[:20] != path.stem:
+    if (job := row["job"]) is not None and sha256(job.encode()).hexdigest()[:20] != path.stem:
         raise ValueError("the job in it has another id")
+    if not isinstance(json.loads(job or "{}"), dict):
+        raise ValueError("the job in it is none")
     return row
 
 
@@ -265,7 +264,7 @@ def _companions(root: Path, key: str, row: Row) -> Iterator[Finding]:
     """What an ended job should have kept and is not there; what `repair` put aside is known."""
     if row["status"] != "ok":
         return
-    ours = row["job"] is not None and str(json.loads(row["job"])["type"]).startswith("tas_bench.")
+    ours = row["job"] is not None and str(json.loads(row["job"]).get("type")).startswith("tas_bench.")
     trained = ours and row["epochs"] is not None  # jobs of other packages may keep no curve
     needed = {
         root / "_curves" / f"{key}.parquet": trained,

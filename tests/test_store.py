@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 import tas_bench
+from tas_bench import files
 from tas_bench.cli import main
 from tas_bench.errors import DAMAGED, InputError, StoreDamagedError, StoreIOError
 from tas_bench.jobs import Outcome, weights_path
@@ -215,6 +216,21 @@ def test_a_failed_row_gives_way_and_an_ok_row_stays(store):
 
 
 # ---------------------------------------------------------------- kills and damage
+
+
+def test_a_failed_row_gives_way_to_an_ok_one_committed_meanwhile(store, monkeypatch):
+    store.commit(bare_row("a", status="failed"))
+    real = files.write_synced
+
+    def slowly(path, data, mode=0o666):
+        real(path, data, mode)
+        if not store.row("a")["seed"]:
+            monkeypatch.undo()
+            assert Store(store.path).commit(bare_row("a", seed=5))
+
+    monkeypatch.setattr(files, "write_synced", slowly)
+    assert not store.commit(bare_row("a", status="failed", seed=6))
+    assert store.row("a")["seed"] == 5
 
 
 def test_a_killed_writer_leaves_whole_rows_and_loses_none(store):

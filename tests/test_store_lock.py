@@ -7,11 +7,13 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from tas_bench import lock as locks
-from tas_bench.errors import InputError
+from tas_bench.errors import InputError, StoreIOError
+from tas_bench.files import process_space, temporary_of
 from tas_bench.store import Store
 
 HOLDER = """
@@ -275,17 +277,42 @@ def test_what_a_killed_writer_left_is_swept_up(store):
         assert not left.exists()
 
 
+def test_two_containers_of_one_name_and_process_id_write_to_two_files(tmp_path):
+    assert temporary_of(tmp_path / "x") != temporary_of(tmp_path / "x")
+
+
+def test_what_a_killed_writer_left_beside_the_folders_is_swept_once_it_is_old(store):
+    left, young = store.path / "._sweep.json.a.1.tmp", store.path / "._lock.b.1.tmp"
+    left.touch()
+    young.touch()
+    os.utime(left, (1, 1))
+    with store.lock():
+        assert (left.exists(), young.exists()) == (False, True)
+
+
+def test_a_file_system_that_takes_no_files_is_told_as_before_a_run():
+    with (
+        pytest.raises(StoreIOError, match="/sys/kernel/nowhere is not writable"),
+        Store(Path("/sys/kernel/nowhere")).lock(),
+    ):
+        pass
+
+
 def test_what_a_killed_drivers_workers_still_write_is_left_to_them(store):
     marked(store, pid=DEAD)
     host, folder = socket.gethostname(), store.path / "rows"
-    alive, dead, other, old = (
-        folder / f".x.{h}.{pid}.tmp"
-        for h, pid in ((host, os.getpid()), (host, DEAD), ("elsewhere", 7), ("old", 7))
-    )
-    for path in (alive, dead, other, old):
+    space = process_space()
+    alive, dead, other, old, foreign = (
+        folder / f".x.{s}-12345678.{h}.{pid}.tmp"
+        for s, h, pid in (
+            (space, host, os.getpid()), (space, host, DEAD), (space, "elsewhere", 7), (space, "old", 7),
+            ("another0", host, DEAD),
+        )
+    )  # fmt: skip
+    for path in (alive, dead, other, old, foreign):
         path.write_bytes(b"half")
     os.utime(old, (1, 1))
     with store.lock():
-        assert sorted(folder.iterdir()) == sorted([alive, other])
+        assert sorted(folder.iterdir()) == sorted([alive, other, foreign])
     with store.lock():
         assert not list(folder.iterdir())
