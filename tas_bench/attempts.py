@@ -112,6 +112,6 @@ def under_way(results: Path) -> dict[str, Attempt]:
     found = {}
     for path in (results / "_attempts").glob("*.json"):
         attempts = Attempts(results, path.stem)
-        if attempts.under_way:
+        if attempts.under_way and {"started", "host", "pid"} <= attempts.all[-1].keys():  # or it is damaged
             found[path.stem] = attempts.all[-1]
     return found

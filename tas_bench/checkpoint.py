@@ -14,8 +14,7 @@ from typing import Any
 import torch
 
 from tas_bench import measure
-from tas_bench.errors import StoreIOError
-from tas_bench.files import remote, temporary_of, write_synced, write_whole
+from tas_bench.files import read_whole, remote, temporary_of, write_synced, write_whole
 from tas_bench.jobs import Context, checkpoint_path
 from tas_bench.text import one_line
 
@@ -41,16 +40,17 @@ class Checkpoint:
         """Put the parts where an earlier attempt left them.
 
         Returns:
-            What `save` was given; empty where there is no checkpoint that can be read.
+            What `save` was given; empty where there is no checkpoint, or none that is whole.
+
+        Raises:
+            StoreIOError: one cannot be read now.
         """
         for path in (self.path, previous(self.path)):
             try:
                 state = read_state(path, self.device)
             except FileNotFoundError:
                 continue
-            except StoreIOError:
-                raise
-            except (OSError, ValueError):
+            except (ValueError, IsADirectoryError):
                 self.warning = "its last checkpoint was damaged: it went on from an earlier one, or from the start"
                 path.unlink(missing_ok=True)  # or it would take the place of the good one before it
                 continue
@@ -105,9 +105,10 @@ def read_state(path: Path, device: str) -> dict[str, Any]:
 
     Raises:
         ValueError: it is damaged.
-        OSError: it cannot be read.
+        FileNotFoundError: there is none.
+        StoreIOError: it cannot be read now, which is no damage.
     """
-    data = io.BytesIO(path.read_bytes())
+    data = io.BytesIO(read_whole(path))
     try:
         with zipfile.ZipFile(data) as archive:
             if (name := archive.testzip()) is not None:

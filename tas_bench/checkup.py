@@ -125,16 +125,14 @@ def repair(root: Path) -> Checkup:
     """
     _expect(root)
     left = temporaries(root)
-    with Store(root).lock():  # drops those of its folders
+    with Store(root).lock():  # drops those that nobody writes any more
         found = check(root)
         try:
-            for path in temporaries(root):
-                path.unlink(missing_ok=True)
-            findings = [_set_aside(root, f) if f.movable else f for f in found.findings if f.path not in left]
+            left = [path for path in left if not path.exists()]
+            findings = [_set_aside(root, f) if f.movable else f for f in found.findings]
             findings = [_manifest_anew(root, f) if f.path == root / MANIFEST else f for f in findings]
-            findings += [
-                Finding(p, "is what a killed writer left", "nothing is lost", done="dropped") for p in left
-            ]
+            what = "is what a killed writer left"
+            findings += [Finding(p, what, "nothing is lost", done="dropped") for p in left]
         except OSError as error:
             raise StoreIOError(f"cannot repair {error.filename or root}: {error.strerror}") from error
     return replace(found, findings=findings)
@@ -170,8 +168,10 @@ def _look(path: Path, look: Callable[[Path], Any], files: Counter[str]) -> Itera
         except IsADirectoryError:
             raise ValueError("it is a directory") from None
         look(path)
-    except StoreIOError:
-        raise
+    except StoreIOError as error:
+        if isinstance(error, OSError):  # an object store that cannot be reached
+            raise
+        yield _unread(path, error)
     except FileNotFoundError:
         files[path.parent.name] -= 1  # a run has just dropped it
     except NewerError as error:
@@ -179,9 +179,14 @@ def _look(path: Path, look: Callable[[Path], Any], files: Counter[str]) -> Itera
     except Exception as error:  # damaged bytes may raise anything at all
         reason = one_line(error)[:160] or type(error).__name__
         if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno):
-            yield Finding(path, f"cannot be read ({reason})", "whether it is whole is not known")
+            yield _unread(path, error)
         elif path.exists():
             yield Finding(path, f"is damaged ({reason})", means, movable=True)
+
+
+def _unread(path: Path, error: BaseException) -> Finding:
+    """A file that the file system, or want of memory, keeps from us."""
+    return Finding(path, f"cannot be read ({one_line(error.__cause__ or error)[:160]})", "it may be whole or not")
 
 
 class NewerError(Exception):
@@ -207,8 +212,10 @@ def _row(path: Path) -> Row:
     table = _table(path, ROWS)
     _one_value(table, "job_id", path.stem)
     row: Row = table.to_pylist()[0]
-    if row["job"] is not None and sha256(row["job"].encode()).hexdigest()[:20] != path.stem:
+    if (job := row["job"]) is not None and sha256(job.encode()).hexdigest()[:20] != path.stem:
         raise ValueError("the job in it has another id")
+    if not isinstance(json.loads(job or "{}"), dict):
+        raise ValueError("the job in it is none")
     return row
 
 
@@ -257,7 +264,7 @@ def _companions(root: Path, key: str, row: Row) -> Iterator[Finding]:
     """What an ended job should have kept and is not there; what `repair` put aside is known."""
     if row["status"] != "ok":
         return
-    ours = row["job"] is not None and str(json.loads(row["job"])["type"]).startswith("tas_bench.")
+    ours = row["job"] is not None and str(json.loads(row["job"]).get("type")).startswith("tas_bench.")
     trained = ours and row["epochs"] is not None  # jobs of other packages may keep no curve
     needed = {
         root / "_curves" / f"{key}.parquet": trained,
@@ -282,6 +289,8 @@ def _snapshot(root: Path) -> Iterator[Finding]:
         return
     except StoreDamagedError as error:
         yield Finding(path, str(error).removeprefix(f"{path} "), means, damage=False)
+    except StoreIOError as error:
+        yield replace(_unread(path, error), damage=False)
     except Exception as error:  # damaged bytes may raise anything at all
         yield Finding(path, f"is damaged ({one_line(error)[:160] or type(error).__name__})", means, movable=True)
 
@@ -294,6 +303,8 @@ def _manifest(root: Path, rows: dict[str, Row]) -> Iterator[Finding]:
                 yield Finding(path, "is missing", again, movable=True)
         except StoreDamagedError as error:
             yield Finding(path, f"is damaged ({one_line(error.__cause__)[:160]})", again, movable=True)
+        except StoreIOError as error:
+            yield _unread(path, error)
 
 
 # ---- repair

@@ -143,7 +143,7 @@ def estimate(
     wall, slots = drive(plans, room, share_of, seconds_of)
     jobs = tuple(made.get(key) or Planned(use, True) for key, use in plans.first_use.items())
     timed = resources.address is None and all(job.seconds is not None for job in made.values())
-    disk = disk_of(sweep, len(made), slots)
+    disk = disk_of(sweep, len(made), slots if resources.address is None else 0)
     return Estimate(jobs, slots, wall if timed else None, disk, tuple(pace.sources))
 
 
@@ -201,7 +201,11 @@ def room_of(resources: Resources) -> tuple[float, float]:
 
 
 def disk_of(sweep: Sweep, jobs: int, slots: int) -> int:
-    """Bytes that so many jobs take at most: rows and curves, teachers' weights, checkpoints of those under way."""
+    """Bytes that so many jobs take at most: rows and curves, teachers' weights, checkpoints of those under way.
+
+    Args:
+        slots: jobs side by side; 0 where nobody knows, which leaves checkpoints out.
+    """
     if not jobs:
         return 0
     sizes = [4 * PARAMS.of(p.layers, p.backbone.full) for p in sweep.problems]

@@ -6,11 +6,14 @@ What is no `Path` here is a `remote.Remote`, which has the methods of one that a
 from __future__ import annotations
 
 import contextlib
+import errno
+import hashlib
 import os
 import re
 import socket
 import time
-from collections.abc import Iterator
+import uuid
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -18,6 +21,9 @@ from tas_bench.errors import StoreIOError
 
 if TYPE_CHECKING:
     from tas_bench.remote import Remote
+
+REFUSALS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO}
+"""What a file system says that is there but takes no files."""
 
 LEFT = 60.0
 """Seconds after which a temporary file of another host's process was left by it."""
@@ -41,19 +47,45 @@ def remote(path: object) -> Remote | None:
     return None if isinstance(path, Path) else cast("Remote", path)
 
 
-def write_whole(path: Path, data: bytes, mode: int = 0o666) -> None:
+def read_whole(path: Path) -> bytes:
+    """A file's bytes.
+
+    Raises:
+        FileNotFoundError, IsADirectoryError: there is no such file.
+        StoreIOError: the file system refused, which tells nothing of the file.
+    """
+    try:
+        return path.read_bytes()
+    except (FileNotFoundError, IsADirectoryError, StoreIOError):
+        raise
+    except OSError as error:
+        raise StoreIOError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def write_whole(path: Path, data: bytes, mode: int = 0o666, unless: Callable[[], bool] = lambda: False) -> bool:
     """Write beside `path`, sync it, and take its place.
+
+    Args:
+        unless: asked last; where it is so, `path` is left as it was.
+
+    Returns:
+        Whether it was written.
 
     Raises:
         StoreIOError: the file system refused; `path` is left as it was.
     """
     if (there := remote(path)) is not None:
+        if unless():
+            return False
         there.put(data)
-        return
+        return True
     temporary = temporary_of(path)
     try:
         write_synced(temporary, data, mode)
+        if unless():
+            return False
         os.replace(temporary, path)
+        return True
     except OSError as error:
         raise StoreIOError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
@@ -121,13 +153,20 @@ def sync_folder(path: Path) -> None:
 
 
 def identities(folder: Path, ending: str) -> dict[str, str]:
-    """Files of a folder by name, each with what changes when another takes its place; hidden ones left out."""
+    """Files of a folder by name, each with what changes when another takes its place; hidden ones left out.
+
+    Raises:
+        StoreIOError: the file system refused.
+    """
     if (there := remote(folder)) is not None:
         listed = there.identities().items()
         return {name: one for name, one in listed if name.endswith(ending) and not name.startswith(".")}
-    with os.scandir(folder) as entries:
-        found = [entry for entry in entries if entry.name.endswith(ending) and not entry.name.startswith(".")]
-        return {entry.name: _identity(_stat(entry)) for entry in found}
+    try:
+        with os.scandir(folder) as entries:
+            found = [entry for entry in entries if entry.name.endswith(ending) and not entry.name.startswith(".")]
+            return {entry.name: _identity(_stat(entry)) for entry in found}
+    except OSError as error:
+        raise StoreIOError(f"cannot read {folder}: {error.strerror or error}") from error
 
 
 def _stat(entry: os.DirEntry[str]) -> os.stat_result:
@@ -152,8 +191,18 @@ def log_folder(results: Path) -> Path:
 
 
 def temporary_of(path: Path) -> Path:
-    """Where a file is written first: hidden, and told apart from other processes'."""
-    return path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.tmp")
+    """Where a file is written first: hidden, and told apart from all others', also of other containers."""
+    token = f"{process_space()}-{uuid.uuid4().hex[:8]}"
+    return path.with_name(f".{path.name}.{token}.{socket.gethostname()}.{os.getpid()}.tmp")
+
+
+def process_space() -> str:
+    """Tells one container's process ids from another's, and one boot's from the next."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return hashlib.sha256(f"{boot} {os.readlink('/proc/self/ns/pid')}".encode()).hexdigest()[:8]
+    except OSError:
+        return "unknown"
 
 
 def temporaries(folder: Path) -> list[Path]:
@@ -163,8 +212,9 @@ def temporaries(folder: Path) -> list[Path]:
 
 def is_left(temporary: Path) -> bool:
     """Whether a temporary file's writer is known to be gone: it ended here, or has been silent for a minute."""
-    host, _, pid = temporary.name.removesuffix(".tmp").rpartition(".")
-    if host.endswith(f".{socket.gethostname()}") and re.fullmatch(r"\d{1,9}", pid) and not is_running(int(pid)):
+    before, _, pid = temporary.name.removesuffix(".tmp").rpartition(".")
+    ours = re.search(rf"\.{process_space()}-\w{{8}}\.{re.escape(socket.gethostname())}$", before)
+    if ours and re.fullmatch(r"\d{1,9}", pid) and not is_running(int(pid)):
         return True
     try:
         return time.time() - temporary.stat().st_mtime > LEFT

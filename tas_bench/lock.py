@@ -64,15 +64,19 @@ class _Mark:
     start: str = ""
     since: str = ""
 
-    def is_dead(self) -> bool:
-        """Whether it was a process of this machine that is gone."""
+    def is_dead(self, age: float) -> bool:
+        """Whether it was a process of this machine that is gone; only what can be read proves it.
+
+        Args:
+            age: seconds since its last sign of life: another boot of this host, or another host of its name.
+        """
         if self.host != socket.gethostname() or not self.pid:
             return False
-        if self.boot and self.boot != _boot():
-            return True
+        if self.boot and _boot() not in ("", self.boot):
+            return age >= STALE
         if self.space and self.space != _space():
             return False
-        return not is_running(self.pid) or (self.start != "" and self.start != _start(self.pid))
+        return not is_running(self.pid) or (self.start != "" and _start(self.pid) not in ("", self.start))
 
 
 class Lock:
@@ -146,11 +150,12 @@ def hold(root: Path, break_stale: bool = False) -> Iterator[Lock]:
 def holder_of(root: Path) -> Holder | None:
     """Who holds a directory; None where nobody does, or a process of this machine did that is gone."""
     try:
-        last = _last(root)
-        if last is None or last[1].is_dead():
-            return None
-        path, mark = last
-        return Holder(mark.host, mark.pid, mark.token, _age(path, mark.token))
+        while (last := _last(root)) is not None:
+            path, mark = last
+            with contextlib.suppress(FileNotFoundError):  # it has just let go, or moved on: look again
+                age = _age(path, mark.token)
+                return None if mark.is_dead(age) else Holder(mark.host, mark.pid, mark.token, age)
+        return None
     except OSError as error:
         raise StoreIOError(f"cannot read {root / NAME}: {error.strerror or error}") from error
 
@@ -164,11 +169,11 @@ def _take(root: Path, token: str, data: bytes, break_stale: bool) -> bool:
                 return False
             continue  # another was faster: look who
         path, mark = last
-        if not mark.is_dead():
-            try:
-                age = _age(path, mark.token)
-            except FileNotFoundError:
-                continue  # its holder has just moved on
+        try:
+            age = _age(path, mark.token)
+        except FileNotFoundError:
+            continue  # its holder has just moved on
+        if not mark.is_dead(age):
             _check_age(f"{root} is in use by {mark.host}:{mark.pid}", age, break_stale)
         heir = _heir(root, mark.token)
         if create(heir, data) and (last := _last(root)) and last[1].token == token:
@@ -249,9 +254,11 @@ def _space() -> str:
 
 
 def _start(pid: int) -> str:
-    """When a process began, in the kernel's count; of one that has ended and waits for its parent, nothing."""
+    """When a process began, in the kernel's count; "" where that cannot be read."""
     fields = _told(Path(f"/proc/{pid}/stat")).rpartition(")")[2].split()
-    return fields[19] if fields and fields[0] not in "ZX" else ""
+    if not fields:
+        return ""
+    return fields[19] if fields[0] not in "ZX" else "ended, and waits for its parent"
 
 
 def _told(path: Path) -> str:

@@ -23,18 +23,17 @@ from tas_bench.data import check_data
 from tas_bench.data.vision import torchvision
 from tas_bench.errors import InputError, StoreIOError, TasBenchError
 from tas_bench.estimate import disk_of, room_of
+from tas_bench.files import REFUSALS, remote, temporary_of, write_whole
 from tas_bench.plans import Plans
 from tas_bench.resources import Resources
-from tas_bench.sweep import Sweep
+from tas_bench.store import load
+from tas_bench.sweep import Sweep, names_of
 from tas_bench.text import one_line
 
 PACKAGE = "tas-bench"
 
 RAY_BYTES = 100_000_000
 """What Ray writes below the folder for temporary files, logs above all."""
-
-REFUSALS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT}
-"""What a file system says that is there but takes no files."""
 
 
 class DoubtError(TasBenchError):
@@ -192,6 +191,11 @@ def check_writable(results: Path) -> str:
         StoreIOError: the file system takes no files there.
     """
     try:
+        if remote(results) is not None:
+            probe = temporary_of(results / "probe")
+            write_whole(probe, b"")
+            probe.unlink(missing_ok=True)
+            return f"{results} can be written"
         folder = existing(results)
         if not folder.is_dir():
             raise NotADirectoryError(errno.ENOTDIR, "Not a directory", str(folder))
@@ -210,13 +214,25 @@ def check_rooms(sweep: Sweep, results: Path, resources: Resources) -> str:
     Raises:
         StoreIOError: see `check_room`.
     """
-    left = sweep.jobs - sum(1 for _ in results.glob("rows/*.parquet"))
+    left = sweep.jobs - _finished(sweep, results)
     if left <= 0:
         return "nothing is left to run"
     temporary = check_room(Path(tempfile.gettempdir()), RAY_BYTES)
+    if remote(results) is not None:
+        return temporary
     cpus, gpus = room_of(resources)
-    most = max(share.fits(cpus, gpus) for share in resources.shares(gpus)) if cpus < math.inf else left
+    most = max(share.fits(cpus, gpus) for share in resources.shares(gpus)) if cpus < math.inf else 0
     return f"{check_room(results, disk_of(sweep, left, min(left, most)))}; {temporary}"
+
+
+def _finished(sweep: Sweep, results: Path) -> int:
+    """Jobs that this sweep's plans have asked for and that ended well; the directory may hold others."""
+    if not (results / "rows").is_dir():
+        return 0
+    rows, uses = load(results), load(results, table="uses")
+    wanted = (uses["kind"] != "final") | uses["transfer"].isin(names_of(sweep.transfers))
+    own = uses[uses["plan"].isin([plan.name for plan in sweep.plans()]) & wanted]
+    return int((rows["job_id"].isin(own["job_id"]) & (rows["status"] == "ok")).sum())
 
 
 def existing(path: Path) -> Path:

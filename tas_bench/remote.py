@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import importlib.util
+import time
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from typing import Any
@@ -27,6 +28,13 @@ MARK = ".folder"
 
 PLAIN: dict[type[Exception], int] = {FileNotFoundError: errno.ENOENT, FileExistsError: errno.EEXIST}
 """Errors that callers expect; all others end what is going on."""
+
+
+THERE, CONFLICT = 412, 409
+"""What an S3 server answers to a conditional PUT: there is one; another is being written, so ask again."""
+
+AGAIN = 0.3
+"""Seconds before it is asked again."""
 
 
 class RemoteError(StoreIOError, OSError):
@@ -140,12 +148,22 @@ class Remote(ProxyUPath):
 
     def create(self, data: bytes) -> bool:
         """Write it unless there is one; whether it did."""
-        with self._plainly():
-            try:
-                self.fs.pipe_file(self.path, data, mode="create")
-            except FileExistsError:
-                return self.read_bytes() == data  # a reply was lost, and it was asked twice
-            return True
+        for last in (False, False, False, True):
+            with self._plainly():
+                try:
+                    self.fs.pipe_file(self.path, data, mode="create")
+                except Exception as error:
+                    status = _status(error)
+                    if status == THERE:
+                        break
+                    if status != CONFLICT or last:
+                        raise
+                else:
+                    return True
+            time.sleep(AGAIN)
+        with contextlib.suppress(FileNotFoundError):  # deleted since
+            return self.read_bytes() == data  # a reply was lost, and it was asked twice
+        return False
 
     def write_text(
         self, data: str, encoding: str | None = None, errors: str | None = None, newline: str | None = None
@@ -172,3 +190,11 @@ class Remote(ProxyUPath):
         """Make it a folder."""
         del mode, parents, exist_ok
         (self / MARK).create(b"")
+
+
+def _status(error: Exception) -> int | None:
+    """The status of a server's refusal, however the client named it."""
+    if isinstance(error, FileExistsError):
+        return THERE
+    answer = getattr(error.__cause__, "response", {})
+    return int(answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)) or None

@@ -10,7 +10,7 @@ SCHEMA_VERSION = 3
 
 _ROW_COLUMNS: list[tuple[str, pa.DataType, str]] = [
     ("job_id", pa.string(), "hash of everything that decides the outcome; one row per job"),
-    ("status", pa.string(), "ok, failed, oom or diverged"),
+    ("status", pa.string(), "ok, failed, oom, timeout or diverged"),
     ("attempts", pa.int32(), "ends so far, failed ones included, over all runs"),
     ("error", pa.string(), "one line, for jobs that are not ok"),
     ("sweep", pa.string(), "the sweep that asked for it first"),

@@ -18,9 +18,9 @@ import pyarrow.parquet as pq
 
 from tas_bench.digest import CHANGED, KEY, digest
 from tas_bench.errors import StoreDamagedError, StoreIOError
-from tas_bench.files import identities, write_whole
+from tas_bench.files import identities, read_whole, write_whole
 from tas_bench.schema import ROWS, SCHEMA_VERSION
-from tas_bench.tables import read_table
+from tas_bench.tables import read_row
 
 NAME = "_results.parquet"
 GROUP = 1000
@@ -69,9 +69,9 @@ def read_snapshot(path: Path) -> pa.Table:
     Raises:
         ValueError, pa.ArrowException: it is damaged.
         StoreDamagedError: another version of tas_bench wrote it.
-        OSError: it cannot be read.
+        FileNotFoundError, StoreIOError: it cannot be read.
     """
-    with pq.ParquetFile(io.BytesIO(path.read_bytes()), page_checksum_verification=True) as file:
+    with pq.ParquetFile(io.BytesIO(read_whole(path)), page_checksum_verification=True) as file:
         about = file.metadata.metadata or {}
         if (version := int(about.get(b"schema_version", b"0"))) != SCHEMA_VERSION:
             raise StoreDamagedError(f"{path} has schema version {version}, not {SCHEMA_VERSION}: it is not used")
@@ -85,8 +85,10 @@ def _found(root: Path) -> pa.Table | None:
     """What the file holds; None where that is of no use."""
     try:
         return read_snapshot(root / NAME)
-    except StoreIOError:
-        raise
+    except StoreIOError as error:
+        if isinstance(error, OSError):  # an object store that cannot be reached
+            raise
+        return None
     except Exception:  # damaged bytes may raise anything at all
         return None
 
@@ -116,9 +118,9 @@ def _fresh(root: Path, sources: Iterable[str], strict: bool) -> Iterator[pa.Tabl
     waiting: dict[str, pa.Table] = {}
     for source in sources:
         try:
-            waiting[source] = read_table(root / "rows" / _name(source), ROWS)
-        except StoreDamagedError:
-            if strict:
+            waiting[source] = read_row(root / "rows" / _name(source))
+        except (StoreDamagedError, StoreIOError) as error:
+            if strict or isinstance(error, OSError):
                 raise
         if len(waiting) >= GROUP:
             yield _together(waiting)

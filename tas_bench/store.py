@@ -6,6 +6,7 @@
     DIR/_uses/<plan>.parquet     which plan asked for which job
     DIR/_weights/                of teachers and of what was trained by hand
     DIR/_checkpoints/            of jobs that have not ended well
+    DIR/_attempts/               logs of attempts at jobs that did not end well at once
     DIR/_sweep.json, _data.json  the sweep these rows belong to; fingerprints of the data behind them
     DIR/_lock                    who holds it, while a run writes
 
@@ -24,13 +25,21 @@ import pyarrow as pa
 
 from tas_bench.digest import sealed, unsealed
 from tas_bench.errors import InputError, StoreDamagedError, StoreIOError
-from tas_bench.files import create, is_left, path_of, temporaries, write_whole
+from tas_bench.files import REFUSALS, create, is_left, path_of, read_whole, temporaries, write_whole
 from tas_bench.jobs import Outcome, weights_path
 from tas_bench.lock import Holder, Lock, hold, holder_of
 from tas_bench.schema import CURVE_KEYS, MANIFEST, ROWS, TRAJECTORIES, USES, check_shape
 from tas_bench.snapshot import read_rows, write_snapshot
 from tas_bench.space import Size
-from tas_bench.tables import curve_table, read_table, row_bytes, table_bytes, weights_bytes, whole_weights
+from tas_bench.tables import (
+    curve_table,
+    read_row,
+    read_table,
+    row_bytes,
+    table_bytes,
+    weights_bytes,
+    whole_weights,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,11 +63,11 @@ OF_OUTCOMES = [name for name in ROWS.names if name in Outcome.__dataclass_fields
 
 @contextlib.contextmanager
 def _io(path: Path) -> Iterator[None]:
-    """Tell what the file system refused in one line."""
+    """Tell what the file system refused in one line; what reads raises StoreIOError by itself."""
     try:
         yield
     except OSError as error:
-        raise StoreIOError(f"cannot write {error.filename or path}: {error.strerror}") from error
+        raise StoreIOError(f"cannot write {error.filename or path}: {error.strerror or error}") from error
 
 
 class Store:
@@ -81,7 +90,7 @@ class Store:
             StoreDamagedError: it cannot be read back.
         """
         path = self.row_path(job_id)
-        return read_table(path, ROWS).to_pylist()[0] if path.exists() else None
+        return read_row(path).to_pylist()[0] if path.exists() else None
 
     def outcome(self, job_id: str, needs_weights: bool = False) -> Outcome | None:
         """The outcome of a job that ended well and has all it should have kept; None if it must be run."""
@@ -130,7 +139,7 @@ class Store:
         try:
             if not path.exists():
                 return None
-            found = unsealed(path.read_bytes())
+            found = unsealed(read_whole(path))
             if "problems" not in found and (own := {"dataset", "backbone", "keep"}) <= set(found):
                 found["problems"] = [{key: found[key] for key in sorted(own)}]  # of schema version 1
             check_shape(found, shape)
@@ -149,20 +158,22 @@ class Store:
         """Hold the directory for one run; made if missing. What it says of `hold` in `lock.py` holds here.
 
         Raises:
-            InputError: not writable, or another run holds it.
+            InputError: something is in the way, or another run holds it.
+            StoreIOError: the file system takes no files there.
         """
         with contextlib.ExitStack() as stack:
             try:
                 for name in FOLDERS:
                     (self.path / name).mkdir(parents=True, exist_ok=True)
                 lock = stack.enter_context(hold(self.path, break_stale))
-                for name in FOLDERS:  # what a killed writer left; workers of a killed driver may live for seconds
+                for name in ("", *FOLDERS):  # what a killed writer left; a killed driver's workers may yet live
                     for temporary in temporaries(self.path / name):
-                        if not lock.taken_over or is_left(temporary):
+                        if (name and not lock.taken_over) or is_left(temporary):  # others try for the lock
                             temporary.unlink(missing_ok=True)
             except (OSError, StoreIOError) as error:
                 reason = getattr(error, "strerror", None) or error
-                raise InputError(f"results directory {self.path} is not writable: {reason}") from error
+                kind = StoreIOError if getattr(error, "errno", None) in REFUSALS else InputError
+                raise kind(f"results directory {self.path} is not writable: {reason}") from error
             self._lock = lock
             stack.callback(setattr, self, "_lock", None)
             yield lock
@@ -270,13 +281,11 @@ class Store:
 
     def _commit_row(self, data: bytes, job_id: str) -> bool:
         final = self.row_path(job_id)
-        if create(final, data):
-            return True
-        standing = self.row(job_id)
-        if standing is not None and standing["status"] == "ok":
-            return False
-        write_whole(final, data)  # a failed row gives way to a later attempt
-        return True
+        return create(final, data) or write_whole(final, data, unless=lambda: self._is_ok(job_id))
+
+    def _is_ok(self, job_id: str) -> bool:
+        row = self.row(job_id)
+        return row is not None and row["status"] == "ok"
 
     def write_uses(self, plan: str, uses: Sequence[Row], transfers: Sequence[str]) -> None:
         """Write which jobs a plan has asked for so far.

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from tas_bench.digest import NAME, check_digest, check_weights, weights_digest, with_digest
 from tas_bench.errors import StoreDamagedError, StoreIOError
+from tas_bench.files import read_whole
 from tas_bench.schema import CURVE_KEYS, ROWS, SCHEMA_VERSION
 from tas_bench.text import one_line
 
@@ -33,9 +34,10 @@ def read_table(path: Path, schema: pa.Schema | None) -> pa.Table:
 
     Raises:
         StoreDamagedError: it cannot be read back, or was written by a newer tas_bench.
+        StoreIOError: the file system refused.
     """
     try:
-        with pq.ParquetFile(pa.BufferReader(path.read_bytes()), page_checksum_verification=True) as file:
+        with pq.ParquetFile(pa.BufferReader(read_whole(path)), page_checksum_verification=True) as file:
             version = int((file.schema_arrow.metadata or {}).get(b"schema_version", b"0"))
             if version > SCHEMA_VERSION:
                 raise StoreDamagedError(f"{path} has schema version {version}; upgrade tas_bench to read it")
@@ -59,6 +61,15 @@ def read_table(path: Path, schema: pa.Schema | None) -> pa.Table:
         raise StoreDamagedError(f"{path} is damaged ({reason}); {REMEDIES[path.parent.name]}") from error
 
 
+def read_row(path: Path) -> pa.Table:
+    """A committed row, which is of the job that its file is named after. Raises as `read_table`."""
+    table = read_table(path, ROWS)
+    if (found := table["job_id"][0].as_py()) != path.stem:
+        hint = "delete it, or let `tas-bench check --repair` put it aside"
+        raise StoreDamagedError(f"{path} is of job {found}: renamed, or a copy; {hint}")
+    return table
+
+
 def read_weights(path: Path, device: str = "cpu") -> dict[str, Tensor]:
     """Tensors of a weights file, compared with their digest.
 
@@ -69,7 +80,7 @@ def read_weights(path: Path, device: str = "cpu") -> dict[str, Tensor]:
     from safetensors.torch import load
 
     try:
-        data = path.read_bytes()
+        data = read_whole(path)
         check_weights(data)
         return {name: tensor.to(device) for name, tensor in load(data).items()}
     except StoreIOError:

@@ -94,6 +94,12 @@ def full_disk(room=2000):
         signal.signal(signal.SIGXFSZ, handler)
 
 
+def unreadable(path):
+    """The file system fails to read it, root or not: EIO."""
+    path.unlink(missing_ok=True)
+    path.symlink_to("/proc/self/mem")
+
+
 def bare_row(job_id, **changed):
     return dict.fromkeys(ROWS.names) | {"job_id": job_id, "status": "ok", "attempts": 1} | changed
 

@@ -7,10 +7,11 @@ import zipfile
 
 import pytest
 import torch
-from helpers import full_disk, problem
+from helpers import full_disk, problem, unreadable
 from torch import nn
 
 from tas_bench.checkpoint import Checkpoint, previous
+from tas_bench.errors import StoreIOError
 from tas_bench.jobs import Context, checkpoint_path, job_id
 from tas_bench.train import teacher_job, train
 
@@ -91,6 +92,19 @@ def test_a_full_disk_keeps_the_last_good_one_and_the_job_goes_on(context):
 def test_only_its_owner_may_read_it(context):
     made(context, 1.0).save(told=1)
     assert checkpoint_path(context.results, "key").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_file_system_that_fails_for_a_moment_is_no_damage(context):
+    for value in (1.0, 2.0):
+        made(context, value).save(told=value)
+    path = checkpoint_path(context.results, "key")
+    path.rename(path.with_suffix(".kept"))
+    unreadable(path)
+    with pytest.raises(StoreIOError, match=rf"cannot read {path}: Input/output error"):
+        made(context).restore()
+    path.with_suffix(".kept").rename(path)
+    assert made(context).restore() == {"told": 2.0}
+    assert previous(path).exists()
 
 
 def test_memory_that_runs_out_is_no_damage(context, monkeypatch):

@@ -6,12 +6,14 @@ import shutil
 import subprocess
 import sys
 import time
+from hashlib import sha256
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from helpers import bare_row
 from safetensors.torch import load_file, save_file
 
 from tas_bench import checkup
@@ -300,6 +302,14 @@ def test_a_row_whose_job_is_another_is_told(results, capsys):
     assert "the job in it has another id" in found(results, capsys)[1][0]
 
 
+@pytest.mark.parametrize("text", ["[]", "3", "{", "{}"])
+def test_a_row_whose_job_is_none_is_told(store, capsys, text):
+    key = sha256(text.encode()).hexdigest()[:20]
+    store.commit(bare_row(key, job=text))
+    _, lines = found(store.path, capsys)
+    assert any(f"{key}.parquet: is damaged (" in told for told in lines) == (text != "{}")
+
+
 def test_an_unknown_column_is_told(results, capsys):
     path = files(results, "_uses")[0]
     rewritten(path, lambda t: t.rename_columns([n.replace("kind", "kjnd") for n in t.column_names]))
@@ -364,7 +374,7 @@ def test_what_may_not_be_read_stays_where_it_is(results, capsys, monkeypatch):
     monkeypatch.setattr(checkup, "read_table", refuse)
     code, lines = found(results, capsys, "--repair")
     assert code == DAMAGED
-    assert "cannot be read ([Errno 5] Input/output error); whether it is whole is not known" in lines[0]
+    assert "cannot be read ([Errno 5] Input/output error); it may be whole or not" in lines[0]
     assert not (results / "_damaged").exists()
 
 

@@ -7,16 +7,19 @@ import sys
 
 import pytest
 from conftest import tree
-from helpers import line
+from helpers import bare_row, line
 from packaging.requirements import Requirement
 
 from sweeps import demo
 from tas_bench import preflight
 from tas_bench.cli import main
 from tas_bench.errors import BAD_INPUT, OK, InputError, StoreIOError
+from tas_bench.estimate import disk_of
 from tas_bench.preflight import check_room, check_run, check_writable, diagnose
 from tas_bench.resources import Resources
+from tas_bench.schema import USES
 from tas_bench.settings import with_settings
+from tas_bench.store import Store
 
 SWEEP = with_settings(demo.SWEEP, {"backbones": "tiny", "methods": "ratio"})
 
@@ -152,10 +155,31 @@ def test_a_run_without_room_is_refused_and_a_finished_one_is_not(here, monkeypat
     monkeypatch.setattr(preflight, "RAY_BYTES", 10**18)
     with pytest.raises(StoreIOError, match="make room"):
         check_run(SWEEP, here / "out", None, Resources())
-    (here / "out" / "rows").mkdir(parents=True)
+    store = Store(here / "out")
+    with store.lock():
+        for i in range(SWEEP.jobs):
+            store.commit(bare_row(f"other{i}"))
+    with pytest.raises(StoreIOError, match="make room"):
+        check_run(SWEEP, here / "out", None, Resources())  # rows of another sweep
+    plan = SWEEP.plans()[0].name
+    use = dict.fromkeys(USES.names, "x") | {"plan": plan, "seed": 0, "kind": "candidate"}
+    store.write_uses(plan, [use | {"job_id": f"own{i}"} for i in range(SWEEP.jobs)], ())
     for i in range(SWEEP.jobs):
-        (here / "out" / "rows" / f"{i}.parquet").touch()
+        store.commit(bare_row(f"own{i}", status="failed" if i == 0 else "ok"))
+    with pytest.raises(StoreIOError, match="make room"):
+        check_run(SWEEP, here / "out", None, Resources())
+    store.commit(bare_row("own0"))
     check_run(SWEEP, here / "out", None, Resources())
+
+
+def test_on_a_cluster_of_unknown_size_checkpoints_are_left_out(here, monkeypatch):
+    asked = []
+    monkeypatch.setattr(preflight, "check_room", lambda folder, needed: asked.append(needed) or "")
+    preflight.check_rooms(SWEEP, here / "out", Resources(address="auto"))
+    preflight.check_rooms(SWEEP, here / "out", Resources(total_cpus=1))
+    _, cluster, _, local = asked
+    assert cluster == disk_of(SWEEP, SWEEP.jobs, 0)
+    assert local == disk_of(SWEEP, SWEEP.jobs, 1) > cluster
 
 
 # ---------------------------------------------------------------- the command

@@ -1,12 +1,14 @@
 """The whole report: its files, several problems, searches, and the columns that the README shows."""
 
+import shutil
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from report_rows import BUDGET, SWEEP, Sweep, full_sweep, on, shown
 
-from tas_bench.errors import StoreIOError
+from tas_bench.cli import main
+from tas_bench.errors import OK, StoreIOError
 from tas_bench.report import render
 from tas_bench.report.searches import searches
 from tas_bench.report.table1 import COLUMNS, narrowed
@@ -117,3 +119,14 @@ def test_readme_shows_the_schema(name, schema):
     text = (ROOT / "results" / "README.md").read_text()
     section = text.split(f"<!-- {name}: ", 1)[1].split("-->\n", 1)[1].split("<!-- end -->", 1)[0]
     assert section.strip() == render.columns_table(schema), "paste what columns_table gives into results/README.md"
+
+
+def test_a_directory_that_takes_no_report_is_a_warning(tmp_path, capsys):
+    folder = tmp_path / "v"
+    shutil.copytree(ROOT / "tests" / "golden" / "store_v3", folder)
+    (folder / "_report").touch()
+    assert main(["report", str(folder)]) == OK
+    out, err = capsys.readouterr()
+    assert "TAS" in out
+    assert err.startswith("warning: the report is not kept: cannot write ")
+    assert err.count("\n") == 1

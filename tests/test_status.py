@@ -68,6 +68,12 @@ def test_the_command_tells_it(half_done, capsys):
     assert [job["job_id"] for job in told["running"]] == [GOING]
 
 
+def test_a_damaged_log_of_attempts_is_left_out(half_done):
+    (half_done.path / "_attempts" / f"{NEXT}.json").write_text('{"attempts": [{}]}')
+    with half_done.lock():
+        assert status_of(half_done.path).jobs == {"ok": 1, "oom": 1, "running": 1, "waiting": 1}
+
+
 def test_an_empty_directory_has_no_jobs(store, capsys):
     assert main(["status", str(store.path)]) == OK
     assert "jobs asked for so far: none" in capsys.readouterr().out

@@ -15,13 +15,15 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from conftest import tree
-from helpers import bare_row, full_disk
+from helpers import bare_row, full_disk, unreadable
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 import tas_bench
-from tas_bench.errors import InputError, StoreDamagedError, StoreIOError
+from tas_bench import files
+from tas_bench.cli import main
+from tas_bench.errors import DAMAGED, InputError, StoreDamagedError, StoreIOError
 from tas_bench.jobs import Outcome, weights_path
 from tas_bench.schema import ROWS, SCHEMA_VERSION, USES
 from tas_bench.space import Size
@@ -216,6 +218,21 @@ def test_a_failed_row_gives_way_and_an_ok_row_stays(store):
 # ---------------------------------------------------------------- kills and damage
 
 
+def test_a_failed_row_gives_way_to_an_ok_one_committed_meanwhile(store, monkeypatch):
+    store.commit(bare_row("a", status="failed"))
+    real = files.write_synced
+
+    def slowly(path, data, mode=0o666):
+        real(path, data, mode)
+        if not store.row("a")["seed"]:
+            monkeypatch.undo()
+            assert Store(store.path).commit(bare_row("a", seed=5))
+
+    monkeypatch.setattr(files, "write_synced", slowly)
+    assert not store.commit(bare_row("a", status="failed", seed=6))
+    assert store.row("a")["seed"] == 5
+
+
 def test_a_killed_writer_leaves_whole_rows_and_loses_none(store):
     rng, acknowledged = random.Random(0), 0
     for _ in range(5):
@@ -293,6 +310,38 @@ def test_a_damaged_row_is_not_replaced_in_silence(store):
         store.commit(bare_row("a"))
     assert store.row_path("a").read_bytes() == b"torn"
     assert not list((store.path / "rows").glob(".*.tmp"))
+
+
+def test_a_row_that_cannot_be_read_now_is_no_damage(store, capsys):
+    store.commit(bare_row("a"), Outcome(weights={"w": torch.ones(2)}))
+    unreadable(store.row_path("a"))
+    with pytest.raises(StoreIOError, match=r"cannot read .*a\.parquet: Input/output error"):
+        load(store.path)
+    assert main(["check", str(store.path), "--repair"]) == DAMAGED
+    assert "cannot be read" in capsys.readouterr().out
+    assert store.row_path("a").is_symlink()
+    with store.lock():
+        store.compact()
+
+
+@pytest.mark.parametrize("name", ["_results.parquet", "_sweep.json"])
+def test_repair_leaves_what_cannot_be_read_now(store, capsys, name):
+    store.commit(bare_row("a"))
+    unreadable(store.path / name)
+    main(["check", str(store.path), "--repair"])
+    assert f"{name}: cannot be read" in capsys.readouterr().out
+    assert (store.path / name).is_symlink()
+
+
+def test_a_manifest_or_weights_that_cannot_be_read_now(store):
+    store.commit(bare_row("a"), Outcome(weights={"w": torch.ones(2)}))
+    for path, read in (
+        (weights_path(store.path, "a"), lambda: store.outcome("a", needs_weights=True)),
+        (store.path / "_sweep.json", store.manifest),
+    ):
+        unreadable(path)
+        with pytest.raises(StoreIOError, match="cannot read"):
+            read()
 
 
 def test_a_newer_schema_asks_for_an_upgrade(store):

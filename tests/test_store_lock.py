@@ -7,11 +7,13 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from tas_bench import lock as locks
-from tas_bench.errors import InputError
+from tas_bench.errors import InputError, StoreIOError
+from tas_bench.files import process_space, temporary_of
 from tas_bench.store import Store
 
 HOLDER = """
@@ -96,11 +98,42 @@ DEAD = 2**22 + 1
 """No process has this id."""
 
 
-@pytest.mark.parametrize("changed", [{"pid": DEAD}, {"start": "1"}, {"boot": "of yesterday"}], ids=str)
+@pytest.mark.parametrize("changed", [{"pid": DEAD}, {"start": "1"}], ids=str)
 def test_a_dead_process_of_this_machine_holds_nothing(store, changed):
     marked(store, **changed)
     assert store.holder() is None
     assert taken(store)
+
+
+def test_one_before_this_boot_is_dead_once_silent_for_a_minute(store):
+    """Till then it may be another machine of the same name."""
+    marked(store, age=50, boot="of yesterday", pid=DEAD)
+    assert store.holder().pid == DEAD
+    assert refusal(store, break_stale=True).endswith(" (sign of life 50 s ago)")
+    marked(store, age=61, boot="of yesterday")
+    assert store.holder() is None
+    assert taken(store)
+
+
+@pytest.mark.parametrize("hidden", ["stat", "boot_id"])
+def test_what_cannot_be_read_proves_no_death(store, holder, monkeypatch, hidden):
+    """As under hidepid, or where no more files may be opened."""
+    real = locks._told
+    monkeypatch.setattr(locks, "_told", lambda path: "" if path.name == hidden else real(path))
+    assert store.holder().pid == holder.pid
+    refusal(store)
+
+
+def test_a_lock_that_goes_while_it_is_looked_at_is_nobodys(store, monkeypatch):
+    path, real = marked(store), locks._last
+
+    def gone(root):
+        found = real(root)
+        path.unlink(missing_ok=True)
+        return found
+
+    monkeypatch.setattr(locks, "_last", gone)
+    assert store.holder() is None
 
 
 @pytest.mark.parametrize("changed", [{"host": "elsewhere"}, {"space": "another container", "pid": DEAD}], ids=str)
@@ -244,17 +277,42 @@ def test_what_a_killed_writer_left_is_swept_up(store):
         assert not left.exists()
 
 
+def test_two_containers_of_one_name_and_process_id_write_to_two_files(tmp_path):
+    assert temporary_of(tmp_path / "x") != temporary_of(tmp_path / "x")
+
+
+def test_what_a_killed_writer_left_beside_the_folders_is_swept_once_it_is_old(store):
+    left, young = store.path / "._sweep.json.a.1.tmp", store.path / "._lock.b.1.tmp"
+    left.touch()
+    young.touch()
+    os.utime(left, (1, 1))
+    with store.lock():
+        assert (left.exists(), young.exists()) == (False, True)
+
+
+def test_a_file_system_that_takes_no_files_is_told_as_before_a_run():
+    with (
+        pytest.raises(StoreIOError, match="/sys/kernel/nowhere is not writable"),
+        Store(Path("/sys/kernel/nowhere")).lock(),
+    ):
+        pass
+
+
 def test_what_a_killed_drivers_workers_still_write_is_left_to_them(store):
     marked(store, pid=DEAD)
     host, folder = socket.gethostname(), store.path / "rows"
-    alive, dead, other, old = (
-        folder / f".x.{h}.{pid}.tmp"
-        for h, pid in ((host, os.getpid()), (host, DEAD), ("elsewhere", 7), ("old", 7))
-    )
-    for path in (alive, dead, other, old):
+    space = process_space()
+    alive, dead, other, old, foreign = (
+        folder / f".x.{s}-12345678.{h}.{pid}.tmp"
+        for s, h, pid in (
+            (space, host, os.getpid()), (space, host, DEAD), (space, "elsewhere", 7), (space, "old", 7),
+            ("another0", host, DEAD),
+        )
+    )  # fmt: skip
+    for path in (alive, dead, other, old, foreign):
         path.write_bytes(b"half")
     os.utime(old, (1, 1))
     with store.lock():
-        assert sorted(folder.iterdir()) == sorted([alive, other])
+        assert sorted(folder.iterdir()) == sorted([alive, other, foreign])
     with store.lock():
         assert not list(folder.iterdir())

@@ -16,6 +16,7 @@ from moto.server import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import make_server
 
 import tas_bench
+from sweeps import demo
 from tas_bench import lock as locks
 from tas_bench import remote
 from tas_bench.checkpoint import Checkpoint, previous
@@ -24,10 +25,14 @@ from tas_bench.cli import main
 from tas_bench.errors import BAD_INPUT, DAMAGED, IO_FAULT, OK, InputError, StoreDamagedError, StoreIOError
 from tas_bench.files import create, identities, path_of, write_whole
 from tas_bench.jobs import Context, Outcome, checkpoint_path, job_id, weights_path
+from tas_bench.preflight import check_run
+from tas_bench.resources import Resources
 from tas_bench.schema import USES
+from tas_bench.settings import with_settings
 from tas_bench.snapshot import NAME
 from tas_bench.store import Store, load
 from tas_bench.stub import Stub
+from tas_bench.tables import row_bytes
 from tas_bench.train import final_job, teacher_job, train
 from tas_bench.transfer.kd import KD
 from tas_bench.worker import Labels, execute
@@ -89,6 +94,49 @@ def test_a_path_of_it(root):
     (root / "a").unlink(missing_ok=True)
     with pytest.raises(FileNotFoundError):
         (root / "a").read_bytes()
+
+
+class Refusing:
+    """A server that answers the next requests to make an object so, and lets all others pass."""
+
+    def __init__(self, app):
+        self.app, self.answers = app, []
+
+    def __call__(self, environ, start):
+        if not (self.answers and "HTTP_IF_NONE_MATCH" in environ):
+            return self.app(environ, start)
+        environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))
+        status, code = self.answers.pop(0)
+        start(status, [("Content-Type", "application/xml")])
+        return [f"<Error><Code>{code}</Code><Message>told so</Message></Error>".encode()]
+
+
+@pytest.fixture
+def refusing(server, monkeypatch):
+    found = Refusing(server.app)
+    monkeypatch.setattr(server, "app", found)
+    monkeypatch.setattr(remote, "AGAIN", 0.01)
+    return found
+
+
+def test_what_servers_answer_where_an_object_is_or_is_being_made(root, refusing):
+    there, busy = ("412 No", "PreconditionFailed"), ("409 No", "ConditionalRequestConflict")
+    write_whole(root / "a", b"1")
+    refusing.answers = [there, there, there]
+    assert not create(root / "a", b"2"), "told without the header's name"
+    assert create(root / "a", b"1"), "its own, whose reply was lost"
+    assert not create(root / "gone", b"1"), "deleted meanwhile"
+    refusing.answers = [busy, busy]
+    assert create(root / "b", b"1")
+    refusing.answers = [busy, there]
+    assert not create(root / "a", b"2")
+    refusing.answers = [busy] * 9
+    with pytest.raises(StoreIOError, match="told so"):
+        create(root / "c", b"1")
+    refusing.answers = [("403 No", "AccessDenied")]
+    with pytest.raises(StoreIOError, match="told so"):
+        create(root / "c", b"1")
+    assert sorted(p.name for p in root.glob("*")) == ["a", "b"]
 
 
 @pytest.mark.parametrize(
@@ -203,10 +251,10 @@ def test_all_rows_in_one_object(far):
         far.compact()
     assert (far.path / NAME).exists()
     far.row_path("job0").unlink()
-    write_whole(far.row_path("job1"), far.row_path("job2").read_bytes())
+    write_whole(far.row_path("job1"), row_bytes(bare_row("job1", seed=5)))
     far.commit(bare_row("new", seed=9))
     through = load(far.path)
-    assert through.seed.tolist() == [2, 2, 9]
+    assert through.seed.tolist() == [5, 2, 9]
     (far.path / NAME).unlink()
     pd.testing.assert_frame_equal(through, load(far.path))
 
@@ -225,6 +273,22 @@ def test_damage_is_found_and_put_aside(far, capsys):
     assert (far.path / "_damaged" / "rows" / "a.parquet").exists()
     assert load(far.path).job_id.tolist() == ["b"]
     assert main(["check", str(far.path)]) == OK
+
+
+def test_what_a_run_asks_of_it_before_it_starts(root, capsys):
+    sweep = with_settings(demo.SWEEP, {"backbones": "tiny", "methods": "ratio"})
+    assert list(check_run(sweep, root, None, Resources())) == ["digits"]
+    assert not list(root.glob("*")), "the probe is gone"
+    settings = ["--set", "backbones=tiny", "--set", "methods=ratio", "--results", str(root)]
+    assert main(["doctor", "demo", *settings]) == OK
+    assert f"{root} can be written" in capsys.readouterr().out
+    with pytest.raises(InputError, match=r"nobucket/x is not writable: .*bucket does not exist"):
+        check_run(sweep, path_of("s3://nobucket/x"), None, Resources())
+
+
+def test_how_it_stands(far, capsys):
+    assert main(["status", str(far.path)]) == OK
+    assert f"{far.path}: nobody runs it now" in capsys.readouterr().out
 
 
 def test_a_job_and_its_failure(far):

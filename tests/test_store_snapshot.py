@@ -84,13 +84,13 @@ def test_rows_are_taken_from_it_and_their_files_are_not_read(store, monkeypatch)
     filled(store)
     store.commit(bare_row("new"))
     read = []
-    monkeypatch.setattr(snapshot, "read_table", lambda path, schema: read.append(path.stem) or real(path, schema))
+    monkeypatch.setattr(snapshot, "read_row", lambda path: read.append(path.stem) or real(path))
     assert load(store.path).job_id.tolist() == ["job0", "job1", "job2", "new"]
     assert read == ["new"]
     assert {key: found.status for key, found in store.outcomes().items()}["job1"] == "failed"
 
 
-real = snapshot.read_table
+real = snapshot.read_row
 
 
 def test_others_read_it_too(store):
@@ -179,6 +179,18 @@ def test_repair_drops_a_damaged_one(store, capsys):
     assert not (store.path / NAME).exists()
     assert not (store.path / "_damaged").exists()
     assert main(["check", str(store.path)]) == OK
+
+
+def test_a_copy_of_a_row_is_no_second_row(store):
+    filled(store)
+    copy = store.path / "rows" / "job0 (conflicted copy).parquet"
+    copy.write_bytes(store.row_path("job0").read_bytes())
+    with pytest.raises(StoreDamagedError, match=r"conflicted copy\)\.parquet is of job job0: renamed, or a copy"):
+        load(store.path)
+    compact(store)
+    assert snapshot.read_snapshot(store.path / NAME)["job_id"].to_pylist().count("job0") == 1
+    copy.unlink()
+    assert len(load(store.path)) == 3
 
 
 def test_another_version_s_is_neither_used_nor_damage(store):

@@ -11,6 +11,7 @@ from tas_bench.commands.shared import (
     DATA_HELP,
     DEFAULT_RESULTS,
     add_command,
+    directory,
     path,
     resources_of,
     settled,
@@ -39,7 +40,7 @@ def add(commands: Commands) -> None:
     sub = add_command(commands, "doctor", doctor, about, EXAMPLES)
     sub.add_argument("sweep", metavar="SWEEP", nargs="?", help="its name, as `tas-bench list` shows it")
     sub.add_argument(
-        "--results", type=path, metavar="DIR", help=f"where rows would go (default {DEFAULT_RESULTS}/SWEEP)"
+        "--results", type=directory, metavar="DIR", help=f"where rows would go (default {DEFAULT_RESULTS}/SWEEP)"
     )
     sub.add_argument("--smoke", action="store_true", help="the sweep's own minutes-long version")
     sub.add_argument(

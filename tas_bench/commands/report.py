@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tas_bench.commands.shared import add_command, directory
-from tas_bench.errors import OK, InputError
+from tas_bench.errors import OK, InputError, StoreIOError
 
 if TYPE_CHECKING:
     from tas_bench.commands.shared import Commands
@@ -38,6 +38,7 @@ def print_report(results: Path) -> None:
         InputError: it holds nothing to report.
     """
     from rich.console import Console
+    from rich.text import Text
 
     from tas_bench.report import report as write_report
     from tas_bench.store import Store, load
@@ -53,4 +54,7 @@ def print_report(results: Path) -> None:
         raise InputError(f"{results / '_sweep.json'} has lost the settings; {hint} fills it in")
     if len(manifest["problems"]) == 1:  # uses of schema version 1 do not tell it
         uses = uses.fillna({key: manifest["problems"][0][key] for key in ("dataset", "backbone")})
-    write_report(rows, uses, manifest, results / "_report", Console())
+    try:
+        write_report(rows, uses, manifest, results / "_report", Console())
+    except StoreIOError as error:  # the tables were printed
+        Console(stderr=True).print(Text(f"warning: the report is not kept: {error}"), soft_wrap=True)

@@ -8,7 +8,7 @@ import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from tas_bench.commands.shared import add_command, path
+from tas_bench.commands.shared import add_command, directory
 from tas_bench.errors import OK
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def add(commands: Commands) -> None:
     """Add the command."""
     about = "tell how a sweep stands, from its results directory alone, wherever it runs"
     sub = add_command(commands, "status", status, about, EXAMPLES)
-    sub.add_argument("results", metavar="DIR", type=path, help="results directory")
+    sub.add_argument("results", metavar="DIR", type=directory, help="results directory")
     sub.add_argument("--json", action="store_true", help="for scripts")
 
 
