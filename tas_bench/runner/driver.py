@@ -107,7 +107,7 @@ def main(order: Order, pipe: Connection) -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     threading.Thread(target=_end_with_supervisor, args=(pipe, order.folder), daemon=True).start()
     log_to_files(order.context.results)
-    end = End()
+    end: End | None = None
     try:
         _drive(order, pipe)
     except Interrupted as stop:
@@ -118,7 +118,8 @@ def main(order: Order, pipe: Connection) -> None:
     except BaseException as error:
         log.exception("the driver failed")
         end = End(INTERNAL, f"{type(error).__name__}: {one_line(error)[:300]}", passing=True)
-    pipe.send(end)
+    if end is not None:
+        pipe.send(end)
 
 
 def _end_with_supervisor(pipe: Connection, folder: Path) -> None:
@@ -135,6 +136,7 @@ def _drive(order: Order, pipe: Connection) -> None:
     plans = plans_of(sweep, store, order.failed.__contains__)
     keep_uses(plans, sweep, store)
     if plans.done:
+        pipe.send(End())
         return
     display = Progress(Console(stderr=True), sweep.jobs, order.quiet)
     with Signals() as signals, cluster.ray_for(resources, order.folder), display:
