@@ -8,14 +8,15 @@ import subprocess
 import time
 from datetime import datetime
 
-import chaos_cli  # noqa: F401  the sweeps are found here, too
 import pandas as pd
 import pytest
 import torch
+from chaos_cli import SWEEPS
 from helpers import one_by_one
 from test_cli_runs import launch, sets
 from test_runner import command, family
 
+import sweeps
 from tas_bench import stub
 from tas_bench.cli import main
 from tas_bench.errors import FAILED_JOBS, OK
@@ -60,6 +61,7 @@ def run_here(sweep, results, settings=()):
     """The command in this process, one job after the other, without Ray; stubs do not sleep."""
     threads = torch.get_num_threads()
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sweeps, "__path__", [*sweeps.__path__, SWEEPS])
         patch.setattr(supervisor, "run_jobs", one_by_one)
         patch.setattr(stub, "time", type("Hurry", (), {"sleep": staticmethod(lambda _seconds: None)}))
         code = main(argv(sweep, results, settings))

@@ -9,8 +9,9 @@ from tas_bench.cli import main
 from tas_bench.jobs import Context
 from tas_bench.runner import supervisor
 
-sweeps.__path__.append(str(Path(__file__).with_name("chaos_sweeps")))
+SWEEPS = str(Path(__file__).with_name("chaos_sweeps"))
 
 if __name__ == "__main__":
+    sweeps.__path__.append(SWEEPS)
     supervisor.Context = partial(Context, checkpoint_seconds=0)
     sys.exit(main())

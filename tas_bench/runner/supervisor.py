@@ -103,10 +103,10 @@ def run_sweep(
     ours = private() if resources.address is None else nullcontext()  # a cluster's nodes may have other users
     with ours, store.lock(break_lock) as lock:
         driver.log_to_files(results)
+        store.claim(sweep.manifest(), fingerprints)
         close_left(results)
         store.compact()  # so that all that is to be read is read once
         plans = driver.plans_of(sweep, store)
-        store.claim(sweep.manifest(), fingerprints)
         driver.keep_uses(plans, sweep, store)
         if plans.done:
             return Finished(plans, 0, plans.replayed)
