@@ -20,7 +20,6 @@ from tas_bench.files import write_whole
 Attempt = dict[str, Any]
 """`started`, `host`, `pid`; once it has ended `how` and, where that is known, `seconds` of device time."""
 
-
 STOPPED = "stopped with its run"
 
 
@@ -64,8 +63,7 @@ class Attempts:
         Raises:
             StoreIOError: the file system refused.
         """
-        for attempt in self.all:
-            attempt.setdefault("how", STOPPED)
+        self._close()
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
         self.all.append({"started": now, "host": socket.gethostname(), "pid": os.getpid()})
         self._write()
@@ -81,6 +79,15 @@ class Attempts:
         self.all[-1] |= {"how": how, "seconds": seconds}
         self._write()
 
+    def close(self) -> None:
+        """Attempts that have not ended did so with their run.
+
+        Raises:
+            StoreIOError: the file system refused.
+        """
+        self._close()
+        self._write()
+
     def drop(self) -> None:
         """The job has ended well: what is in its row need not be kept."""
         if self.count <= 1:
@@ -89,6 +96,10 @@ class Attempts:
         else:
             self.all[-1] |= {"how": "ok"}
             self._write()
+
+    def _close(self) -> None:
+        for attempt in self.all:
+            attempt.setdefault("how", STOPPED)
 
     def _write(self) -> None:
         self.path.parent.mkdir(exist_ok=True)
@@ -102,9 +113,7 @@ def close_left(results: Path) -> None:
         StoreIOError: the file system refused.
     """
     for key in under_way(results):
-        attempts = Attempts(results, key)
-        attempts.all[-1]["how"] = STOPPED
-        attempts._write()
+        Attempts(results, key).close()
 
 
 def under_way(results: Path) -> dict[str, Attempt]:

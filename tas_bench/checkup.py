@@ -20,7 +20,7 @@ from tas_bench import snapshot
 from tas_bench.digest import sealed
 from tas_bench.errors import InputError, StoreDamagedError, StoreIOError
 from tas_bench.files import write_whole
-from tas_bench.jobs import weights_path
+from tas_bench.jobs import WEIGHTED, weights_path
 from tas_bench.schema import ROWS, TRAJECTORIES, USES
 from tas_bench.store import FOLDERS, Row, Store
 from tas_bench.tables import read_table, read_weights
@@ -269,7 +269,7 @@ def _companions(root: Path, key: str, row: Row) -> Iterator[Finding]:
     needed = {
         root / "_curves" / f"{key}.parquet": trained,
         root / "_trajectories" / f"{key}.parquet": trained and row["arch_lr"] is not None,
-        weights_path(root, key): row["kind"] == "teacher",
+        weights_path(root, key): row["kind"] in WEIGHTED,
     }
     for path, needs in needed.items():
         if needs and not path.exists():

@@ -141,8 +141,8 @@ class Dispatch:
             if row is None:
                 raise StoreDamagedError(f"job {key} ended without a row in {self.store.path}; run again")
             lost = Outcome(status="failed", error="its weights are missing")  # an old row, which stands
-            self._finish(running, self._well(running.use) or (outcome_of(row) if row["status"] != "ok" else lost))
-        except Exception as error:
+            self._finish(running, self.store.outcome(key) or (outcome_of(row) if row["status"] != "ok" else lost))
+        except Exception as error:  # a plan's own code runs in here
             self._stop(error)
 
     def died(self, key: str, how: Death, detail: str) -> None:
@@ -150,7 +150,7 @@ class Dispatch:
         running = self.running.pop(key)
         log.warning("%s %s: %s (%s)", key, _label(running.use), ENDS[how][1], detail)
         try:
-            if (outcome := self._well(running.use)) is not None:  # its last act
+            if (outcome := self.store.outcome(key)) is not None:  # its last act
                 self._finish(running, outcome)
                 return
             attempts = Attempts(self.store.path, key, self.store.row(key))
@@ -165,7 +165,7 @@ class Dispatch:
                 self.display.job_stopped(key)
             else:
                 self._finish(running, self._record_death(running.use, attempts, how))
-        except Exception as error:
+        except Exception as error:  # a plan's own code runs in here
             self._stop(error)
 
     def _stop(self, error: Exception) -> None:
@@ -174,10 +174,6 @@ class Dispatch:
             log.error("a plan failed", exc_info=error)
             error = TasBenchError(f"internal fault in a plan: {type(error).__name__}: {one_line(error)[:300]}")
         self.fault = error
-
-    def _well(self, use: Use) -> Outcome | None:
-        """The outcome of a job that ended well, with all it should have kept."""
-        return self.store.outcome(use.key, needs_weights=use.job.kind == "teacher")
 
     def take_failed(self) -> tuple[str, ...]:
         """Jobs that have failed since this was last asked."""

@@ -11,7 +11,7 @@ import heapq
 import itertools
 import math
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from tas_bench.data import train_count
 from tas_bench.jobs import Job, Outcome, Problem, job_id
 from tas_bench.pace import Pace
 from tas_bench.plans import Plans, Use
+from tas_bench.replay import plans_of
 from tas_bench.resources import Resources, Share
 from tas_bench.store import Store
 from tas_bench.sweep import Sweep
@@ -118,7 +119,6 @@ def estimate(
     """
     store, pace, room = Store(results), Pace(results, resources, calibrate), room_of(resources)
     images = functools.cache(lambda data: train_count(data, data_root))
-    known = store.outcomes() if (results / "rows").is_dir() else {}
     made: dict[str, Planned] = {}
 
     def share_of(use: Use) -> Share:
@@ -133,13 +133,7 @@ def estimate(
         made[use.key] = Planned(use, False, macs, seconds)
         return seconds
 
-    def lookup(job: Job, key: str) -> Outcome | None:
-        outcome = known.get(key)
-        if outcome is None or not outcome.ok:
-            return None
-        return store.outcome(key, needs_weights=True) if job.kind == "teacher" else outcome
-
-    plans = Plans(sweep.plans(), lookup)
+    plans = plans_of(sweep, store)
     wall, slots = drive(plans, room, share_of, seconds_of)
     jobs = tuple(made.get(key) or Planned(use, True) for key, use in plans.first_use.items())
     timed = resources.address is None and all(job.seconds is not None for job in made.values())
@@ -181,7 +175,7 @@ def drive(
         upcoming = upcoming or plans.next_job()
 
 
-def made_up(job: Job, batch: Sequence[Job] = ()) -> Outcome:  # noqa: ARG001
+def made_up(job: Job) -> Outcome:
     """An outcome without training: a hash of the job is the accuracy; a search finds a random size in the band."""
     size, accuracy = getattr(job, "size", None), int(job_id(job)[:6], 16) / 16**6
     problem: Problem | None = getattr(job, "problem", None)

@@ -198,11 +198,21 @@ def temporary_of(path: Path) -> Path:
 
 def process_space() -> str:
     """Tells one container's process ids from another's, and one boot's from the next."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return hashlib.sha256(f"{boot} {os.readlink('/proc/self/ns/pid')}".encode()).hexdigest()[:8]
-    except OSError:
-        return "unknown"
+    return hashlib.sha256(f"{boot_id()} {pid_space()}".encode()).hexdigest()[:8]
+
+
+def boot_id() -> str:
+    """Tells one start of this host from the next; "" where that cannot be read."""
+    with contextlib.suppress(OSError):
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return ""
+
+
+def pid_space() -> str:
+    """Tells one container's process ids from another's; "" where that cannot be read."""
+    with contextlib.suppress(OSError):
+        return os.readlink("/proc/self/ns/pid")
+    return ""
 
 
 def temporaries(folder: Path) -> list[Path]:

@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 KINDS = ("teacher", "search", "candidate", "final")
 """The kinds of job there are."""
 
+WEIGHTED = ("teacher",)
+"""The kinds whose weights other jobs need: without them a row is no answer."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class DataSpec:
@@ -152,6 +155,9 @@ class Outcome:
 
 class Job(Protocol):
     """Anything that can be run, keyed and stored: a frozen dataclass with these members.
+
+    A job may have a method `expected_macs(images)` (those of all its steps, given how many training images there
+    are), by which its seconds are foretold.
 
     Attributes:
         version: raise it when the code changes what the job computes, so that old rows are not reused.

@@ -24,7 +24,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tas_bench.errors import InputError, StoreIOError
-from tas_bench.files import create, is_running, now, remote, renew, stamp, write_whole
+from tas_bench.files import boot_id, create, is_running, now, pid_space, remote, renew, stamp, write_whole
 
 NAME = "_lock"
 RENEW = 5.0
@@ -72,9 +72,9 @@ class _Mark:
         """
         if self.host != socket.gethostname() or not self.pid:
             return False
-        if self.boot and _boot() not in ("", self.boot):
+        if self.boot and boot_id() not in ("", self.boot):
             return age >= STALE
-        if self.space and self.space != _space():
+        if self.space and self.space != pid_space():
             return False
         return not is_running(self.pid) or (self.start != "" and _start(self.pid) not in ("", self.start))
 
@@ -136,7 +136,7 @@ def hold(root: Path, break_stale: bool = False) -> Iterator[Lock]:
         OSError, StoreIOError: the file system refused.
     """
     mine = _Mark(
-        host=socket.gethostname(), pid=os.getpid(), token=uuid.uuid4().hex, boot=_boot(), space=_space(),
+        host=socket.gethostname(), pid=os.getpid(), token=uuid.uuid4().hex, boot=boot_id(), space=pid_space(),
         start=_start(os.getpid()), since=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     )  # fmt: skip
     data = json.dumps(asdict(mine)).encode()
@@ -242,27 +242,10 @@ def _age(path: Path, token: str) -> float:
     return max(0.0, clock - renewed)
 
 
-def _boot() -> str:
-    return _told(Path("/proc/sys/kernel/random/boot_id"))
-
-
-def _space() -> str:
-    try:
-        return os.readlink("/proc/self/ns/pid")
-    except OSError:
-        return ""
-
-
 def _start(pid: int) -> str:
     """When a process began, in the kernel's count; "" where that cannot be read."""
-    fields = _told(Path(f"/proc/{pid}/stat")).rpartition(")")[2].split()
-    if not fields:
-        return ""
-    return fields[19] if fields[0] not in "ZX" else "ended, and waits for its parent"
-
-
-def _told(path: Path) -> str:
     try:
-        return path.read_text(errors="replace").strip()
+        fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
     except OSError:
         return ""
+    return fields[19] if fields[0] not in "ZX" else "ended, and waits for its parent"

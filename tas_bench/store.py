@@ -26,7 +26,7 @@ import pyarrow as pa
 from tas_bench.digest import sealed, unsealed
 from tas_bench.errors import InputError, StoreDamagedError, StoreIOError
 from tas_bench.files import REFUSALS, create, is_left, path_of, read_whole, temporaries, write_whole
-from tas_bench.jobs import Outcome, weights_path
+from tas_bench.jobs import WEIGHTED, Outcome, weights_path
 from tas_bench.lock import Holder, Lock, hold, holder_of
 from tas_bench.schema import CURVE_KEYS, MANIFEST, ROWS, TRAJECTORIES, USES, check_shape
 from tas_bench.snapshot import read_rows, write_snapshot
@@ -95,9 +95,10 @@ class Store:
     def outcome(self, job_id: str, needs_weights: bool = False) -> Outcome | None:
         """The outcome of a job that ended well and has all it should have kept; None if it must be run."""
         row = self.row(job_id)
-        if row is None or row["status"] != "ok" or (needs_weights and not self._has_weights(job_id)):
+        if row is None or row["status"] != "ok":
             return None
-        return outcome_of(row)
+        needs_weights = needs_weights or row["kind"] in WEIGHTED
+        return None if needs_weights and not self._has_weights(job_id) else outcome_of(row)
 
     def outcomes(self) -> dict[str, Outcome]:
         """The outcome of every committed row by job id, whatever its status.
@@ -325,9 +326,7 @@ def load(path: str | Path, table: Table = "rows") -> pd.DataFrame:
     folder = root / f"_{table}"
     files = sorted(f for f in folder.glob("*.parquet") if not f.name.startswith("."))
     schema = {"uses": USES, "curves": None, "trajectories": TRAJECTORIES}[table]
-    tables = [read_table(f, schema) for f in files]
-    if not tables:
-        tables = [(schema or CURVE_KEYS).empty_table()]
+    tables = [read_table(f, schema) for f in files] or [(schema or CURVE_KEYS).empty_table()]
     return pa.concat_tables(tables, promote_options="default").to_pandas()
 
 

@@ -273,10 +273,10 @@ def check_method(method_class: type[Method], problem: Problem = PROBLEM) -> None
     hash(method)  # a frozen dataclass
     for seed in (0, 1):
         before = _random_states()
-        path = _path(method, problem, seed, made_up)
+        path = _path(method, problem, seed, _all_well)
         assert _random_states() == before, f"{method.name}: draws from or reseeds a global random generator"
         random.random(), np.random.random(), torch.rand(1)  # noqa: NPY002  # and does not depend on one
-        assert _path(method, problem, seed, made_up) == path, f"{method.name}: its seed does not decide its path"
+        assert _path(method, problem, seed, _all_well) == path, f"{method.name}: its seed does not decide its path"
         assert _path(method, problem, seed, _stored) == path, f"{method.name}: replay from rows goes another way"
         _check_found(method, problem, path[1])
         _check_found(method, problem, _path(method, problem, seed, _first_fails)[1])
@@ -284,24 +284,28 @@ def check_method(method_class: type[Method], problem: Problem = PROBLEM) -> None
             _must_give_up(method, problem, seed)
 
 
-def _stored(job: Job, batch: Sequence[Job]) -> Outcome:  # noqa: ARG001
-    """What is left of the outcome once it was a row."""
-    now = datetime.datetime.now(datetime.UTC)
-    return outcome_of(row_of(job, Labels("sweep", "method", None), made_up(job), 1, now))
+def _all_well(batch: Sequence[Job]) -> list[Outcome]:
+    return [made_up(job) for job in batch]
 
 
-def _first_fails(job: Job, batch: Sequence[Job]) -> Outcome:
+def _stored(batch: Sequence[Job]) -> list[Outcome]:
+    """What is left of the outcomes once they were rows."""
+    labels, now = Labels("sweep", "method", None), datetime.datetime.now(datetime.UTC)
+    return [outcome_of(row_of(job, labels, made_up(job), 1, now)) for job in batch]
+
+
+def _first_fails(batch: Sequence[Job]) -> list[Outcome]:
     """The first job of a batch fails, and its twins, but not all."""
-    others = {job_id(j) for j in batch} - {job_id(batch[0])}
-    return made_up(job) if job_id(job) in others or not others else Outcome(status="oom")
+    others = {job_id(job) for job in batch} - {job_id(batch[0])} or {job_id(batch[0])}
+    return [made_up(job) if job_id(job) in others else Outcome(status="oom") for job in batch]
 
 
-def _all_fail(job: Job, batch: Sequence[Job]) -> Outcome:  # noqa: ARG001
-    return Outcome(status="failed", error="made up")
+def _all_fail(batch: Sequence[Job]) -> list[Outcome]:
+    return [Outcome(status="failed", error="made up") for _ in batch]
 
 
 def _path(
-    method: Method, problem: Problem, seed: int, answer: Callable[[Job, Sequence[Job]], Outcome]
+    method: Method, problem: Problem, seed: int, answers: Callable[[Sequence[Job]], list[Outcome]]
 ) -> tuple[list[list[str]], Size]:
     """Keys of the jobs of every batch, and the size in the end."""
     plan, batches = without_test(method.plan(problem, seed)), []
@@ -311,7 +315,7 @@ def _path(
             batches.append([job_id(job) for job in batch])
             assert len(batches) < 10_000, f"{method.name}: does not come to an end"
             assert [job_id(job) for job in pickle.loads(pickle.dumps(batch))] == batches[-1]  # noqa: S301
-            batch = plan.send([answer(job, batch) for job in batch])
+            batch = plan.send(answers(batch))
     except StopIteration as end:
         return batches, end.value
 

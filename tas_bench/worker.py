@@ -51,7 +51,7 @@ def execute(job: Job, labels: Labels, context: Context) -> Row:
     """
     store, key = Store(context.results), job_id(job)
     standing = store.row(key)
-    if standing is not None and store.outcome(key, job.kind == "teacher" or context.keep_weights) is not None:
+    if standing is not None and store.outcome(key, context.keep_weights) is not None:
         return standing  # of a killed run's last worker, since this one began
     attempts = Attempts(context.results, key, standing)
     lost = attempts.seconds

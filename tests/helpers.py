@@ -15,7 +15,7 @@ from tas_bench.dispatch import Dispatch
 from tas_bench.errors import InputError
 from tas_bench.jobs import DataSpec, Problem, Recipe, job_id
 from tas_bench.progress import Progress
-from tas_bench.runner import driver
+from tas_bench.replay import keep_uses, plans_of
 from tas_bench.schema import ROWS
 from tas_bench.search import TasSearch
 from tas_bench.store import Store
@@ -123,8 +123,8 @@ def keys(batches):
 def one_by_one(sweep, context, resources, talk, *_):
     """In place of `supervisor.run_jobs`: the jobs one after another in this process, without Ray."""
     store = Store(context.results)
-    plans = driver.plans_of(sweep, store)
-    driver.keep_uses(plans, sweep, store)
+    plans = plans_of(sweep, store)
+    keep_uses(plans, sweep, store)
     with Progress(Console(stderr=True), sweep.jobs, talk.quiet) as display:
         dispatch = Dispatch(plans, sweep, context, display, resources)
         while task := dispatch.next_task():

@@ -52,6 +52,7 @@ ORDER = [
     "tas_bench.export",
     "tas_bench.latency",
     "tas_bench.figures",
+    "tas_bench.replay",
     "tas_bench.signals",
     "tas_bench.resources",
     "tas_bench.pace",

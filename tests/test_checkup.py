@@ -22,8 +22,9 @@ from tas_bench.cli import main
 from tas_bench.digest import KEY
 from tas_bench.errors import BAD_INPUT, DAMAGED, OK, InputError, StoreDamagedError
 from tas_bench.jobs import Outcome, Recipe, checkpoint_path
+from tas_bench.replay import keep_uses, plans_of
 from tas_bench.resources import Resources
-from tas_bench.runner import driver, supervisor
+from tas_bench.runner import supervisor
 from tas_bench.schema import ROWS, SCHEMA_VERSION
 from tas_bench.store import Store, load
 from tas_bench.sweep import Sweep
@@ -47,8 +48,8 @@ def run(path):
     ran = []
 
     def work(sweep, context, *_rest):
-        plans = driver.plans_of(sweep, Store(context.results))
-        driver.keep_uses(plans, sweep, Store(context.results))
+        plans = plans_of(sweep, Store(context.results))
+        keep_uses(plans, sweep, Store(context.results))
         while not plans.done:
             use = plans.next_job()
             execute(use.job, Labels(sweep=sweep.name, method=use.method, budget=None), context)

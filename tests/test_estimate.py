@@ -44,7 +44,7 @@ def ran(sweep, results):
     """Run a sweep in this process, as the worker does."""
     store = Store(results)
     with store.lock():
-        plans = Plans(sweep.plans(), lambda job, key: store.outcome(key, needs_weights=job.kind == "teacher"))
+        plans = Plans(sweep.plans(), lambda _job, key: store.outcome(key))
         while use := plans.next_job():
             execute(use.job, Labels(sweep.name, use.method, None), Context(results=results))
             plans.finish(use.key, store.outcome(use.key))

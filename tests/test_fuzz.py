@@ -20,8 +20,8 @@ from tas_bench.commands.shared import catalogue
 from tas_bench.errors import INTERNAL, TasBenchError
 from tas_bench.estimate import estimate
 from tas_bench.jobs import Recipe
+from tas_bench.replay import keep_uses, plans_of
 from tas_bench.resources import Resources
-from tas_bench.runner.driver import keep_uses, plans_of
 from tas_bench.schema import ROWS, USES
 from tas_bench.settings import preset_names, setting_names, with_settings
 from tas_bench.space import read_size

@@ -12,8 +12,9 @@ from test_runner import command, family, run, stub_sweep
 from tas_bench.attempts import Attempts
 from tas_bench.dispatch import ENDS, RETRIES
 from tas_bench.errors import TasBenchError
+from tas_bench.replay import plans_of
 from tas_bench.resources import Resources
-from tas_bench.runner import driver, supervisor
+from tas_bench.runner import supervisor
 from tas_bench.runner.driver import End
 from tas_bench.runner.supervisor import Talk, run_sweep
 from tas_bench.store import Store, load
@@ -53,10 +54,10 @@ class Attack(threading.Thread):
 @pytest.mark.parametrize(
     ("what", "signum", "silent", "seconds"),
     [
-        ("spawn_main", signal.SIGKILL, 60, 0.5),
+        pytest.param("spawn_main", signal.SIGKILL, 60, 0.5, marks=pytest.mark.slow),  # as tests/test_chaos.py does
         ("spawn_main", signal.SIGSTOP, 8, 0.5),
         ("raylet/raylet --", signal.SIGKILL, 15, 3),  # warm actors work on without it for a while
-        ("gcs_server", signal.SIGKILL, 10, 0.5),
+        pytest.param("gcs_server", signal.SIGKILL, 10, 0.5, marks=pytest.mark.slow),
     ],
     ids=["driver killed", "driver hangs", "raylet killed", "gcs killed"],
 )
@@ -109,10 +110,10 @@ def test_drivers_that_die_again_and_again_are_given_up(tmp_path, monkeypatch):
 def test_what_has_failed_in_this_run_is_not_tried_again(tmp_path):
     sweep, store = stub_sweep(StubMethod(jobs=2)), Store(tmp_path)
     with store.lock():
-        first = driver.plans_of(sweep, store).next_job()
+        first = plans_of(sweep, store).next_job()
         store.commit(bare_row(first.key, status="timeout"))
-        assert driver.plans_of(sweep, store).queued == {"candidate": 2}, "the next run does"
-        assert driver.plans_of(sweep, store, {first.key}.__contains__).queued == {"candidate": 1}
+        assert plans_of(sweep, store).queued == {"candidate": 2}, "the next run does"
+        assert plans_of(sweep, store, {first.key}.__contains__).queued == {"candidate": 1}
 
 
 @pytest.fixture(scope="module")

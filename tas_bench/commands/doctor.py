@@ -8,14 +8,13 @@ import sys
 from typing import TYPE_CHECKING
 
 from tas_bench.commands.shared import (
-    DATA_HELP,
     DEFAULT_RESULTS,
     add_command,
     directory,
-    path,
     resources_of,
     settled,
     share_options,
+    sweep_options,
 )
 from tas_bench.errors import BAD_INPUT, OK
 
@@ -42,12 +41,7 @@ def add(commands: Commands) -> None:
     sub.add_argument(
         "--results", type=directory, metavar="DIR", help=f"where rows would go (default {DEFAULT_RESULTS}/SWEEP)"
     )
-    sub.add_argument("--smoke", action="store_true", help="the sweep's own minutes-long version")
-    sub.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting; repeatable"
-    )
-    sub.add_argument("--data", type=path, metavar="DIR", help=DATA_HELP)
-    sub.add_argument("--train-subset", metavar="N", help="train on a fixed stratified part of N images")
+    sweep_options(sub)
     share_options(sub)
     sub.add_argument("--json", action="store_true", help="one line of JSON per check")
 

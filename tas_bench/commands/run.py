@@ -10,16 +10,15 @@ from typing import TYPE_CHECKING
 from tas_bench.commands.dry_run import dry_run
 from tas_bench.commands.report import print_report
 from tas_bench.commands.shared import (
-    DATA_HELP,
     DEFAULT_RESULTS,
     add_command,
     complain,
     directory,
     fetch,
-    path,
     resources_of,
     settled,
     share_options,
+    sweep_options,
 )
 from tas_bench.errors import FAILED_JOBS, OK
 
@@ -47,13 +46,8 @@ def add(commands: Commands) -> None:
     sub.add_argument(
         "--results", type=directory, metavar="DIR", help=f"where rows go (default {DEFAULT_RESULTS}/SWEEP)"
     )
-    sub.add_argument("--smoke", action="store_true", help="the sweep's own minutes-long version")
-    sub.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting; repeatable"
-    )
-    sub.add_argument("--data", type=path, metavar="DIR", help=DATA_HELP)
+    sweep_options(sub)
     sub.add_argument("--download", action="store_true", help="let torchvision download the data set into --data")
-    sub.add_argument("--train-subset", metavar="N", help="train on a fixed stratified part of N images")
     share_options(sub)
     sub.add_argument(
         "--job-hours", type=float, default=math.inf, metavar="H",

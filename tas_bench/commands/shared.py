@@ -109,6 +109,16 @@ def find_sweep(name: str) -> Sweep:
     return found
 
 
+def sweep_options(sub: argparse.ArgumentParser) -> None:
+    """What `settled` reads, and `--data`."""
+    sub.add_argument("--smoke", action="store_true", help="the sweep's own minutes-long version")
+    sub.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting; repeatable"
+    )
+    sub.add_argument("--data", type=path, metavar="DIR", help=DATA_HELP)
+    sub.add_argument("--train-subset", metavar="N", help="train on a fixed stratified part of N images")
+
+
 def share_options(sub: argparse.ArgumentParser) -> None:
     """What `resources_of` reads."""
     sub.add_argument("--address", metavar="HOST:PORT", help="join a running Ray cluster, or `auto`")

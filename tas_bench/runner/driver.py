@@ -13,7 +13,6 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -23,16 +22,16 @@ from rich.console import Console
 from tas_bench.dispatch import Dispatch, Task
 from tas_bench.errors import INTERNAL, TasBenchError
 from tas_bench.files import log_folder, write_whole
-from tas_bench.jobs import Context, Job, Outcome
-from tas_bench.plans import NamedPlan, Plans, uses_rows
+from tas_bench.jobs import Context
 from tas_bench.progress import Progress
+from tas_bench.replay import keep_uses, plans_of
 from tas_bench.resources import Resources, Share
 from tas_bench.runner import cluster
 from tas_bench.runner.pool import Pool
 from tas_bench.runner.worker import Report, deciding_versions
 from tas_bench.signals import Interrupted, Signals
 from tas_bench.store import Store
-from tas_bench.sweep import Sweep, names_of
+from tas_bench.sweep import Sweep
 from tas_bench.text import one_line
 
 log = logging.getLogger("tas_bench")
@@ -199,37 +198,6 @@ def feed(pool: Pool, dispatch: Dispatch) -> None:
                 pool.give(actor, task)
                 waiting[actor.share] -= 1
     pool.fit({share: jobs for share, jobs in waiting.items() if jobs})
-
-
-# ---- what the supervisor does as well
-
-
-def plans_of(sweep: Sweep, store: Store, failed: Callable[[str], bool] = lambda _key: False) -> Plans:
-    """The sweep's plans, as far as the store's rows bring them.
-
-    Args:
-        failed: whether a row of a job that failed is an answer, too: it is not tried again.
-    """
-    known = store.outcomes()
-
-    def lookup(job: Job, key: str) -> Outcome | None:
-        found = known.get(key)
-        if found is not None and found.ok and job.kind == "teacher":
-            found = store.outcome(key, needs_weights=True)
-        return found if found is None or found.ok or failed(key) else None
-
-    return Plans(sweep.plans(), lookup)
-
-
-def keep_uses(plans: Plans, sweep: Sweep, store: Store) -> None:
-    """Write which plan asked for which job, now and after every step."""
-
-    def on_progress(plan: NamedPlan) -> None:
-        store.write_uses(plan.name, uses_rows(plan, sweep.name), names_of(sweep.transfers))
-        if plan.error:
-            log.warning("plan %s ended early: %s", plan.name, plan.error)
-
-    plans.watch(on_progress)
 
 
 def log_to_files(results: Path) -> None:

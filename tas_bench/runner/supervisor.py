@@ -26,6 +26,7 @@ from tas_bench.jobs import Context
 from tas_bench.lock import Lock
 from tas_bench.plans import Plans
 from tas_bench.preflight import check_run
+from tas_bench.replay import keep_uses, plans_of
 from tas_bench.resources import Resources
 from tas_bench.runner import driver
 from tas_bench.runner.cluster import private_folder
@@ -106,15 +107,15 @@ def run_sweep(
         store.claim(sweep.manifest(), fingerprints)
         close_left(results)
         store.compact()  # so that all that is to be read is read once
-        plans = driver.plans_of(sweep, store)
-        driver.keep_uses(plans, sweep, store)
+        plans = plans_of(sweep, store)
+        keep_uses(plans, sweep, store)
         if plans.done:
             return Finished(plans, 0, plans.replayed)
         talk.begin()
         root = data_root.absolute() if data_root else None
         run_jobs(sweep, Context(results=results.absolute(), data_root=root), resources, talk, lock, store.compact)
         store.compact()
-        after = driver.plans_of(sweep, store, lambda _key: True)
+        after = plans_of(sweep, store, lambda _key: True)
         if not after.done:
             raise TasBenchError("the run ended before its plans; the same command goes on from here")
         return Finished(after, len(after.outcomes) - plans.replayed, plans.replayed)

@@ -1,0 +1,44 @@
+"""Where a sweep stands, by running its plans again: every job that has its row answers at once."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from tas_bench.jobs import WEIGHTED, Job, Outcome
+from tas_bench.plans import NamedPlan, Plans, uses_rows
+from tas_bench.store import Store
+from tas_bench.sweep import Sweep, names_of
+
+log = logging.getLogger("tas_bench")
+
+
+def plans_of(sweep: Sweep, store: Store, failed: Callable[[str], bool] = lambda _key: False) -> Plans:
+    """The sweep's plans, as far as the store's rows bring them; nothing is written.
+
+    Args:
+        failed: whether a row of a job that failed is an answer, too: it is not tried again.
+
+    Raises:
+        StoreDamagedError: a row cannot be read back.
+    """
+    known = store.outcomes() if (store.path / "rows").is_dir() else {}
+
+    def lookup(job: Job, key: str) -> Outcome | None:
+        found = known.get(key)
+        if found is not None and found.ok and job.kind in WEIGHTED:
+            found = store.outcome(key)
+        return found if found is None or found.ok or failed(key) else None
+
+    return Plans(sweep.plans(), lookup)
+
+
+def keep_uses(plans: Plans, sweep: Sweep, store: Store) -> None:
+    """Write which plan asked for which job, now and after every step."""
+
+    def on_progress(plan: NamedPlan) -> None:
+        store.write_uses(plan.name, uses_rows(plan, sweep.name), names_of(sweep.transfers))
+        if plan.error:
+            log.warning("plan %s ended early: %s", plan.name, plan.error)
+
+    plans.watch(on_progress)
