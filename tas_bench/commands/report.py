@@ -40,8 +40,9 @@ def print_report(results: Path) -> None:
     from rich.console import Console
     from rich.text import Text
 
+    from tas_bench.reading import load
     from tas_bench.report import report as write_report
-    from tas_bench.store import Store, load
+    from tas_bench.store import Store
 
     rows, uses = load(results), load(results, table="uses")
     manifest = Store(results).manifest()

@@ -85,7 +85,9 @@ def cost_grid(table: pd.DataFrame, sweep: Sweep) -> Grid:
     """What each method's search cost, one line per method, the paper's GPU-hours beside it."""
     header = ("", "device time", "training macs", "against TAS", "n", "quoted\nGPU-hours")
     labels = {method["name"]: method["label"] for method in sweep["methods"]}
-    quoted = {paper.method: paper for paper in published("search_cost").fillna("").drop_duplicates("method").itertuples()}
+    quoted = {
+        paper.method: paper for paper in published("search_cost").fillna("").drop_duplicates("method").itertuples()
+    }
     lines: list[tuple[str, ...]] = []
     for row in table[table["method"].isin(labels)].drop_duplicates("method").itertuples():
         name: Any = row.method
