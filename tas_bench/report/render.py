@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tas_bench.costs.layer import amount
+from tas_bench.report.stats import ENOUGH
 from tas_bench.report.table1 import (
     SEARCH_KINDS,
     Sweep,
@@ -27,9 +28,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     import pyarrow as pa
-
-ENOUGH = 5
-"""Fewer seeds than this get a footnote."""
 
 LISTED = 20
 """Warnings and failures listed, at most of each."""
