@@ -6,6 +6,7 @@ import io
 import math
 from typing import TYPE_CHECKING, Any
 
+from tas_bench.report.interactive import MANY
 from tas_bench.report.look import colour_of, dash_of, mark_of
 from tas_bench.report.parts import Panel, Plot, Series
 from tas_bench.text import one_line
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 FORMATS = ("png", "svg")
 COLUMNS = 2
+DRAWSTYLES = {"steps": "steps-post", "levels": "steps-mid"}
 STYLES = {"solid": "-", "dash": "--", "dot": ":"}
 
 
@@ -67,9 +69,18 @@ def _add(axes: Axes, series: Series, below: dict[Any, float]) -> None:
     mark, dash = mark_of(series.colour)[1], STYLES[dash_of(series.colour, series.dashed)]
     if series.style == "points" or len(x) == 1:
         face = "none" if series.hollow else colour
-        axes.errorbar(x, y, spread, fmt=mark, color=colour, markerfacecolor=face, markersize=5, label=name)
+        axes.errorbar(
+            x,
+            y,
+            spread,
+            fmt=mark,
+            color=colour,
+            markerfacecolor=face,
+            markersize=5 if len(x) < MANY else 3,
+            label=name,
+        )
         return
-    how = "steps-post" if series.style == "steps" else "default"
+    how = DRAWSTYLES.get(series.style, "default")
     width = 0.8 if series.style == "rule" else 1.5
     axes.plot(x, y, color=colour, linestyle=dash, linewidth=width, drawstyle=how, label=name)
     if spread:

@@ -37,7 +37,7 @@ def page(source: Source, made: list[Made]) -> str:
     environment.filters["panel"] = lambda panel: script_safe(figure(panel))
     parts = [part for each in made for part in each.parts]
     text = environment.from_string((where / "page.html").read_text(encoding="utf-8")).render(
-        title=f"{source.manifest['title']} · {source.manifest['name']}",
+        title=f"Report of {source.manifest['name']}",
         problems=[problem["title"] for problem in source.problems],
         made=made,
         time=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",

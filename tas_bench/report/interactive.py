@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from html import escape
 from typing import Any
 
@@ -10,6 +11,9 @@ from tas_bench.report.parts import Panel, Series
 from tas_bench.text import one_line
 
 DIGITS = 6
+SHAPES = {"steps": "hv", "levels": "hvh"}
+MANY = 40
+"""Points more than this are drawn small."""
 
 
 def figure(panel: Panel) -> dict[str, Any]:
@@ -20,8 +24,8 @@ def figure(panel: Panel) -> dict[str, Any]:
         "yaxis": axis | {"title": {"text": _name(panel.y)}},
         "barmode": "stack" if panel.stacked else "overlay",
         "showlegend": True,
-        "legend": {"orientation": "h", "y": -0.25, "yanchor": "top", "x": 0},
-        "margin": {"l": 50, "r": 10, "t": 10, "b": 40},
+        "legend": {"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom", "x": 0},
+        "margin": {"l": 50, "r": 10, "t": 10, "b": 50},
         "hovermode": "closest",
         "dragmode": False,
     }
@@ -38,11 +42,11 @@ def _traces(series: Series) -> list[dict[str, Any]]:
     scatter = common | {"type": "scatter"}
     if series.style == "points":
         symbol = mark_of(series.colour)[0] + ("-open" if series.hollow else "")
-        marker = {"color": colour, "symbol": symbol, "size": 9}
+        marker = {"color": colour, "symbol": symbol, "size": 9 if len(x) < MANY else 5}
         return [scatter | {"mode": "markers", "marker": marker} | _whiskers(series)]
     line = {
         "color": colour, "width": 1 if series.style == "rule" else 2,
-        "dash": dash_of(series.colour, series.dashed), "shape": "hv" if series.style == "steps" else "linear",
+        "dash": dash_of(series.colour, series.dashed), "shape": SHAPES.get(series.style, "linear"),
     }  # fmt: skip
     drawn = scatter | {"mode": "lines", "line": line}
     if len(x) == 1:
@@ -79,5 +83,7 @@ def _name(text: str) -> str:
 
 
 def _short(value: Any) -> Any:
-    """A number in few digits: the page is full of them."""
-    return value if value is None or isinstance(value, str | int) else float(f"{value:.{DIGITS}g}")
+    """A number in few digits, since the page is full of them; None for one that is none."""
+    if value is None or isinstance(value, str | int):
+        return value
+    return float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tas_bench.report.source import Source
 
 Value = float | str | None
-Style = Literal["line", "steps", "points", "bars", "rule"]
+Style = Literal["line", "steps", "levels", "points", "bars", "rule"]
 Tone = Literal["plain", "good", "bad"]
 
 

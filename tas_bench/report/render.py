@@ -94,7 +94,7 @@ def cost_grid(table: pd.DataFrame, sweep: Sweep) -> Grid:
             (
                 one_line(labels[name]),
                 _spread(row.search_device_seconds_mean, row.search_device_seconds_half_width, duration),
-                _spread(row.search_train_macs_mean, row.search_train_macs_half_width, _scaled),
+                _spread(row.search_train_macs_mean, row.search_train_macs_half_width, scaled),
                 _format(row.search_train_macs_ratio, "x {:.1f}".format),
                 f"{row.search_n}/{row.planned}",
                 f"{paper.bound} {paper.gpu_hours:g}".strip() if paper else "",
@@ -233,7 +233,8 @@ def _millions(macs: float) -> str:
     return f"{macs / 1e6:.2f} M"
 
 
-def _scaled(macs: float, half_width: float | None) -> str:
+def scaled(macs: float, half_width: float | None) -> str:
+    """Training macs in the unit that suits them."""
     size, unit = next(((s, u) for s, u in ((1e18, "E"), (1e15, "P"), (1e12, "T")) if macs >= s), (1e9, "G"))
     spread = "" if half_width is None else f" ± {half_width / size:.1f}"
     return f"{macs / size:.1f}{spread} {unit}"

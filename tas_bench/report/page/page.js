@@ -36,7 +36,16 @@ function shown(plot, theme) {
   }
   for (const axis of [layout.xaxis, layout.yaxis]) Object.assign(axis, { gridcolor: line, linecolor: line });
   Object.assign(layout, { paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: ink, size: 12 } });
-  return Plotly.react(plot, data, layout, config);
+  return Plotly.react(plot, data, layout, config).then(() => fit(plot));
+}
+
+// A legend of many lines makes its plot higher, not flatter.
+function fit(plot) {
+  const legend = plot.querySelector(".legend .bg");
+  const height = Math.round(290 + (legend ? legend.getBoundingClientRect().height : 0));
+  if (Math.abs(plot.clientHeight - height) < 8) return null;
+  plot.style.height = `${height}px`;
+  return Plotly.Plots.resize(plot);
 }
 
 const theme = () => (dark.matches ? "dark" : "light");

@@ -23,6 +23,8 @@ def learning(source: Source) -> list[Part]:
     curves = source.curves.reindex(columns=["job_id", "epoch", *MEASURES])
     known = ["job_id", "dataset", "backbone", "method", "kind", "transfer"]
     found = curves.merge(source.used[known].drop_duplicates(), on="job_id")
+    found.loc[found["kind"] == "teacher", "method"] = "teacher"  # every method asked for it
+    found = found.drop_duplicates(["job_id", "epoch", "method"])
     parts: list[Part] = []
     for problem in source.problems:
         mine = found[found["dataset"].eq(problem["dataset"]) & found["backbone"].eq(problem["backbone"])]

@@ -57,6 +57,11 @@ def _ours(source: Source, paper: str) -> str | None:
     return next((name for name in ALIASES.get(paper, (paper,)) if name in source.labels), None)
 
 
+def _name(source: Source, label: str, method: str | None) -> str:
+    ours = None if method is None else source.label(method)
+    return label if ours in (None, label) else f"{label}: {ours}"
+
+
 def _line(source: Source, paper: Any, used: pd.DataFrame, method: str | None, transfer: str) -> tuple[Cell, ...]:
     done = used[used["status"].eq("ok") & used["accuracy"].notna()]
     teacher = done[done["kind"] == "teacher"].drop_duplicates("job_id").set_index("seed")["accuracy"]
@@ -66,13 +71,13 @@ def _line(source: Source, paper: Any, used: pd.DataFrame, method: str | None, tr
     drop = mean_interval(drops) if len(mine) else Interval(None, None, 0)
     difference = None if accuracy.mean is None else accuracy.mean - paper.accuracy
     return (
-        text(paper.label if method is None else f"{paper.label}: {source.label(method)}"),
+        text(_name(source, paper.label, method)),
         number(accuracy.mean, "{:.2f}", accuracy.half_width),
         number(accuracy.n if method else None, "{:.0f}"),
-        number(drop.mean, "{:+.2f}", drop.half_width),
+        number(drop.mean, "{:.2f}", drop.half_width),
         number(mean_interval(mine["macs"]).mean, millions),
         number(paper.accuracy),
-        number(paper.accuracy_drop, "{:+.2f}"),
+        number(paper.accuracy_drop),
         number(paper.macs, millions),
         number(paper.pruned, "{:.1f} %"),
         number(difference, "{:+.2f}"),

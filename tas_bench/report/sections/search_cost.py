@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pandas as pd
 
 from tas_bench.report.parts import Cell, Note, Panel, Part, Plot, Section, Series, Table, number, text
+from tas_bench.report.render import scaled
 from tas_bench.report.sections.comparisons import REFERENCE
 from tas_bench.report.source import RESULTS, Source
-from tas_bench.report.stats import mean_interval
+from tas_bench.report.stats import Interval, mean_interval
 from tas_bench.report.table1 import Sweep, published
 from tas_bench.text import duration
 
@@ -81,13 +83,17 @@ def _line(source: Source, method: str, spent: dict[str, Spent]) -> tuple[Cell, .
     ratio = found["train_macs"].mean / reference if reference and found["train_macs"].mean is not None else None
     return (
         text(source.label(method)),
-        number(found["device_seconds"].mean, duration, found["device_seconds"].half_width),
-        number(found["train_macs"].mean, "{:.3g}", found["train_macs"].half_width),
+        _spread(found["device_seconds"], duration),
+        _spread(found["train_macs"], scaled),
         number(ratio, "x {:.2f}"),
         number(found["jobs"].mean, "{:.4g}"),
         Cell(f"{len(seeds)} of {len(source.manifest['seeds'])}", float(len(seeds))),
         hours,
     )
+
+
+def _spread(found: Interval, how: Callable[[float, float | None], str]) -> Cell:
+    return number(found.mean, lambda mean: how(mean, found.half_width) if mean else "0")
 
 
 def _bars(source: Source, spent: dict[str, Spent]) -> list[Series]:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from tas_bench.backbones import all_backbones
 from tas_bench.backbones.backbone import Backbone
-from tas_bench.report.parts import Panel, Part, Plot, Section, Series
+from tas_bench.report.parts import Note, Panel, Part, Plot, Section, Series
 from tas_bench.report.source import Source
 
 
@@ -27,6 +27,8 @@ def sizes(source: Source) -> list[Part]:
             where, name = source.heading(problem), f"sizes-{problem['dataset']}-{problem['backbone']}"
             alt = "Channels kept in every convolution as bars, the unpruned network as a line above them."
             parts.append(Plot(name, f"Sizes found: {where}", alt, panels))
+    if parts:
+        parts.append(Note("Least and most: over seeds. Blocks that are dropped count as 0."))
     return parts
 
 
@@ -43,16 +45,15 @@ def _panel(source: Source, used: pd.DataFrame, method: str, backbone: Backbone) 
         return None
     layers = list(range(1, len(backbone.convs) + 1))
     stack = np.array(kept, dtype=float)
-    mean, far = stack.mean(axis=0), (stack.max(axis=0) - stack.min(axis=0)) / 2
-    spread = far.tolist() if len(kept) > 1 else []
-    title = (
-        f"{source.label(method)} ({len(kept)} seeds, whiskers: half the range)" if spread else source.label(method)
-    )
     full = [float(conv.width) for conv in backbone.convs]
     series = [
-        Series("kept", layers, mean.tolist(), "bars", source.colour(method), spread),
-        Series("unpruned", layers, full, "steps", None),
+        Series("kept", layers, stack.mean(axis=0).tolist(), "bars", source.colour(method)),
+        Series("unpruned", layers, full, "levels", None),
     ]
+    if len(kept) > 1:
+        ends = [*stack.min(axis=0).tolist(), *stack.max(axis=0).tolist()]
+        series.append(Series("least and most", layers + layers, ends, "points", None, hollow=True))
+    title = source.label(method) + (f" (mean of {len(kept)} seeds)" if len(kept) > 1 else "")
     return Panel(title, "Convolution", "Channels", series)
 
 

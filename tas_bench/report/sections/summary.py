@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from tas_bench.report.parts import Note, Part, Section
+from typing import Any
+
+from tas_bench.report.parts import Note, Part, Section, number
 from tas_bench.report.sections.comparisons import REFERENCE, compared, last_transfer
 from tas_bench.report.source import Source
 from tas_bench.report.stats import ENOUGH, is_settled, verdict
+from tas_bench.report.table1 import table1
 
 
 def summary(source: Source) -> list[Part]:
@@ -23,6 +26,7 @@ def summary(source: Source) -> list[Part]:
             one, other = (f"{source.label(name)} ({transfer})" for name in (pair.one, pair.other))
             told = verdict(one, other, pair.difference)
             found.append(Note(f"Accuracy, points: {told}.", "good" if is_settled(pair.difference) else "plain"))
+    found += _beside_the_paper(source, transfer)
     low, high = (1 - source.manifest["t"]) * finals["budget"], (1 + source.manifest["t"]) * finals["budget"]
     outside = int((~finals["cost"].between(low, high)).sum())
     count = f"{outside} of {len(finals)} final sizes miss" if outside else "No final size misses"
@@ -32,6 +36,21 @@ def summary(source: Source) -> list[Part]:
     if seeds < ENOUGH:
         found.append(Note(f"n < {ENOUGH}: intervals are wide; do not rank by the means alone."))
     return found
+
+
+def _beside_the_paper(source: Source, transfer: str) -> list[Part]:
+    """The reference method's accuracy, where the paper has one of the same network and data."""
+    told: list[Part] = []
+    for problem in source.problems:
+        lines = table1(source.rows, source.uses, problem)
+        mine = lines[lines["method"].eq(REFERENCE) & lines["transfer"].eq(transfer) & lines["difference"].notna()]
+        row: Any
+        for row in mine.itertuples():
+            ours = number(row.accuracy_mean, "{:.2f}", row.accuracy_half_width, f"% (n = {row.n})").text
+            paper = f"the paper's {row.paper_accuracy:.2f} % (one run, quoted)"
+            what = f"{row.name}, {source.heading(problem)}"
+            told.append(Note(f"{what}: {ours}, {row.difference:+.2f} points from {paper}."))
+    return told
 
 
 def _progress(source: Source) -> Note:

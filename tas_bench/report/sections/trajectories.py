@@ -79,7 +79,7 @@ def _ends(name: str, where: str, ended: pd.DataFrame) -> Table:
             number(row.met_mean, "{:.0%}"),
             number(row.discrepancy_mean, "{:.3f}", row.discrepancy_half_width),
             number(row.val_accuracy_mean, "{:.2f}", row.val_accuracy_half_width),
-            number(row.device_seconds_mean, duration, row.device_seconds_half_width),
+            number(row.device_seconds_mean, duration),
             number(row.peak_memory_mean, lambda peak: f"{peak / 2**30:.2f} GiB"),
             number(row.n, "{:.0f}"),
         )
