@@ -249,7 +249,7 @@ def start_of_run(store):
 
 
 READERS = {
-    "report": lambda store: runs("report", str(store.path)),
+    "report": lambda store: runs("report", str(store.path), "--no-figures"),
     "check": lambda store: runs("check", str(store.path)),
     "load": lambda store: [load(store.path, table=table) for table in ("rows", "curves", "trajectories", "uses")],
     "run": start_of_run,

@@ -16,7 +16,13 @@ def test_wheel_works_from_any_directory(tmp_path):
     with zipfile.ZipFile(wheel) as archive:
         top = {name.split("/")[0] for name in archive.namelist()}
         assert {name for name in top if not name.endswith(".dist-info")} == {"tas_bench", "baselines", "sweeps"}
-        for data in ("published/table1.csv", "published/table4.csv", "page/page.html", "page/page.js", "page/page.css"):
+        for data in (
+            "published/table1.csv",
+            "published/table4.csv",
+            "page/page.html",
+            "page/page.js",
+            "page/page.css",
+        ):
             assert f"tas_bench/report/{data}" in archive.namelist()
         archive.extractall(tmp_path / "site")
     code = "import tas_bench; print(tas_bench.__file__); from tas_bench.cli import main; main(['list'])"

@@ -1,11 +1,13 @@
-"""`load` of one directory or several, of a kind or a sweep, and what is done about files that are damaged."""
+"""`load` of one directory or several, of a kind or a sweep; damaged files; the examples of `results/README.md`."""
 
+import re
 from pathlib import Path
 
 import pytest
 
 from tas_bench.errors import InputError, StoreDamagedError
 from tas_bench.reading import load, read
+from tas_bench.report.example import METHODS, write_example
 from tas_bench.schema import ROWS
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -50,3 +52,25 @@ def test_damaged_files_are_told_or_raise(own_store, table, folder):
     assert len(read(own_store, table, told)) < whole
     assert len(told) == 1
     assert torn.name in told[0]
+
+
+def test_the_readmes_examples_run_and_agree(tmp_path, monkeypatch, capsys):
+    text = (Path(__file__).parents[1] / "results" / "README.md").read_text()
+    examples = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    assert len(examples) == 2
+    for name in ("table1", "again"):
+        write_example(tmp_path / "results" / "runs" / name, seeds=2, candidates=2, epochs=3)
+    monkeypatch.chdir(tmp_path)
+    ours, theirs = {}, {}
+    for example, names in zip(examples, (ours, theirs), strict=True):
+        exec(compile(example, "README", "exec"), names)
+    assert len(ours["both"]) == 2 * len(ours["rows"])
+    assert set(ours["finals"]["kind"]) == {"final"}
+    assert len(ours["curves"]) == 3 * len(ours["finals"])
+    assert len(theirs["rows"]) == len(ours["rows"])
+    assert set(theirs["best"]["method"]) == set(METHODS)
+    means = ours["done"].groupby(["method", "transfer"])["test_accuracy"].mean()
+    for row in theirs["best"].itertuples():
+        assert row.accuracy == pytest.approx(means[row.method, row.transfer])
+    assert set(theirs["cost"]["method"]) == {"random_search", "cma_es", "tas"}
+    assert capsys.readouterr().out

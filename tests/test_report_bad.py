@@ -195,6 +195,15 @@ def test_matplotlib_takes_strange_names(tmp_path):
     assert "_$x^{" in (tmp_path / "_report" / "figures" / "pareto.svg").read_text()
 
 
+def test_a_section_that_cannot_be_made_costs_the_others_nothing(made, monkeypatch):
+    frame = pd.DataFrame
+    assert "cannot be made" not in "".join(reported(made).values())
+    monkeypatch.setattr("tas_bench.report.sections.pareto.front", lambda points: frame().loc["x"])
+    texts = reported(made)
+    assert "cannot be made of these rows (KeyError" in texts["pareto"]
+    assert "TAS w/ KD" in texts["accuracies"]
+
+
 def test_notes_have_a_tone(made):
     change(made, "final-tas-*", macs=1, cost=1)
     [summary] = [section.make(read_source(made)) for section in all_sections() if section.name == "summary"]

@@ -51,6 +51,7 @@ class Source:
         """
         mine = self.uses[self.uses["sweep"] == self.manifest["name"]]
         mine = mine[mine["seed"].isin(self.manifest["seeds"])].drop(columns="plan").drop_duplicates()
+        mine = mine.dropna(subset=["job_id", "dataset", "backbone", "method", "kind"])
         rows = self.rows.drop(columns=list(OF_BOTH)).drop_duplicates("job_id")
         found = mine.merge(rows, on="job_id", how="left", validate="many_to_one")
         return found.assign(accuracy=100 * found["test_accuracy"])
@@ -69,7 +70,8 @@ class Source:
     def finals(self) -> pd.DataFrame:
         """Final trainings that ended well."""
         used = self.used
-        return used[used["kind"].eq("final") & used["status"].eq("ok") & used["accuracy"].notna()]
+        wanted = used["kind"].eq("final") & used["transfer"].isin(self.manifest["transfers"])
+        return used[wanted & used["status"].eq("ok") & used["accuracy"].notna()]
 
     @cached_property
     def labels(self) -> dict[str, str]:
