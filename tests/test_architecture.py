@@ -35,6 +35,8 @@ ORDER = [
     "tas_bench.loop",
     "tas_bench.train",
     "tas_bench.subnetwork",
+    "tas_bench.oneshot",
+    "tas_bench.fitness",
     "tas_bench.search",
     "tas_bench.tas",
     "tas_bench.snapshot",

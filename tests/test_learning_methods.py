@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from optuna.trial import TrialState
 
+from baselines.cma_es import CmaEs
 from baselines.evolution import Evolution, mutate
 from baselines.optuna_tpe import Model, OptunaTpe, quiet_study
 from baselines.random_search import RandomSearch
@@ -121,7 +122,11 @@ def accuracy_near(seed):
     return lambda size: 1 - float(weights @ np.abs(np.array(size.widths + size.depths) - hidden_row))
 
 
-@pytest.mark.parametrize("method", [Evolution(cycles=96), OptunaTpe(n_trials=48)], ids=lambda m: m.name)
+@pytest.mark.parametrize(
+    "method",
+    [Evolution(cycles=96), OptunaTpe(n_trials=48), CmaEs(generations=16, coding="index"), CmaEs(generations=24)],
+    ids=["evolution", "optuna_tpe", "cma_es by index", "cma_es by logits"],
+)
 def test_beats_random_search_at_as_many_trainings(method):
     margins = []
     for seed in range(10):
