@@ -48,8 +48,8 @@ class SuccessiveHalving:
     @property
     def jobs(self) -> int:
         """One part of a training per size and rung, at most; a single size is not judged any more."""
-        left = [self.trials // self.eta**k for k in range(self.rungs)]
-        return self.trials + sum(max(1, n) for k, n in enumerate(left) if k and left[k - 1] > 1)
+        later = (self.trials // self.eta**k for k in range(1, self.rungs))
+        return self.trials + sum(sizes for sizes in later if sizes > 1)
 
     def plan(self, problem: Problem, seed: int) -> Plan:
         """Rung after rung; a failed training is the worst and out."""
