@@ -1,4 +1,4 @@
-"""Methods that learn from what was trained, evolution and TPE: steps, replay, failures, gain on random search."""
+"""Methods that learn from what was trained, as evolution: steps, replay, failures, gain on random search."""
 
 import dataclasses
 import json
@@ -18,7 +18,9 @@ from hypothesis import strategies as st
 from optuna.trial import TrialState
 
 from baselines.evolution import Evolution, mutate
-from baselines.optuna_tpe import Model, OptunaTpe, quiet_study
+from baselines.optuna_nsga2 import InBand, OptunaNsga2, objectives, pareto
+from baselines.optuna_study import grid_of, indices_of, quiet_study
+from baselines.optuna_tpe import Model, OptunaTpe
 from baselines.random_search import RandomSearch
 from tas_bench.budget import Band
 from tas_bench.errors import InputError
@@ -27,7 +29,8 @@ from tas_bench.testing import PROBLEM, made_up
 
 RESNET20 = dataclasses.replace(PROBLEM, backbone_name="resnet20")
 BAND = Band.of(RESNET20)
-BOTH = pytest.mark.parametrize("method", [Evolution(), OptunaTpe()], ids=lambda m: m.name)
+METHODS = [Evolution(), OptunaTpe(), OptunaNsga2()]
+EACH = pytest.mark.parametrize("method", METHODS, ids=lambda m: m.name)
 FAILED = [
     Outcome(status="failed", error="made up"),
     Outcome(status="diverged", val_accuracy=0.99),
@@ -36,13 +39,13 @@ FAILED = [
 ]
 
 
-# ---------------------------------------------------------------- both
+# ---------------------------------------------------------------- each
 
 
-@BOTH
+@EACH
 def test_starts_with_random_searchs_draws_and_goes_on_in_band(method):
     batches, size = drive(method.plan(RESNET20, 3), made_up)
-    assert [len(batch) for batch in batches] == [8, 4, 4, 4, 4]
+    assert [len(batch) for batch in batches] == ([8, 8, 8] if method == OptunaNsga2() else [8, 4, 4, 4, 4])
     jobs = [job for batch in batches for job in batch]
     assert len(jobs) == method.jobs == RandomSearch().jobs
     assert all(job.size in RESNET20.space and job.seed == 3 for job in jobs)
@@ -53,14 +56,21 @@ def test_starts_with_random_searchs_draws_and_goes_on_in_band(method):
     assert RESNET20.backbone.canonical(size) == best.size
 
 
-@pytest.mark.parametrize("method", [Evolution(cycles=11, parallel=2), OptunaTpe(n_trials=11, parallel=2)])
-def test_asks_for_no_more_than_told(method):
+@pytest.mark.parametrize(
+    ("method", "batch_sizes"),
+    [
+        (Evolution(cycles=11, parallel=2), [8, 2, 1]),
+        (OptunaTpe(n_trials=11, parallel=2), [8, 2, 1]),
+        (OptunaNsga2(n_trials=11, population_size=4), [4, 4, 3]),
+    ],
+)
+def test_asks_for_no_more_than_told(method, batch_sizes):
     batches, _ = drive(dataclasses.replace(method, proxy_epochs=7).plan(RESNET20, 0), made_up)
-    assert [len(batch) for batch in batches] == [8, 2, 1]
+    assert [len(batch) for batch in batches] == batch_sizes
     assert {job.recipe.epochs for batch in batches for job in batch} == {7}
 
 
-@BOTH
+@EACH
 def test_killed_after_any_batch_it_takes_the_same_path_again(method):
     def answer(job):
         return FAILED[0] if made_up(job).val_accuracy < 0.3 else made_up(job)
@@ -79,7 +89,7 @@ def test_killed_after_any_batch_it_takes_the_same_path_again(method):
 
 
 def paths():
-    return [keys(drive(method.plan(RESNET20, 0), made_up)[0]) for method in (Evolution(), OptunaTpe())]
+    return [keys(drive(method.plan(RESNET20, 0), made_up)[0]) for method in METHODS]
 
 
 def test_another_process_takes_the_same_path():
@@ -92,7 +102,7 @@ def test_another_process_takes_the_same_path():
     assert json.loads(done.stdout) == paths()
 
 
-@BOTH
+@EACH
 @pytest.mark.parametrize("failed", FAILED, ids=lambda o: f"{o.status}-{o.val_accuracy}")
 def test_goes_on_over_failures_and_never_returns_one(method, failed):
     def answer(job):
@@ -104,7 +114,7 @@ def test_goes_on_over_failures_and_never_returns_one(method, failed):
     assert PROBLEM.backbone.canonical(size) in sizes
 
 
-@BOTH
+@EACH
 def test_a_later_batch_may_fail_whole(method):
     draws = {job.size for job in next(method.plan(PROBLEM, 0))}
     _, size = drive(method.plan(PROBLEM, 0), lambda job: made_up(job) if job.size in draws else FAILED[0])
@@ -121,7 +131,9 @@ def accuracy_near(seed):
     return lambda size: 1 - float(weights @ np.abs(np.array(size.widths + size.depths) - hidden_row))
 
 
-@pytest.mark.parametrize("method", [Evolution(cycles=96), OptunaTpe(n_trials=48)], ids=lambda m: m.name)
+@pytest.mark.parametrize(
+    "method", [Evolution(cycles=96), OptunaTpe(n_trials=48), OptunaNsga2(n_trials=96)], ids=lambda m: m.name
+)
 def test_beats_random_search_at_as_many_trainings(method):
     margins = []
     for seed in range(10):
@@ -147,6 +159,9 @@ def test_beats_random_search_at_as_many_trainings(method):
         (OptunaTpe, {"n_startup_trials": 0}, "optuna_tpe.n_startup_trials is 0"),
         (OptunaTpe, {"parallel": -1}, "optuna_tpe.parallel is -1"),
         (OptunaTpe, {"proxy_epochs": 0}, "optuna_tpe.proxy_epochs is 0"),
+        (OptunaNsga2, {"n_trials": 7}, "optuna_nsga2.n_trials is 7; it must be at least population_size, 8"),
+        (OptunaNsga2, {"population_size": 1}, "optuna_nsga2.population_size is 1; it must be at least 2"),
+        (OptunaNsga2, {"proxy_epochs": 0}, "optuna_nsga2.proxy_epochs is 0"),
     ],
 )
 def test_refuses_senseless_settings(method, settings, said):
@@ -203,7 +218,8 @@ def test_a_failed_parent_is_the_last_choice():
 
 
 def model(n_startup_trials=4):
-    return Model(BAND, quiet_study(n_startup_trials, 0), np.random.default_rng(0))
+    study = quiet_study(OptunaTpe(n_startup_trials=n_startup_trials).sampler(0), "maximize")
+    return Model(BAND, study, np.random.default_rng(0))
 
 
 def test_tpe_learns_from_what_was_trained():
@@ -232,15 +248,107 @@ def test_tpe_takes_a_batch_for_bad_while_it_runs_as_what_it_trains():
     assert tpe.study.sampler._constant_liar
 
 
-def test_tpe_is_quiet_and_leaves_optunas_logging_alone(caplog):
+@pytest.mark.parametrize("method", [OptunaTpe(n_trials=10), OptunaNsga2(n_trials=10)], ids=lambda m: m.name)
+def test_optuna_is_quiet_and_its_logging_left_alone(method, caplog):
     level, logger = optuna.logging.get_verbosity(), logging.getLogger("optuna")
     logger.addHandler(caplog.handler)
     try:
         for mine in (logging.INFO, logging.ERROR):
             optuna.logging.set_verbosity(mine)
-            drive(OptunaTpe(n_trials=10).plan(PROBLEM, 0), made_up)
+            drive(method.plan(PROBLEM, 0), made_up)
             assert optuna.logging.get_verbosity() == mine
     finally:
         optuna.logging.set_verbosity(level)
         logger.removeHandler(caplog.handler)
     assert caplog.records == []
+
+
+# ---------------------------------------------------------------- NSGA-II
+
+
+def asked(study, count):
+    trials = [study.ask(grid_of(BAND.space)) for _ in range(count)]
+    return trials, [BAND.space.size(indices_of(trial, BAND.space)) for trial in trials]
+
+
+def generations(sizes=4, count=5, fails=()):
+    """A study told whole generations, trials by their numbers failing; the sizes of each generation."""
+    rng = np.random.default_rng(0)
+    study = quiet_study(InBand(BAND, BAND.sample(rng, sizes), rng), "maximize", "minimize")
+    found = []
+    for _ in range(count):
+        trials, found_now = asked(study, sizes)
+        found.append(found_now)
+        for trial, size in zip(trials, found_now, strict=True):
+            well = Outcome(val_accuracy=accuracy_near(0)(size))
+            study.tell(trial, objectives(FAILED[0] if trial.number in fails else well, RESNET20, size))
+    return study, found
+
+
+@pytest.mark.parametrize("fails", [(), (1, 2, 5, 11)], ids=["all well", "some fail"])
+def test_nsga2_keeps_count_of_its_generations(fails):
+    """Optuna does not of trials that are enqueued or that fail: it draws at random for ever, or for longer."""
+    study, found = generations(fails=fails)
+    told = [t.system_attrs["InBand:generation"] for t in study.get_trials()]
+    assert told == [generation for generation in range(5) for _ in range(4)]
+    assert {t.state for t in study.get_trials()} == {TrialState.COMPLETE}
+    assert all(BAND.low <= RESNET20.macs(size) <= BAND.high for sizes in found for size in sizes)
+
+
+def test_nsga2s_children_are_of_the_best_of_all_generations_before():
+    """Crossover and a few mutations: repaired or not, most of a child's rows are one of its parents'."""
+    study, found = generations(sizes=8, count=6)
+    values = {size: (accuracy_near(0)(size), RESNET20.macs(size)) for sizes in found for size in sizes}
+    for generation in range(1, 6):
+        parents = study.sampler.get_parent_population(study, generation)
+        before = [size for sizes in found[:generation] for size in sizes]
+        front = pareto([values[size][0] for size in before], [values[size][1] for size in before])
+        sizes = [BAND.space.size(indices_of(t, BAND.space)) for t in parents]
+        assert len(set(sizes) & {before[i] for i in front}) == min(8, len(front))
+        rows = np.array([BAND.space.indices(size) for size in sizes])
+        for child in found[generation]:
+            assert np.mean((rows == BAND.space.indices(child)).any(axis=0)) > 0.6
+
+
+def test_nsga2_never_breeds_from_what_failed():
+    study, _ = generations(sizes=4, count=3, fails=(0, 1, 6))
+    for generation in (1, 2):
+        parents = study.sampler.get_parent_population(study, generation)
+        ranked = [t.number for t in parents if t.values[0] >= 0]
+        assert len(ranked) >= 2
+        if generation == 2:
+            assert len(ranked) == len(parents) == 4
+    assert objectives(FAILED[0], RESNET20, BAND.sample(np.random.default_rng(0), 1)[0]) == (
+        -1.0,
+        RESNET20.macs(RESNET20.backbone.full),
+    )
+
+
+def test_nsga2_returns_the_most_accurate_and_of_those_the_cheapest():
+    batches, size = drive(
+        OptunaNsga2().plan(RESNET20, 0), lambda job: Outcome(val_accuracy=job.size.depths[0] / 9)
+    )
+    sizes = [job.size for batch in batches for job in batch]
+    best = [s for s in sizes if s.depths[0] == max(s.depths[0] for s in sizes)]
+    assert len(best) > 1
+    assert RESNET20.macs(size) == min(map(RESNET20.macs, best))
+
+
+value = st.one_of(st.integers(0, 4).map(float), st.sampled_from([math.nan, -1.0]))
+
+
+@given(points=st.lists(st.tuples(value, st.integers(0, 4)), max_size=12))
+def test_pareto_is_what_no_other_dominates(points):
+    """By looking at every pair."""
+    accuracies, costs = [p[0] for p in points], [p[1] for p in points]
+    front = pareto(accuracies, costs)
+
+    def beats(p, q):
+        return p[0] >= q[0] and p[1] <= q[1] and p != q
+
+    known = [p for p in points if p[0] >= 0]
+    assert {points[i] for i in front} == {q for q in known if not any(beats(p, q) for p in known)}
+    assert len({points[i] for i in front}) == len(front)
+    assert all(points.index(points[i]) == i for i in front), "the first of equals"
+    assert [costs[i] for i in front] == sorted(costs[i] for i in front)
+    assert not front or accuracies[front[-1]] == max(p[0] for p in known)
