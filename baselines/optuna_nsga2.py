@@ -18,22 +18,20 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial
 
 from baselines.optuna_study import grid_of, indices_of, params_of, quiet_study
-from baselines.random_search import best_of, fitness_of
 from tas_bench.budget import Band, nearest
 from tas_bench.errors import InputError, PlanFailedError
+from tas_bench.fitness import Fitness, best_of, fitness_of
 from tas_bench.jobs import Outcome, Plan, Problem
 from tas_bench.space import Size
-from tas_bench.train import candidate_job
 
 
 @dataclass(frozen=True, kw_only=True)
-class OptunaNsga2:
+class OptunaNsga2(Fitness):
     """NSGA-II; by default as many trainings as random search has, the first of them the same.
 
     Attributes:
-        n_trials: sizes trained in all.
+        n_trials: sizes judged in all.
         population_size: sizes per generation, asked for at a time; the first are drawn at random.
-        proxy_epochs: epochs of each training; None takes the recipe's.
     """
 
     name: ClassVar[str] = "optuna_nsga2"
@@ -41,13 +39,10 @@ class OptunaNsga2:
 
     n_trials: int = 24
     population_size: int = 8
-    proxy_epochs: int | None = None
 
     def __post_init__(self) -> None:
-        for name, least in {"population_size": 2, "proxy_epochs": 1}.items():
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise InputError(f"optuna_nsga2.{name} is {value}; it must be at least {least}")
+        super().__post_init__()
+        self.at_least(2, "population_size")
         if self.n_trials < self.population_size:
             raise InputError(
                 f"optuna_nsga2.n_trials is {self.n_trials}; "
@@ -56,8 +51,8 @@ class OptunaNsga2:
 
     @property
     def jobs(self) -> int:
-        """One training per trial."""
-        return self.n_trials
+        """One per trial."""
+        return self.n_trials + self.supernets
 
     def plan(self, problem: Problem, seed: int) -> Plan:
         """Generation after generation; the most accurate of the Pareto set wins."""
@@ -70,9 +65,7 @@ class OptunaNsga2:
             missing = self.n_trials - len(found)
             trials = [study.ask(grid_of(band.space)) for _ in range(min(self.population_size, missing))]
             sizes += [band.space.size(indices_of(trial, band.space)) for trial in trials]
-            outcomes = yield [
-                candidate_job(problem, size, seed, self.proxy_epochs) for size in sizes[len(found) :]
-            ]
+            outcomes = yield from self.judge(problem, sizes[len(found) :], seed)
             found += outcomes
             if best_of(found) is None:
                 raise PlanFailedError(f"the whole first generation failed, the first: {outcomes[0].error}")

@@ -15,23 +15,21 @@ from optuna.study import Study
 from optuna.trial import Trial, TrialState
 
 from baselines.optuna_study import grid_of, indices_of, params_of, quiet_study
-from baselines.random_search import best_of, fitness_of
 from tas_bench.budget import Band, nearest
 from tas_bench.errors import InputError, PlanFailedError
+from tas_bench.fitness import Fitness, best_of, fitness_of
 from tas_bench.jobs import Outcome, Plan, Problem
 from tas_bench.space import IntArray, Size
-from tas_bench.train import candidate_job
 
 
 @dataclass(frozen=True, kw_only=True)
-class OptunaTpe:
+class OptunaTpe(Fitness):
     """TPE; by default as many trainings as random search has, the first of them the same.
 
     Attributes:
-        n_trials: sizes trained in all.
+        n_trials: sizes judged in all.
         n_startup_trials: sizes drawn at random to begin with.
         parallel: sizes asked for at a time; while they run, the model takes them for bad ones (a constant liar).
-        proxy_epochs: epochs of each training; None takes the recipe's.
     """
 
     name: ClassVar[str] = "optuna_tpe"
@@ -40,13 +38,10 @@ class OptunaTpe:
     n_trials: int = 24
     n_startup_trials: int = 8
     parallel: int = 4
-    proxy_epochs: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("n_startup_trials", "parallel", "proxy_epochs"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise InputError(f"optuna_tpe.{name} is {value}; it must be at least 1")
+        super().__post_init__()
+        self.at_least(1, "n_startup_trials", "parallel")
         if self.n_trials < self.n_startup_trials:
             raise InputError(
                 f"optuna_tpe.n_trials is {self.n_trials}; "
@@ -55,8 +50,8 @@ class OptunaTpe:
 
     @property
     def jobs(self) -> int:
-        """One training per trial."""
-        return self.n_trials
+        """One per trial."""
+        return self.n_trials + self.supernets
 
     def plan(self, problem: Problem, seed: int) -> Plan:
         """Ask, train, tell; the best size seen wins, the first of equals."""
@@ -69,9 +64,7 @@ class OptunaTpe:
         found: list[Outcome] = []
         while True:
             sizes += [model.size(trial) for trial in trials]
-            outcomes = yield [
-                candidate_job(problem, size, seed, self.proxy_epochs) for size in sizes[len(found) :]
-            ]
+            outcomes = yield from self.judge(problem, sizes[len(found) :], seed)
             found += outcomes
             best, missing = best_of(found), self.n_trials - len(found)
             if best is None:

@@ -12,9 +12,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from baselines.random_search import fitness_of
 from tas_bench.budget import Band
 from tas_bench.errors import InputError, PlanFailedError
+from tas_bench.fitness import fitness_of
 from tas_bench.jobs import Plan, Problem
 from tas_bench.rung import Rung
 from tas_bench.train import candidate_job

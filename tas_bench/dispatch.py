@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from tas_bench.attempts import Attempts
 from tas_bench.errors import InputError, StoreDamagedError, StoreIOError, TasBenchError
-from tas_bench.jobs import Context, Job, Outcome
+from tas_bench.jobs import WEIGHTED, Context, Job, Outcome
 from tas_bench.plans import Plans, Use
 from tas_bench.progress import Progress
 from tas_bench.resources import Resources
@@ -217,5 +217,5 @@ def _label(use: Use) -> str:
 def _labels(sweep: Sweep, use: Use) -> Labels:
     """What the row says of the budget; a size's cost is told here, so that a worker needs no latency table."""
     problem, size = use.problem, getattr(use.job, "size", None)
-    budget = None if use.job.kind == "teacher" else problem.budget
+    budget = None if use.job.kind in WEIGHTED else problem.budget  # which serve all budgets
     return Labels(sweep.name, use.method, budget, problem.cost, size and problem.cost_of(size))

@@ -32,10 +32,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-KINDS = ("teacher", "search", "candidate", "final")
+KINDS = ("teacher", "search", "supernet", "candidate", "score", "final")
 """The kinds of job there are."""
 
-WEIGHTED = ("teacher",)
+WEIGHTED = ("teacher", "supernet")
 """The kinds whose weights other jobs need: without them a row is no answer."""
 
 
@@ -168,7 +168,7 @@ class Job(Protocol):
 
     @property
     def kind(self) -> str:
-        """Teacher, candidate, final, search ...: the `kind` column of the row."""
+        """One of `KINDS`: the `kind` column of the row."""
         ...
 
     @property

@@ -271,9 +271,10 @@ class _Training:
 def booked(watch: measure.Stopwatch, context: Context, precision: str, images: int) -> dict[str, Any]:
     """The `Outcome` fields that say what a job cost, for so many images, and on what it ran."""
     seconds = watch.seconds
+    trained = seconds["data"] + seconds["train"]
     return {f"seconds_{part}": spent for part, spent in seconds.items()} | {
         "images": images,
-        "images_per_second": images / (seconds["data"] + seconds["train"]),
+        "images_per_second": images / trained if trained else None,
         "device_seconds": watch.total * (context.gpus or context.cpus),
         "carried_seconds": watch.carried * (context.gpus or context.cpus),
         "peak_memory": measure.peak_memory(context.device),

@@ -36,6 +36,8 @@ ORDER = [
     "tas_bench.train",
     "tas_bench.rung",
     "tas_bench.subnetwork",
+    "tas_bench.oneshot",
+    "tas_bench.fitness",
     "tas_bench.search",
     "tas_bench.tas",
     "tas_bench.snapshot",
