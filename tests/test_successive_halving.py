@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 from baselines.random_search import RandomSearch
 from baselines.successive_halving import SuccessiveHalving
 from tas_bench.errors import InputError, PlanFailedError
+from tas_bench.estimate import disk_of, estimate
 from tas_bench.jobs import Context, Outcome, Recipe
 from tas_bench.replay import keep_uses, left_by, plans_of
+from tas_bench.resources import Resources
 from tas_bench.store import Store, load
 from tas_bench.sweep import Sweep
 from tas_bench.testing import PROBLEM, made_up
@@ -169,3 +171,9 @@ def test_a_run_stopped_after_any_job_goes_the_same_way(uncut, tmp_path, cut):
         plan.name: list(plan.asked) for plan in whole.plans
     }
     assert load(tmp_path / "results")["images"].sum() == load(uncut[0])["images"].sum()
+
+
+def test_the_disk_it_takes_is_foretold_with_the_checkpoints_it_leaves(tmp_path):
+    foretold = estimate(SWEEP, tmp_path, None, Resources(cpus=1, total_cpus=1), calibrate=False)
+    assert foretold.slots == 1
+    assert foretold.disk == disk_of(SWEEP, 16, checkpoints=1 + 8)
