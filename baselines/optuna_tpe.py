@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-import optuna
-from optuna.distributions import BaseDistribution, IntDistribution
 from optuna.samplers import TPESampler
 from optuna.study import Study
 from optuna.trial import Trial, TrialState
 
+from baselines.optuna_study import grid_of, indices_of, params_of, quiet_study
 from tas_bench.budget import Band, nearest
 from tas_bench.errors import InputError, PlanFailedError
 from tas_bench.fitness import Fitness, best_of, fitness_of
@@ -58,7 +57,8 @@ class OptunaTpe(Fitness):
         """Ask, train, tell; the best size seen wins, the first of equals."""
         band, rng = Band.of(problem), np.random.default_rng([seed, 0])
         starts = band.sample(rng, self.n_startup_trials)  # random search's first draws
-        model = Model(band, quiet_study(self.n_startup_trials, int(rng.integers(2**32))), rng)
+        study = quiet_study(self.sampler(int(rng.integers(2**32))), "maximize")
+        model = Model(band, study, rng)
         trials = [model.place(band.space.indices(size)) for size in starts]
         sizes: list[Size] = []
         found: list[Outcome] = []
@@ -75,6 +75,10 @@ class OptunaTpe(Fitness):
                 model.tell(trial, outcome)
             trials = [model.ask() for _ in range(min(self.parallel, missing))]
 
+    def sampler(self, seed: int) -> TPESampler:
+        """TPE, its options spelt out: their defaults change from one Optuna to the next."""
+        return TPESampler(n_startup_trials=self.n_startup_trials, seed=seed, multivariate=True, constant_liar=True)
+
 
 @dataclass(frozen=True)
 class Model:
@@ -84,19 +88,14 @@ class Model:
     study: Study
     rng: np.random.Generator
 
-    @property
-    def grid(self) -> dict[str, BaseDistribution]:
-        """Candidate indices of every row."""
-        return {f"row{i}": IntDistribution(0, int(n) - 1) for i, n in enumerate(self.band.space.counts)}
-
     def size(self, trial: Trial) -> Size:
         """What to train for a trial."""
-        return self.band.space.size(self._indices(trial))
+        return self.band.space.size(indices_of(trial, self.band.space))
 
     def ask(self) -> Trial:
         """TPE's proposal where it meets the budget; else it is withdrawn, and the nearest that does placed."""
-        trial = self.study.ask(self.grid)
-        proposed = self._indices(trial)
+        trial = self.study.ask(grid_of(self.band.space))
+        proposed = indices_of(trial, self.band.space)
         repaired = nearest(proposed, self.band, self.rng)
         if np.array_equal(repaired, proposed):
             return trial
@@ -105,8 +104,8 @@ class Model:
 
     def place(self, indices: IntArray) -> Trial:
         """A running trial of this very size."""
-        self.study.enqueue_trial(dict(zip(self.grid, indices.tolist(), strict=True)))
-        return self.study.ask(self.grid)
+        self.study.enqueue_trial(params_of(indices, self.band.space))
+        return self.study.ask(grid_of(self.band.space))
 
     def tell(self, trial: Trial, outcome: Outcome) -> None:
         """Validation accuracy, or that there is none."""
@@ -115,17 +114,3 @@ class Model:
             self.study.tell(trial, state=TrialState.FAIL)
         else:
             self.study.tell(trial, fitness)
-
-    def _indices(self, trial: Trial) -> IntArray:
-        return np.array([trial.params[row] for row in self.grid])
-
-
-def quiet_study(n_startup_trials: int, seed: int) -> Study:
-    """A study in memory, without Optuna's line about it; what others log stays as they set it."""
-    sampler = TPESampler(n_startup_trials=n_startup_trials, seed=seed, multivariate=True, constant_liar=True)
-    level = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    try:
-        return optuna.create_study(sampler=sampler, direction="maximize")
-    finally:
-        optuna.logging.set_verbosity(level)

@@ -34,6 +34,7 @@ ORDER = [
     "tas_bench.checkpoint",
     "tas_bench.loop",
     "tas_bench.train",
+    "tas_bench.rung",
     "tas_bench.subnetwork",
     "tas_bench.oneshot",
     "tas_bench.fitness",
