@@ -1,8 +1,7 @@
-"""The search-cost ledger: what finding a size costs, what teacher and final trainings cost beside it, and whether
-slots x wall = busy + idle.
+"""The search-cost ledger: what a search costs, teacher and finals beside it; and slots x wall = busy + idle.
 
-All jobs that a plan asked for count for its method in full, also those that another plan asked for as well (a shared
-supernet, a teacher): it is what the method would cost alone.
+All jobs that a plan asked for count for its method in full, also those that another plan asked for as well (a
+shared supernet, a teacher): it is what the method would cost alone.
 """
 
 from __future__ import annotations
@@ -115,7 +114,7 @@ def _epochs(job: Any) -> int | None:
 def accounts(rows: pd.DataFrame, runs: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     """One line per run that the directory remembers: its slots, what they did, and what is not accounted for.
 
-    Busy is the sum of the rows that began and ended under it, and so counted by the jobs; idle is the driver's count.
+    Busy is the sum of the rows that began and ended under it, as the jobs counted; idle is the driver's count.
     What they lack of slots x wall is what nobody booked: a row being written, a job on its way to its worker.
     """
     lines = []
