@@ -6,7 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 _ROW_COLUMNS: list[tuple[str, pa.DataType, str]] = [
     ("job_id", pa.string(), "hash of everything that decides the outcome; one row per job"),
@@ -55,6 +55,7 @@ _ROW_COLUMNS: list[tuple[str, pa.DataType, str]] = [
     ("seconds_eval", pa.float64(), "evaluation"),
     ("images_per_second", pa.float64(), "images over seconds of data and training"),
     ("device_seconds", pa.float64(), "wall seconds x CPU cores (or GPUs) held, failed attempts included"),
+    ("idle_seconds", pa.float64(), "likewise, that they stood idle before the job since their last one"),
     ("peak_memory", pa.int64(), "bytes: of the process on CPU, of the allocator on GPU"),
     ("device", pa.string(), "processor or GPU name"),
     ("precision", pa.string(), "float32 or bfloat16 autocast"),

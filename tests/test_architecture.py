@@ -48,6 +48,7 @@ ORDER = [
     "tas_bench.sweep",
     "tas_bench.settings",
     "tas_bench.attempts",
+    "tas_bench.usage",
     "tas_bench.worker",
     "tas_bench.progress",
     "tas_bench.by_hand",

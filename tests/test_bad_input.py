@@ -17,7 +17,7 @@ from tas_bench.costs.latency import cache_folder
 from tas_bench.errors import DAMAGED, IO_FAULT
 from tas_bench.store import Store
 
-GOLDEN = Path(__file__).parent / "golden" / "store_v3"
+GOLDEN = Path(__file__).parent / "golden" / "store_v4"
 
 SETTINGS = {
     # sweeps
