@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tas_bench.costs.layer import Cost, Layer
+from tas_bench.counting import Counted
 from tas_bench.errors import InputError
 from tas_bench.space import IntArray, Size, SizeSpace
 
@@ -25,17 +26,17 @@ if TYPE_CHECKING:
 ENUMERABLE = 50_000
 """Spaces up to this many sizes are searched exhaustively."""
 
-REJECTION_DRAWS = 200_000
-"""Uniform draws tried before in-band sizes are sampled by a random walk."""
+BATCH = 512
+"""Sizes drawn at once, of which those in the band are kept."""
+
+HOPELESS = 200_000
+"""Draws without an in-band size after which there is taken to be none."""
 
 DEPTH_STARTS = 100
 """Combinations of depths from which a descent into the band is tried."""
 
 DOUBLES = 5_000
 """Pairs of changes tried where no single change leads closer to the band."""
-
-WALK_SWEEPS = 60
-"""Gibbs sweeps between the start of the walk and its sample."""
 
 
 @dataclass(frozen=True)
@@ -91,32 +92,26 @@ class Band:
             raise InputError(f"{wanted} although the space spans them: widen t") from error
 
     def sample(self, rng: np.random.Generator, n: int) -> list[Size]:
-        """Draw n in-band sizes: exactly uniform by rejection, or by a Gibbs walk where that hits too rarely."""
+        """Draw n in-band sizes, exactly uniformly; the first of more draws are those of fewer.
+
+        Raises:
+            InputError: no in-band size was found.
+        """
+        counted = _counted(self)
         kept: list[IntArray] = []
-        for _ in range(REJECTION_DRAWS // 10_000):
-            draws = self.space.sample_indices(rng, 10_000)
-            kept.extend(draws[self.holds(self.costs(draws))])
+        for batch in itertools.count(1):
             if len(kept) >= n:
-                return [self.space.size(k) for k in kept[:n]]
-        return [self.space.size(row) for row in self._walk(rng, n)]
+                break
+            if counted.empty or (not kept and batch * BATCH > HOPELESS):
+                raise InputError(f"no size found with {self}")
+            draws = counted.draw(rng, BATCH)
+            kept.extend(draws[self.holds(self.costs(draws))])
+        return [self.space.size(indices) for indices in kept[:n]]
 
-    def _walk(self, rng: np.random.Generator, n: int) -> IntArray:
-        """Gibbs sampling of the uniform distribution over the band, n chains side by side."""
-        shape = self.space.padded.shape
-        chains = np.stack([most_probable(rng.normal(size=shape), self) for _ in range(n)])
-        for _ in range(WALK_SWEEPS):
-            for row in rng.permutation(len(self.space.rows)):
-                chains = self._redraw(chains, int(row), rng)
-        return chains
 
-    def _redraw(self, chains: IntArray, row: int, rng: np.random.Generator) -> IntArray:
-        """Draw one row anew in every chain, uniformly among its in-band candidates."""
-        count = int(self.space.counts[row])
-        options = np.repeat(chains[:, None], count, axis=1)
-        options[:, :, row] = np.arange(count)
-        allowed = self.holds(self.costs(options.reshape(-1, chains.shape[1]))).reshape(-1, count)
-        picks = np.argmax(allowed * rng.random(allowed.shape), axis=1)
-        return options[np.arange(len(chains)), picks]
+@lru_cache(maxsize=4)  # some 30 MB each for the largest networks
+def _counted(band: Band) -> Counted:
+    return Counted(band.layers, band.space, band.cost, band.low, band.high)
 
 
 @lru_cache(maxsize=256)

@@ -18,6 +18,7 @@ ORDER = [
     "tas_bench.costs",
     "tas_bench.backbones",
     "tas_bench.jobs",
+    "tas_bench.counting",
     "tas_bench.budget",
     "tas_bench.bound",
     "tas_bench.expected",
