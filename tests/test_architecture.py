@@ -19,6 +19,7 @@ ORDER = [
     "tas_bench.backbones",
     "tas_bench.jobs",
     "tas_bench.counting",
+    "tas_bench.neighbours",
     "tas_bench.budget",
     "tas_bench.bound",
     "tas_bench.expected",

@@ -106,7 +106,7 @@ def resnet110():
 
 
 def test_resnet110_as_rejection_has_it():
-    """One uniform size of 3,000 is in this band: their number, and where their widths and depths lie."""
+    """One uniform size of 5,000 is in this band: their number, and where their widths and depths lie."""
     band, rng, tries = resnet110(), np.random.default_rng(1), 300_000
     draws = [band.space.sample_indices(rng, 10_000) for _ in range(tries // 10_000)]
     rejected = np.concatenate([batch[band.holds(band.costs(batch))] for batch in draws])
