@@ -59,8 +59,12 @@ def test_in_buckets_of_one_the_counts_are_those_of_all_sizes(name, cost, monkeyp
         assert found == pytest.approx(np.bincount(costs[costs <= target], minlength=len(found)), rel=1e-9)
 
 
+@pytest.mark.parametrize("fine", [counting.FINE, 0.5])
 @pytest.mark.parametrize("name", [*BACKBONES, "uneven"])
-def test_draws_are_uniform_over_all_sizes_in_the_band(name):
+def test_draws_are_uniform_over_all_sizes_in_the_band(name, fine, monkeypatch):
+    """In coarse buckets, too, where rounding takes many sizes to the band's other side."""
+    monkeypatch.setattr(counting, "FINE", fine)
+    budget._counted.cache_clear()
     band = small(name)
     sizes, costs = enumerated(band)
     inside = {tuple(size): 0 for size in sizes[band.holds(costs)]}
