@@ -59,7 +59,7 @@ def test_in_buckets_of_one_the_counts_are_those_of_all_sizes(name, cost, monkeyp
         assert found == pytest.approx(np.bincount(costs[costs <= target], minlength=len(found)), rel=1e-9)
 
 
-@pytest.mark.parametrize("fine", [counting.FINE, 0.5])
+@pytest.mark.parametrize("fine", [counting.FINE, 0.2])
 @pytest.mark.parametrize("name", [*BACKBONES, "uneven"])
 def test_draws_are_uniform_over_all_sizes_in_the_band(name, fine, monkeypatch):
     """In coarse buckets, too, where rounding takes many sizes to the band's other side."""
@@ -71,6 +71,7 @@ def test_draws_are_uniform_over_all_sizes_in_the_band(name, fine, monkeypatch):
     assert len(inside) > 20
     for size in band.sample(np.random.default_rng(0), 12 * len(inside)):
         inside[tuple(band.space.indices(size))] += 1
+    assert min(inside.values()) > 0
     assert stats.chisquare(list(inside.values())).pvalue > 1e-3
 
 
