@@ -18,6 +18,8 @@ ORDER = [
     "tas_bench.costs",
     "tas_bench.backbones",
     "tas_bench.jobs",
+    "tas_bench.counting",
+    "tas_bench.neighbours",
     "tas_bench.budget",
     "tas_bench.bound",
     "tas_bench.expected",
