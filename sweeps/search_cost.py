@@ -21,7 +21,7 @@ EQUAL = (
     RandomSearch(trials=4),
     CmaEs(generations=1, population=4),
     Evolution(cycles=4, population_size=2, sample_size=2, parallel=1),
-    Reinforce(steps=5, samples=3),
+    Reinforce(steps=5, samples=2),
     OptunaTpe(n_trials=4, n_startup_trials=2, parallel=1),
     OptunaNsga2(n_trials=4, population_size=2),
     SuccessiveHalving(trials=18),
