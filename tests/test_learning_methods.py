@@ -131,7 +131,7 @@ def test_a_later_batch_may_fail_whole(method):
         OptunaTpe(n_trials=48),
         OptunaNsga2(n_trials=96),
         CmaEs(generations=16, coding="index"),
-        CmaEs(generations=24),
+        CmaEs(generations=24, population=10),
     ],
     ids=["evolution", "optuna_tpe", "optuna_nsga2", "cma_es by index", "cma_es by logits"],
 )
