@@ -43,6 +43,7 @@ ORDER = [
     "tas_bench.search",
     "tas_bench.tas",
     "tas_bench.snapshot",
+    "tas_bench.reading",
     "tas_bench.store",
     "tas_bench.checkup",
     "tas_bench.variant",

@@ -13,11 +13,11 @@ from test_runner import run, stub_sweep
 
 from tas_bench.attempts import Attempts
 from tas_bench.errors import InputError
+from tas_bench.reading import load
 from tas_bench.resources import Resources, Share
 from tas_bench.runner import cluster
 from tas_bench.runner.pool import GREETING_SECONDS, PROMPT_SECONDS, Actor, Pool
 from tas_bench.runner.worker import Hello, Worker, deciding_versions
-from tas_bench.store import load
 from tas_bench.stub import StubMethod
 
 # ---------------------------------------------------------------- a real cluster of three nodes

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tas_bench.costs.layer import amount
+from tas_bench.report.stats import ENOUGH
 from tas_bench.report.table1 import (
     SEARCH_KINDS,
     Sweep,
@@ -27,9 +28,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     import pyarrow as pa
-
-ENOUGH = 5
-"""Fewer seeds than this get a footnote."""
 
 LISTED = 20
 """Warnings and failures listed, at most of each."""
@@ -85,7 +83,9 @@ def cost_grid(table: pd.DataFrame, sweep: Sweep) -> Grid:
     """What each method's search cost, one line per method, the paper's GPU-hours beside it."""
     header = ("", "device time", "training macs", "against TAS", "n", "quoted\nGPU-hours")
     labels = {method["name"]: method["label"] for method in sweep["methods"]}
-    quoted = {paper.method: paper for paper in published("search_cost").fillna("").itertuples()}
+    quoted = {
+        paper.method: paper for paper in published("search_cost").fillna("").drop_duplicates("method").itertuples()
+    }
     lines: list[tuple[str, ...]] = []
     for row in table[table["method"].isin(labels)].drop_duplicates("method").itertuples():
         name: Any = row.method
@@ -94,7 +94,7 @@ def cost_grid(table: pd.DataFrame, sweep: Sweep) -> Grid:
             (
                 one_line(labels[name]),
                 _spread(row.search_device_seconds_mean, row.search_device_seconds_half_width, duration),
-                _spread(row.search_train_macs_mean, row.search_train_macs_half_width, _scaled),
+                _spread(row.search_train_macs_mean, row.search_train_macs_half_width, scaled),
                 _format(row.search_train_macs_ratio, "x {:.1f}".format),
                 f"{row.search_n}/{row.planned}",
                 f"{paper.bound} {paper.gpu_hours:g}".strip() if paper else "",
@@ -233,7 +233,8 @@ def _millions(macs: float) -> str:
     return f"{macs / 1e6:.2f} M"
 
 
-def _scaled(macs: float, half_width: float | None) -> str:
+def scaled(macs: float, half_width: float | None) -> str:
+    """Training macs in the unit that suits them."""
     size, unit = next(((s, u) for s, u in ((1e18, "E"), (1e15, "P"), (1e12, "T")) if macs >= s), (1e9, "G"))
     spread = "" if half_width is None else f" ± {half_width / size:.1f}"
     return f"{macs / size:.1f}{spread} {unit}"

@@ -88,7 +88,7 @@ def budget_noun(sweep: Sweep) -> str:
 
 
 def published(name: str) -> pd.DataFrame:
-    """Figures quoted from the paper: `table1` or `search_cost`."""
+    """Figures quoted from the paper, by the name of their file: `table1`, `table2`, `search_cost` ..."""
     with (files(__package__) / "published" / f"{name}.csv").open(encoding="utf-8") as file:
         return pd.read_csv(file)
 
