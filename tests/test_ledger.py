@@ -97,7 +97,7 @@ def test_the_estimate_is_of_the_papers_epochs_and_images():
 def test_a_sweeps_estimate_takes_the_images_of_its_finals():
     job = json.dumps({"recipe": {"epochs": 3}})
     sweep = Sweep()
-    sweep.final("random_search", 0, "kd", 0.7, **{"images": 300 * 1000})
+    sweep.final("random_search", 0, "kd", 0.7, images=300 * 1000)
     sweep.add("random_search", 0, "candidate", job="c", device_seconds=3.6)
     sweep.rows["c"]["job"] = job
     assert ledger_of(sweep).loc["random_search", "paper_hours"] == pytest.approx(0.001 * 100 * 50)
