@@ -16,9 +16,7 @@ from tas_bench.reading import Table, read
 from tas_bench.report.table1 import Sweep, narrowed
 from tas_bench.schema import ROWS, USES
 from tas_bench.store import Store
-
-RESULTS = ("teacher", "final")
-"""Kinds of jobs that are no search: all others are what it costs to find a size."""
+from tas_bench.usage import runs
 
 OF_BOTH = ("sweep", "dataset", "backbone", "method", "seed", "kind", "transfer")
 """Columns of the rows that tell who asked first; the table `uses` tells of everyone."""
@@ -32,6 +30,7 @@ class Source:
         manifest: the sweep, as `Store.manifest` reads it.
         rows, uses, curves, trajectories: as `tas_bench.load` reads them.
         logs: logs of attempts by job id: where they lie seen from the report, and what they say.
+        runs: what the slots of each run did.
         damaged: files that were left out, a line each.
     """
 
@@ -41,6 +40,7 @@ class Source:
     curves: pd.DataFrame
     trajectories: pd.DataFrame
     logs: Mapping[str, tuple[str, Sequence[Mapping[str, Any]]]]
+    runs: Sequence[Mapping[str, Any]] = ()
     damaged: tuple[str, ...] = ()
 
     @cached_property
@@ -123,6 +123,7 @@ def read_source(results: Path) -> Source:
         frames["curves"],
         frames["trajectories"],
         _logs(results),
+        runs(results),
         tuple(damaged),
     )
 

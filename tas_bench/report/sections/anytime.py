@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from tas_bench.report.ledger import RESULTS
 from tas_bench.report.parts import Note, Panel, Part, Plot, Section, Series, Style
-from tas_bench.report.source import RESULTS, Source
+from tas_bench.report.source import Source
 
 POINTS = 100
 SPENT = {"device_seconds": "Device-seconds", "train_macs": "Training macs"}
@@ -19,8 +20,8 @@ def anytime(source: Source) -> list[Part]:
     parts: list[Part] = []
     for problem in source.problems:
         used = source.of(problem)
-        searching = used[~used["kind"].isin(RESULTS) & used["val_accuracy"].notna() & used["status"].eq("ok")]
-        if searching.empty:
+        searching = used[~used["kind"].isin(RESULTS) & used["status"].notna()]
+        if searching["val_accuracy"].isna().all():
             continue
         panels = [
             Panel(title, title, "Best so far, %", _series(source, searching, by)) for by, title in SPENT.items()
@@ -43,7 +44,7 @@ def _series(source: Source, searching: pd.DataFrame, by: str) -> list[Series]:
     series = []
     for name in source.labels:
         mine = searching[searching["method"] == name]
-        runs = [_run(each, by) for _, each in mine.groupby("seed")]
+        runs = [run for _, each in mine.groupby("seed") if len((run := _run(each, by))[0])]
         if runs:
             x, y = mean_of(runs)
             alone = set(mine["kind"]) <= set(BY_WEIGHTS_OF_THEIR_OWN)
@@ -53,9 +54,14 @@ def _series(source: Source, searching: pd.DataFrame, by: str) -> list[Series]:
 
 
 def _run(jobs: pd.DataFrame, by: str) -> tuple[np.ndarray, np.ndarray]:
-    """One seed's search: what was spent when each job ended, and the best until then."""
+    """One seed's search: what was spent when each job ended, and the best until then, from the first one on.
+
+    What failed and what is not judged itself, a supernet, has cost as well.
+    """
     jobs = jobs.sort_values("ended")
-    return jobs[by].fillna(0).cumsum().to_numpy(float), (100 * jobs["val_accuracy"]).cummax().to_numpy(float)
+    best = (100 * jobs["val_accuracy"].where(jobs["status"].eq("ok"))).cummax().ffill()
+    spent = jobs[by].fillna(0).cumsum()
+    return spent[best.notna()].to_numpy(float), best.dropna().to_numpy(float)
 
 
 def mean_of(runs: list[tuple[np.ndarray, np.ndarray]]) -> tuple[list[float], list[float]]:

@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import combinations
 
+from tas_bench.report.ledger import REFERENCE
 from tas_bench.report.parts import Note, Part, Section, Table, number, text
 from tas_bench.report.source import Source
 from tas_bench.report.stats import ENOUGH, Interval, mean_interval, verdict
 
-REFERENCE = "tas"
-"""Where there are many methods, pairs with this one alone are told."""
-
 MANY = 6
+"""From so many methods on, pairs with `REFERENCE` alone are told."""
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,9 @@ from typing import Any
 
 import pandas as pd
 
+from tas_bench.report.ledger import RESULTS
 from tas_bench.report.parts import Panel, Part, Plot, Section, Series, Table, millions, number
-from tas_bench.report.source import RESULTS, Source
+from tas_bench.report.source import Source
 from tas_bench.report.stats import Interval, mean_interval
 from tas_bench.report.table1 import Sweep, published
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from tas_bench.report.ledger import REFERENCE
 from tas_bench.report.parts import Note, Part, Section, number
-from tas_bench.report.sections.comparisons import REFERENCE, compared, last_transfer
+from tas_bench.report.sections.comparisons import compared, last_transfer
 from tas_bench.report.source import Source
 from tas_bench.report.stats import ENOUGH, is_settled, verdict
 from tas_bench.report.table1 import table1
