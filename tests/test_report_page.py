@@ -1,10 +1,12 @@
 """The page in a browser: nothing leaves it, tables sort, plots are drawn, axe finds nothing; names stay text."""
 
+import io
 import re
 import shutil
 from itertools import pairwise
 
 import pytest
+from PIL import Image
 
 from tas_bench.report.example import METHODS, write_example
 from tas_bench.report.source import read_source
@@ -58,7 +60,8 @@ every_look = pytest.mark.parametrize("opened", WIDTHS, indirect=True)
 
 
 @every_look
-def test_it_is_quiet_whole_and_fits(opened, page_file):
+def test_it_is_quiet_whole_fitting_and_accessible(opened, page_file, request):
+    how = request.node.callspec.params["opened"]
     assert opened.said == []
     assert opened.asked == [page_file.as_uri()]
     assert opened.evaluate("document.documentElement.scrollWidth <= innerWidth")
@@ -67,10 +70,9 @@ def test_it_is_quiet_whole_and_fits(opened, page_file):
     )
     assert len(drawn) >= 10
     assert min(drawn) > 3
-
-
-@every_look
-def test_axe_finds_nothing(opened):
+    with Image.open(io.BytesIO(opened.screenshot())) as seen:
+        brightness = sum(seen.convert("L").resize((40, 40)).tobytes()) / 1600
+    assert (brightness < 80) if how == "dark" else (brightness > 170)
     axe = pytest.importorskip("axe_playwright_python.sync_playwright")
     found = axe.Axe().run(opened)
     assert found.violations_count == 0, found.generate_report()

@@ -75,5 +75,5 @@ def front(points: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
 def hypervolume(points: Iterable[tuple[float, float]], most: float) -> float:
     """The area that (cost, gain) points dominate, from gain 0 and cost `most`, in gain x share of most."""
     kept = front(point for point in points if point[0] <= most)
-    ends = [cost for cost, _ in kept[1:]] + [most]
-    return sum((end - cost) * gain for (cost, gain), end in zip(kept, ends, strict=True)) / most
+    ends = [*(cost for cost, _ in kept[1:]), most]
+    return sum((end - cost) * gain for (cost, gain), end in zip(kept, ends, strict=False)) / most
