@@ -1,4 +1,4 @@
-"""How lambda_cost and the tolerance t decide whether a search meets its budget: CIFAR-100, ResNet-32, a grid of both.
+"""How lambda_cost and t decide whether a search meets its budget: CIFAR-100, ResNet-32, a grid of both.
 
 `tas-bench tune` answers it with heat maps, hit-rates and a recommendation; feeds no table of the paper.
 """
@@ -27,8 +27,8 @@ SWEEP = Sweep(
         "backbones": "resnet20",
         "batch": "64",
         "search_epochs": "12",
-        "train_epochs": "2",
+        "train_epochs": "4",
         "repeats": "1",
-        "over": "lambda_cost=0.25/1/4,t=0.05/0.1",
+        "over": "lambda_cost=0.05/0.5/4,t=0.05/0.1",
     },
 )

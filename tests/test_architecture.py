@@ -61,6 +61,7 @@ ORDER = [
     "tas_bench.dispatch",
     "tas_bench.runner",
     "tas_bench.report",
+    "tas_bench.tune",
     "tas_bench.status",
     "tas_bench.stub",
     "tas_bench.testing",

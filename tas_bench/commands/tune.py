@@ -30,13 +30,13 @@ EXAMPLES = f"""
       tas-bench tune demo
       tas-bench tune table1 --data DIR --over lambda_cost=0.5/1/2/4 --over t=0.02/0.05/0.1 --set tune.repeats=3
       tas-bench tune table1 --data DIR --sampler motpe --trials 40 --over lambda_cost=0.1:10:log --over t=0.02:0.1
-      tas-bench tune demo --sampler tpe --objectives gap --trials 12 --over lambda_cost=0.1:10:log --over arch_lr=5e-4/1e-3/2e-3
+      tas-bench tune demo --sampler tpe --objectives gap --trials 9 --over lambda_cost=0.1:9:log --over samples=2:4
       tas-bench tune demo --set tune.stop_after=0.4   gives up searches that stay far from the band
 
-    What can be tuned: lambda_cost, t, arch_lr, arch_weight_decay, tau_start, tau_end, samples (|I|), search_epochs.
-    Samplers: grid, random, tpe (one objective), motpe and nsga2 (several). Objectives: accuracy of the derived size
-    after a short training, gap (|F - R| / R of the argmax), cost (training macs of the search). `tas-bench list
-    {DEFAULT}` shows all that --set takes. Any sweep with TAS in it can be tuned; the default is {DEFAULT}.
+    What can be tuned: lambda_cost, t, arch_lr, arch_weight_decay, tau_start, tau_end, samples, search_epochs.
+    Samplers: grid, random, tpe (one objective), motpe and nsga2 (several). Objectives: accuracy (of the derived
+    size after a short training), gap (|F - R| / R of the argmax), cost (training macs of the search). Any sweep
+    with one TAS in it can be tuned; `tas-bench list {DEFAULT}` shows all that --set takes.
     Stop it whenever you like: the same command goes on where it was, and a larger --trials adds to what is there.
 """
 
@@ -92,7 +92,12 @@ def tunable(sweep: Sweep) -> Sweep:
 
 def _settings(args: argparse.Namespace) -> list[str]:
     """The command's own options as --set takes them."""
-    options = {"over": ",".join(args.over), "sampler": args.sampler, "trials": args.trials, "objectives": args.objectives}
+    options = {
+        "over": ",".join(args.over),
+        "sampler": args.sampler,
+        "trials": args.trials,
+        "objectives": args.objectives,
+    }
     return [f"tune.{name}={value}" for name, value in options.items() if value]
 
 

@@ -1,4 +1,4 @@
-"""A search that is given up where it is hopeless, by a rule that is part of the job: its outcome stays a function of it."""
+"""A search that is given up where it is hopeless, by a rule that is part of the job and so of its key."""
 
 from __future__ import annotations
 

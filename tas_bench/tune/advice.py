@@ -21,7 +21,7 @@ class Advice:
     """The recommended settings.
 
     Attributes:
-        hits, n: fresh seeds on which the argmax lay in the band, of so many; of the trial's own where none are fresh.
+        hits, n: fresh seeds on which the argmax lay in the band, of how many; the trial's own where none are.
         fresh: whether these seeds had no part in the choice.
         low, high: Wilson's 95 % interval of the hit-rate.
         passed_over: settings that came before and failed on fresh seeds.

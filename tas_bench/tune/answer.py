@@ -16,8 +16,7 @@ from rich.text import Text
 from tas_bench.files import log_folder, remote, write_whole
 from tas_bench.plans import NamedPlan, Plans
 from tas_bench.replay import lookup_in
-from tas_bench.report.render import csv, markdown
-from tas_bench.report.render import Grid
+from tas_bench.report.render import Grid, csv, markdown
 from tas_bench.store import Store, load
 from tas_bench.sweep import Sweep
 from tas_bench.tune.advice import Advice, advise
@@ -94,7 +93,7 @@ def show(sweep: Sweep, results: Path, console: Console) -> None:
     for one in keep_studies(sweep, results):
         grids = list(grids_of(one))
         for grid, paint in grids:
-            console.print(_colored(grid, paint))
+            console.print(Text(grid.title, style="bold"), _colored(grid, paint), sep="\n", soft_wrap=True)
         study = f"study '{sweep.name}-{one.name}': optuna-dashboard {journal_of(results)}"
         lines = [*notes_of(one), study]
         for line in lines:
@@ -126,9 +125,17 @@ def grids_of(one: Tuned) -> Iterator[tuple[Grid, Paint]]:
     if not len(one.cells):
         return
     most = max(0.05, float(one.cells["gap"].abs().max()))
-    yield _heat(one.cells, "gap", "(F - R) / R of the argmax, mean: lambda_cost x t", "{:+.1%}".format, lambda x: abs(x) / most)
+    yield _heat(
+        one.cells,
+        "gap",
+        "(F - R) / R of the argmax, mean: lambda_cost x t",
+        "{:+.1%}".format,
+        lambda x: abs(x) / most,
+    )
     hits = {k: f"{h} of {n}" for k, h, n in zip(one.cells.index, one.cells["hits"], one.cells["n"], strict=True)}
-    yield _heat(one.cells, "hit_rate", "searches whose argmax lay in the band: lambda_cost x t", hits, lambda x: 1 - x)
+    yield _heat(
+        one.cells, "hit_rate", "searches whose argmax lay in the band: lambda_cost x t", hits, lambda x: 1 - x
+    )
     if one.cells["oscillation"].notna().any():
         title = "oscillation: mean change of F_cost / R per epoch, second half: lambda_cost x t"
         top = float(one.cells["oscillation"].max()) or 1.0
@@ -143,10 +150,16 @@ def grids_of(one: Tuned) -> Iterator[tuple[Grid, Paint]]:
 
 
 def _heat(
-    cells: pd.DataFrame, value: str, title: str, words: Callable[[float], str] | dict[int, str], bad: Callable[[float], float]
+    cells: pd.DataFrame,
+    value: str,
+    title: str,
+    words: Callable[[float], str] | dict[int, str],
+    bad: Callable[[float], float],
 ) -> tuple[Grid, Paint]:
     """A heat map as a table, and its colours: from green to red as `bad` goes from 0 to 1."""
-    rows, columns = (list(cells[name].cat.remove_unused_categories().cat.categories) for name in ("lambda_cost", "t"))
+    rows, columns = (
+        list(cells[name].cat.remove_unused_categories().cat.categories) for name in ("lambda_cost", "t")
+    )
     told: dict[tuple[str, str], str] = {}
     colors: dict[tuple[int, int], str] = {}
     for index, cell in cells.iterrows():
@@ -154,7 +167,9 @@ def _heat(
         if pd.notna(number):
             told[at] = words[index] if isinstance(words, dict) else words(number)  # type: ignore[index]
             share = min(1.0, max(0.0, bad(float(number))))
-            colors[rows.index(at[0]), columns.index(at[1]) + 1] = f"black on rgb({int(120 + 135 * share)},{int(230 - 100 * share)},120)"
+            colors[rows.index(at[0]), columns.index(at[1]) + 1] = (
+                f"black on rgb({int(120 + 135 * share)},{int(230 - 100 * share)},120)"
+            )
     lines = [(row, *(told.get((row, column), "") for column in columns)) for row in rows]
     return Grid(title, ("lambda_cost", *(f"t = {c}" for c in columns)), lines), lambda i, j: colors.get((i, j), "")
 
@@ -179,13 +194,17 @@ def notes_of(one: Tuned) -> list[str]:
     trials, tuning = one.tuner.trials, one.tuner.tuning
     states = [trial.state for trial in trials]
     told = f"{len(trials)} of {tuning.count} trials by {tuning.sampler} (seed {one.tuner.seed})"
-    told += "".join(f", {states.count(state)} {word}" for state, word in (("PRUNED", "given up"), ("FAIL", "failed")) if state in states)
+    told += "".join(
+        f", {states.count(state)} {word}"
+        for state, word in (("PRUNED", "given up"), ("FAIL", "failed"))
+        if state in states
+    )
     advice = one.advice
     return [told, *(advice.lines if advice is not None else ("no advice: no trial has come to its end",))]
 
 
 def _colored(grid: Grid, paint: Paint) -> Table:
-    table = Table(title=grid.title, box=box.SIMPLE_HEAD, title_style="bold", title_justify="left")
+    table = Table(box=box.SIMPLE_HEAD)
     for i, name in enumerate(grid.header):
         table.add_column(Text(name), justify="right" if i else "left")
     for i, line in enumerate(grid.lines):

@@ -24,7 +24,7 @@ def figure(cells: pd.DataFrame, searches: pd.DataFrame, traces: pd.DataFrame, fr
 
     whole = Figure(figsize=(11, 8), layout="constrained")
     error, hits, lines, scatter = whole.subplots(2, 2).flat
-    most = max(0.05, float(cells["gap"].abs().max()))
+    most = 1.6 * max(0.05, float(cells["gap"].abs().max()))  # pale enough to read on
     told = [f"{gap:+.1%}" for gap in cells["gap"]]
     _heat(error, cells, "gap", told, "(F - R) / R of the argmax, mean", ("RdBu_r", -most, most))
     told = [f"{hits} of {n}" for hits, n in zip(cells["hits"], cells["n"], strict=True)]
@@ -34,7 +34,9 @@ def figure(cells: pd.DataFrame, searches: pd.DataFrame, traces: pd.DataFrame, fr
     return whole
 
 
-def _heat(axes: Axes, cells: pd.DataFrame, value: str, told: list[str], title: str, colors: tuple[str, float, float]) -> None:
+def _heat(
+    axes: Axes, cells: pd.DataFrame, value: str, told: list[str], title: str, colors: tuple[str, float, float]
+) -> None:
     """A heat map of lambda_cost x t, every cell with its words."""
     rows, columns = (cells[name].cat.remove_unused_categories() for name in ("lambda_cost", "t"))
     grid = np.full((len(rows.cat.categories), len(columns.cat.categories)), np.nan)
@@ -76,6 +78,12 @@ def _scatter(axes: Axes, searches: pd.DataFrame, front: Collection[int]) -> None
     axes.scatter(100 * means["gap"][~best], height[~best], color="0.6", label="trials")
     axes.scatter(100 * means["gap"][best], height[best], color="C3", label="Pareto front")
     for number in means.index[best]:
-        axes.annotate(str(number), (100 * means["gap"][number], height[number]), (4, 4), textcoords="offset points")
+        axes.annotate(
+            str(number), (100 * means["gap"][number], height[number]), (4, 4), textcoords="offset points"
+        )
     axes.legend(fontsize="small")
-    axes.set(title="Trials", xlabel="|F - R| / R, %", ylabel="validation accuracy, %" if judged else "search cost, T macs")
+    axes.set(
+        title="Trials",
+        xlabel="|F - R| / R, %",
+        ylabel="validation accuracy, %" if judged else "search cost, T macs",
+    )

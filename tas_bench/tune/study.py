@@ -10,12 +10,14 @@ import contextlib
 import itertools
 import json
 import logging
-from collections.abc import Iterator, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.exceptions import ExperimentalWarning
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.storages import JournalStorage
@@ -27,6 +29,7 @@ from tas_bench.tune.space import KINDS, Axis, Params
 from tas_bench.tune.trials import OBJECTIVES, Trial
 
 if TYPE_CHECKING:
+    from tas_bench.tune.trials import Direction
     from tas_bench.tune.tuning import Tuner, Tuning
 
 log = logging.getLogger("tas_bench")
@@ -34,7 +37,7 @@ log = logging.getLogger("tas_bench")
 
 def sampler_of(tuning: Tuning, seed: int) -> tuple[BaseSampler, dict[str, Any]]:
     """The sampler, every choice explicit since Optuna's defaults change, and what it was made with."""
-    kinds: dict[str, tuple[type[BaseSampler], dict[str, Any]]] = {
+    kinds: dict[str, tuple[Callable[..., BaseSampler], dict[str, Any]]] = {
         "grid": (RandomSampler, {}),  # which is not asked: every point is enqueued
         "random": (RandomSampler, {}),
         "tpe": (TPESampler, {"n_startup_trials": tuning.startup, "multivariate": True, "constant_liar": True}),
@@ -42,8 +45,9 @@ def sampler_of(tuning: Tuning, seed: int) -> tuple[BaseSampler, dict[str, Any]]:
         "nsga2": (NSGAIISampler, {"population_size": max(2, tuning.startup), "crossover_prob": 0.9}),
     }
     kind, made_with = kinds[tuning.sampler]
-    told = {"name": tuning.sampler, "class": kind.__name__, "seed": seed, "optuna": optuna.__version__}
-    return kind(**made_with, seed=seed), told | made_with
+    told = {"name": tuning.sampler, "seed": seed, "optuna": optuna.__version__}
+    sampler = kind(**made_with, seed=seed)
+    return sampler, told | made_with | {"class": type(sampler).__name__}
 
 
 def distribution_of(axis: Axis) -> BaseDistribution:
@@ -82,7 +86,7 @@ class Asker:
             self.study.tell(running, trial.values, TrialState[trial.state])
 
 
-def directions(tuning: Tuning) -> list[str]:
+def directions(tuning: Tuning) -> list[Direction]:
     """Which way every objective is better."""
     return [OBJECTIVES[name] for name in tuning.objectives]
 
@@ -119,44 +123,55 @@ def keep_study(tuner: Tuner, name: str, path: Path, points: Mapping[str, list[fl
     wanted = [_frozen(trial, tuner, points or {}) for trial in tuner.trials]
     path.parent.mkdir(parents=True, exist_ok=True)
     with quiet():
-        there = _kept(tuner, name, path)
-        study = _study(tuner, name, path) if there is not None else None
-        if study is None or [_said(t) for t in there or ()] != [_said(t) for t in wanted[: len(there or ())]]:
+        study = _kept(tuner, name, path)
+        there = [] if study is None else study.get_trials()
+        if study is None or [_said(t) for t in there] != [_said(t) for t in wanted[: len(there)]]:
             path.unlink(missing_ok=True)
-            study, there = _study(tuner, name, path), []
-        for trial in wanted[len(there or ()) :]:
+            there, study = [], _new(tuner, name, path)
+        for trial in wanted[len(there) :]:
             study.add_trial(trial)
-        told = {"sampler": tuner.asker.told, "objectives": list(tuner.tuning.objectives)}
-        for key, value in told.items():
-            if study.user_attrs.get(key) != value:
-                study.set_user_attr(key, value)
 
 
 def open_study(name: str, path: Path) -> Study:
-    """The study as it stands in the journal."""
-    with quiet():
-        return optuna.load_study(study_name=name, storage=JournalStorage(JournalFileBackend(str(path))))
+    """The study as it stands in the journal.
+
+    Raises:
+        KeyError: there is none of that name.
+    """
+    storage = JournalStorage(JournalFileBackend(str(path)))
+    return optuna.load_study(study_name=name, storage=storage, sampler=RandomSampler(seed=0))
 
 
-def _study(tuner: Tuner, name: str, path: Path) -> Study:
-    return optuna.create_study(
-        storage=JournalStorage(JournalFileBackend(str(path))), study_name=name, load_if_exists=True,
+def _kept(tuner: Tuner, name: str, path: Path) -> Study | None:
+    """The study in the journal; None where the journal is damaged or the study of another tuning."""
+    if not path.exists():
+        return _new(tuner, name, path)
+    try:
+        study = open_study(name, path)
+    except KeyError:
+        return _new(tuner, name, path)
+    except Exception:  # a journal that was cut raises what it happens to raise
+        log.warning("the studies in %s cannot be read; they are made again of the rows", path)
+        return None
+    same = [d.name.lower() for d in study.directions] == directions(tuner.tuning)
+    return study if same and study.user_attrs == _about(tuner) else None
+
+
+def _new(tuner: Tuner, name: str, path: Path) -> Study:
+    study = optuna.create_study(
+        storage=JournalStorage(JournalFileBackend(str(path))), study_name=name,
         directions=directions(tuner.tuning), sampler=RandomSampler(seed=0),
     )  # fmt: skip
+    for key, value in _about(tuner).items():
+        study.set_user_attr(key, value)
+    with warnings.catch_warnings(action="ignore", category=ExperimentalWarning):
+        study.set_metric_names(list(tuner.tuning.objectives))
+    return study
 
 
-def _kept(tuner: Tuner, name: str, path: Path) -> list[FrozenTrial] | None:
-    """The trials in the journal; None where it is damaged or of another tuning."""
-    if not path.exists():
-        return []
-    try:
-        study = _study(tuner, name, path)
-        trials = study.get_trials()
-        same = [d.name.lower() for d in study.directions] == directions(tuner.tuning)
-    except Exception:  # a journal that was cut raises what it happens to raise
-        log.warning("the study in %s cannot be read; it is made again of the rows", path)
-        return None
-    return trials if same else None
+def _about(tuner: Tuner) -> dict[str, Any]:
+    """What the study says of its sampler."""
+    return {"sampler": tuner.asker.told, "over": list(tuner.tuning.over)}
 
 
 def _said(trial: FrozenTrial) -> str:
@@ -168,7 +183,7 @@ def _frozen(trial: Trial, tuner: Tuner, points: Mapping[str, list[float]]) -> Fr
     return create_trial(
         state=TrialState[trial.state], values=trial.values, params=dict(trial.params),
         distributions=tuner.asker.distributions,
-        intermediate_values={epoch: value for epoch, value in enumerate(first, 1)},
+        intermediate_values=dict(enumerate(first, 1)),
         user_attrs={
             "jobs": [run.key for run in trial.runs], "seeds": [run.job.seed for run in trial.runs],
             "hits": trial.hits, "gaps": [run.gap for run in trial.runs],

@@ -6,12 +6,15 @@ import statistics
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 from tas_bench.jobs import Outcome, job_id
 from tas_bench.search import StoppableSearch, TasSearch
 from tas_bench.tune.space import Params
 
-OBJECTIVES: Mapping[str, str] = {"accuracy": "maximize", "gap": "minimize", "cost": "minimize"}
+Direction = Literal["maximize", "minimize"]
+
+OBJECTIVES: Mapping[str, Direction] = {"accuracy": "maximize", "gap": "minimize", "cost": "minimize"}
 """Objectives, and which way is better."""
 
 

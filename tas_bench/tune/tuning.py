@@ -1,4 +1,4 @@
-"""Tuning as a method: a plan over the jobs of TAS, searches with other settings and short trainings of what they find."""
+"""Tuning as a method: a plan over searches with other settings and short trainings of what they find."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from tas_bench.errors import InputError, PlanFailedError, unknown
 from tas_bench.jobs import Job, Outcome, Plan, Problem
@@ -44,9 +44,9 @@ class Tuning:
         tas: the settings that are not tuned.
         over: what is tuned, each as `space.SYNTAX` says.
         sampler: one of `SAMPLERS`.
-        trials: how many in all; more of them later go on from there. None for every point of a grid, else `TRIALS`.
-        objectives: accuracy (of the derived size, up), gap (|F - R| / R of the argmax, down), cost (training macs of
-            the search, down).
+        trials: how many in all; more of them later go on from there. None for all points of a grid, else `TRIALS`.
+        objectives: accuracy (of the derived size, up), gap (|F - R| / R of the argmax, down), cost (training macs
+            of the search, down).
         repeats: searches per trial.
         parallel: trials asked for at a time, where what they find matters to the next ones.
         startup: trials at random before TPE has a model; individuals per generation of NSGA-II.
@@ -71,7 +71,7 @@ class Tuning:
     train_epochs: int | None = None
     confirm: int = field(default=3, metadata={"grows": True})
     stop_after: float = 0.0
-    stop_off: float = 0.3
+    stop_off: float = 0.2
     stop_loss: float = 0.0
 
     def __post_init__(self) -> None:
@@ -83,19 +83,26 @@ class Tuning:
             if not 0 <= getattr(self, name) < math.inf:
                 raise InputError(f"tune.{name} is {getattr(self, name)}; it must not be negative")
         if not 0 <= self.stop_after < 1:
-            raise InputError(f"tune.stop_after is {self.stop_after}; it must be in [0, 1), as a share of the epochs")
-        for name in self.objectives:
-            if name not in OBJECTIVES:
-                raise unknown("objective", name, OBJECTIVES)
-        if not self.objectives or len(set(self.objectives)) < len(self.objectives):
-            raise InputError(f"objectives are {','.join(self.objectives) or 'empty'}; give at least one, each once")
-        if self.sampler not in SAMPLERS:
-            raise unknown("sampler", self.sampler, SAMPLERS)
+            raise InputError(
+                f"tune.stop_after is {self.stop_after}; it must be in [0, 1), as a share of the epochs"
+            )
+        self._check_names()
         for axis in self.axes:
             for end in axis.ends:
                 self.settled({axis.name: end})
                 if axis.name == "t" and not 0 <= end <= 1:
                     raise InputError(f"t is {end:g}; it must be in [0, 1]")
+
+    def _check_names(self) -> None:
+        for name in self.objectives:
+            if name not in OBJECTIVES:
+                raise unknown("objective", name, OBJECTIVES)
+        if not self.objectives or len(set(self.objectives)) < len(self.objectives):
+            raise InputError(
+                f"objectives are {','.join(self.objectives) or 'empty'}; give at least one, each once"
+            )
+        if self.sampler not in SAMPLERS:
+            raise unknown("sampler", self.sampler, SAMPLERS)
 
     def check(self) -> None:
         """Refuse what does not go together; settings are changed one at a time.
@@ -141,7 +148,8 @@ class Tuning:
         Raises:
             InputError: a value is out of range.
         """
-        return replace(self.tas, **{name: value for name, value in params.items() if name != "t"})
+        changed: dict[str, Any] = {name: value for name, value in params.items() if name != "t"}
+        return replace(self.tas, **changed)
 
     def search(self, problem: Problem, params: Params, seed: int) -> TasSearch | StoppableSearch:
         """One search of a trial.
@@ -154,7 +162,9 @@ class Tuning:
         if not self.stop_after:
             return job
         after = math.ceil(self.stop_after * tas.search_epochs)
-        return StoppableSearch(search=job, rule=StopRule(after=after, off=self.stop_off, loss=self.stop_loss or None))
+        return StoppableSearch(
+            search=job, rule=StopRule(after=after, off=self.stop_off, loss=self.stop_loss or None)
+        )
 
     def plan(self, problem: Problem, seed: int) -> Plan:
         """Try, recommend, confirm."""
@@ -217,13 +227,11 @@ class Tuner:
         searches = [tuning.search(problem, params, seed) for params in asked for seed in seeds]
         runs = [Run(job, outcome) for job, outcome in zip(searches, (yield searches), strict=True)]
         if "accuracy" in tuning.objectives:
-            ended = [run for run in runs if run.ok and run.search.size is not None]
-            trainings = [
-                candidate_job(problem, run.search.size, run.job.seed, tuning.train_epochs) for run in ended
-            ]
+            ended = [(run, run.search.size) for run in runs if run.ok and run.search.size is not None]
+            trainings = [candidate_job(problem, size, r.job.seed, tuning.train_epochs) for r, size in ended]
             if trainings:
                 trained = yield trainings
-                for run, training in zip(ended, trained, strict=True):
+                for (run, _), training in zip(ended, trained, strict=True):
                     run.trained = training
         first, n = len(self.trials), len(seeds)
         return [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,7 +27,9 @@ def searches_of(tuner: Tuner, trajectories: pd.DataFrame) -> pd.DataFrame:
     `gap` is (F - R) / R of the argmax; `oscillation` the mean change of F_cost from an epoch to the next over the
     second half of the search, as a share of R; `fresh` marks the seeds that confirm.
     """
-    swings = {str(key): _swing(points["share"]) for key, points in traces_of(tuner, trajectories).groupby("job_id")}
+    swings = {
+        str(key): _swing(points["share"]) for key, points in traces_of(tuner, trajectories).groupby("job_id")
+    }
     lines: list[dict[str, Any]] = []
     for fresh, trials in ((False, tuner.trials), (True, tuner.confirmed)):
         for trial in trials:
@@ -59,7 +62,9 @@ def points_of(traces: pd.DataFrame) -> dict[str, list[float]]:
     return {str(key): (one["share"] - 1).abs().tolist() for key, one in traces.groupby("job_id")}
 
 
-def cells_of(searches: pd.DataFrame, axes: Sequence[Axis], rows: str = "lambda_cost", columns: str = "t") -> pd.DataFrame:
+def cells_of(
+    searches: pd.DataFrame, axes: Sequence[Axis], rows: str = "lambda_cost", columns: str = "t"
+) -> pd.DataFrame:
     """One line per cell of two settings: searches, hits, hit-rate with Wilson's interval, means of the measures.
 
     Searches that failed for their machine's sake are left out, diverged ones are no hits.
@@ -93,6 +98,7 @@ def _places(values: pd.Series[float], log: bool) -> pd.Series[Any]:
         return values.map(dict(zip(known, labels, strict=True))).astype(pd.CategoricalDtype(labels, ordered=True))
     spread = np.geomspace if log else np.linspace
     edges = spread(known[0], known[-1], BINS + 1)
-    names = [f"{low:.3g} - {high:.3g}" for low, high in zip(edges[:-1], edges[1:], strict=True)]
+    names = [f"{low:.3g} - {high:.3g}" for low, high in pairwise(edges)]
     codes = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, BINS - 1)
-    return pd.Series(pd.Categorical.from_codes(codes, names, ordered=True), index=values.index)
+    labels = [names[code] for code in codes]
+    return pd.Series(labels, index=values.index).astype(pd.CategoricalDtype(names, ordered=True))
