@@ -27,6 +27,7 @@ SWEEP = Sweep(
         "backbones": "resnet20",
         "batch": "64",
         "search_epochs": "12",
+        "train_subset": "720",
         "train_epochs": "4",
         "repeats": "1",
         "over": "lambda_cost=0.05/0.5/4,t=0.05/0.1",

@@ -100,7 +100,7 @@ def ranked(trials: Sequence[Trial], axes: Sequence[Axis]) -> list[Params]:
         reliable = share[trial.number] >= AS_OFTEN * most
         gap = trial.gap if trial.gap is not None else math.inf
         first = accuracy[trial.number] if reliable else share[trial.number]
-        return not reliable, -first, gap, trial.number
+        return not reliable, -round(first, 9), round(gap, 9), trial.number
 
     return [trial.params for trial in sorted(ended, key=order)]
 

@@ -36,9 +36,9 @@ class Axis:
         return (self.choices[0], self.choices[-1]) if self.choices else (self.low, self.high)
 
     def place(self, value: float) -> float:
-        """Where a value lies, from 0 to 1: choices lie side by side."""
+        """Where a value lies, from 0 to 1: choices lie side by side, a quarter apart at most."""
         if self.choices:
-            return self.choices.index(value) / max(1, len(self.choices) - 1)
+            return self.choices.index(value) / max(4, len(self.choices) - 1)
         low, high, at = (math.log(v) if self.log else v for v in (*self.ends, value))
         return (at - low) / (high - low)
 

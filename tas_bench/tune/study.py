@@ -146,11 +146,12 @@ def _kept(tuner: Tuner, name: str, path: Path) -> Study | None:
     """The study in the journal; None where the journal is damaged or the study of another tuning."""
     if not path.exists():
         return _new(tuner, name, path)
+    if not path.read_bytes().endswith(b"\n"):  # Optuna would go on in the line that was cut
+        return None
     try:
-        study = open_study(name, path)
-    except KeyError:
-        return _new(tuner, name, path)
-    except Exception:  # a journal that was cut raises what it happens to raise
+        known = optuna.get_all_study_names(JournalStorage(JournalFileBackend(str(path))))
+        study = open_study(name, path) if name in known else _new(tuner, name, path)
+    except Exception:  # a damaged journal raises what it happens to raise
         log.warning("the studies in %s cannot be read; they are made again of the rows", path)
         return None
     same = [d.name.lower() for d in study.directions] == directions(tuner.tuning)
