@@ -30,6 +30,6 @@ SWEEP = Sweep(
         "train_subset": "720",
         "train_epochs": "4",
         "repeats": "1",
-        "over": "lambda_cost=0.05/0.5/4,t=0.05/0.1",
+        "over": "lambda_cost=0.25/1/4,t=0.05/0.1",
     },
 )

@@ -94,11 +94,12 @@ def _places(values: pd.Series[float], log: bool) -> pd.Series[Any]:
     """Values as ordered labels: themselves where they are few, else bins of equal width."""
     known = sorted(values.unique())
     if len(known) <= DISTINCT:
-        labels = [f"{value:g}" for value in known]
-        return values.map(dict(zip(known, labels, strict=True))).astype(pd.CategoricalDtype(labels, ordered=True))
-    spread = np.geomspace if log else np.linspace
-    edges = spread(known[0], known[-1], BINS + 1)
-    names = [f"{low:.3g} - {high:.3g}" for low, high in pairwise(edges)]
-    codes = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, BINS - 1)
-    labels = [names[code] for code in codes]
-    return pd.Series(labels, index=values.index).astype(pd.CategoricalDtype(names, ordered=True))
+        labels = [f"{value:g}" for value in values]
+        names = [f"{value:g}" for value in known]
+    else:
+        spread = np.geomspace if log else np.linspace
+        edges = spread(known[0], known[-1], BINS + 1)
+        names = [f"{low:.3g} - {high:.3g}" for low, high in pairwise(edges)]
+        labels = [names[i] for i in np.clip(np.searchsorted(edges, values, side="right") - 1, 0, BINS - 1)]
+    ordered = pd.CategoricalDtype(list(dict.fromkeys(names)), ordered=True)  # nearly equal values may read alike
+    return pd.Series(labels, index=values.index).astype(ordered)
