@@ -140,7 +140,8 @@ def grids_of(one: Tuned) -> Iterator[tuple[Grid, Paint]]:
         title = "oscillation: mean change of F_cost / R per epoch, second half: lambda_cost x t"
         top = float(one.cells["oscillation"].max()) or 1.0
         yield _heat(one.cells, "oscillation", title, "{:.1%}".format, lambda x: x / top)
-    yield _front(one), lambda _line, _column: ""
+    if (front := _front(one)).lines:
+        yield front, lambda _line, _column: ""
     if found := importances(one.tuner):
         names = [axis.name for axis in one.tuner.tuning.axes]
         lines = [(name, *(f"{shares.get(axis, 0):.0%}" for axis in names)) for name, shares in found.items()]
