@@ -1,7 +1,8 @@
-"""CMA-ES on the architecture parameters (the rebuttal's Q4.2, estimated there at over 1,000 GPU-hours).
+"""CMA-ES on widths and depths (the rebuttal's Q4.2, estimated there at over 1,000 GPU-hours).
 
-A point is the table of logits of all widths and depths. It is decoded to the in-band size of the highest sum of
-logits: the argmax where that meets the budget, its nearest repair where not. Fitness is validation accuracy.
+A point is the table of logits of all widths and depths, or one position per width and depth along its candidates.
+It is decoded to the in-band size of the highest sum of logits, or to the one nearest to it: where a point's own
+size meets the budget, to that. Fitness is validation accuracy.
 """
 
 from __future__ import annotations
@@ -17,24 +18,26 @@ from numpy.typing import NDArray
 
 from tas_bench.budget import Band, most_probable
 from tas_bench.errors import InputError, PlanFailedError
+from tas_bench.fitness import Fitness, best_of, fitness_of
 from tas_bench.jobs import Outcome, Plan, Problem
 from tas_bench.space import Size
-from tas_bench.train import candidate_job
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # cma warns when matplotlib, which only its plots need, is missing
     import cma
 
+CODINGS = ("logits", "index")
+
 
 @dataclass(frozen=True, kw_only=True)
-class CmaEs:
-    """CMA-ES; by default as many trainings in all as random search has.
+class CmaEs(Fitness):
+    """CMA-ES; by default as many sizes as random search has.
 
     Attributes:
         generations: how often a population is asked for.
-        population: sizes trained per generation.
-        sigma: initial step size; logits start at zero.
-        proxy_epochs: epochs of each training; None takes the recipe's.
+        population: sizes judged per generation.
+        coding: what a point is: "logits" (alpha and beta) or "index" (a position along each row's candidates).
+        sigma: initial step size; logits start at zero, positions in the middle, a quarter of the way being 1.
     """
 
     name: ClassVar[str] = "cma_es"
@@ -42,51 +45,56 @@ class CmaEs:
 
     generations: int = 4
     population: int = 6
+    coding: str = "logits"
     sigma: float = 1.0
-    proxy_epochs: int | None = None
 
     def __post_init__(self) -> None:
-        if self.generations < 1 or self.population < 2:
-            raise InputError("cma_es.generations must be at least 1 and cma_es.population at least 2")
+        super().__post_init__()
+        self.at_least(1, "generations")
+        self.at_least(2, "population")
+        if self.coding not in CODINGS:
+            raise InputError(f"cma_es.coding is '{self.coding}'; choose {' or '.join(CODINGS)}")
         if not 0 < self.sigma < math.inf:
             raise InputError(f"cma_es.sigma is {self.sigma}; it must be positive")
-        if self.proxy_epochs is not None and self.proxy_epochs < 1:
-            raise InputError(f"cma_es.proxy_epochs is {self.proxy_epochs}; it must be at least 1")
 
     @property
     def jobs(self) -> int:
-        """One training per point."""
-        return self.generations * self.population
+        """One per point."""
+        return self.generations * self.population + self.supernets
 
     def plan(self, problem: Problem, seed: int) -> Plan:
-        """Ask, train, tell; the best size seen wins, the first of equals."""
-        band = Band.of(problem)
-        strategy = self._strategy(band, np.random.default_rng([seed, 1]))
-        best: tuple[float, Size] | None = None
+        """Ask, judge, tell; the best size seen wins, the first of equals. Where all is flat it starts anew."""
+        band, rng = Band.of(problem), np.random.default_rng([seed, 1])
+        decode = decode_logits if self.coding == "logits" else decode_positions
+        dimensions = int(band.space.counts.sum()) if self.coding == "logits" else len(band.space.counts)
+        strategy = self._strategy(np.zeros(dimensions), rng)
+        sizes: list[Size] = []
+        found: list[Outcome] = []
         for generation in range(self.generations):
             points = strategy.ask()
-            sizes = [decode(point, band) for point in points]
-            outcomes = yield [candidate_job(problem, size, seed, self.proxy_epochs) for size in sizes]
+            sizes += [decode(point, band) for point in points]
+            outcomes = yield from self.judge(problem, sizes[len(found) :], seed)
+            found += outcomes
             losses = losses_of(outcomes)
             if losses is None:
                 raise PlanFailedError(f"generation {generation + 1} failed whole, the first: {outcomes[0].error}")
             strategy.tell(points, losses)
-            leader = int(np.argmin(losses))
-            if best is None or losses[leader] < best[0]:
-                best = losses[leader], sizes[leader]
+            if min(losses) == max(losses) or strategy.stop():
+                strategy = self._strategy(rng.standard_normal(dimensions), rng)
+        best = best_of(found)
         assert best is not None
-        return best[1]
+        return sizes[best]
 
-    def _strategy(self, band: Band, rng: np.random.Generator) -> Any:
+    def _strategy(self, start: NDArray[np.float64], rng: np.random.Generator) -> Any:
         """The optimiser, with a random generator of its own (its `seed` option would reseed global numpy)."""
         options = {
             "popsize": self.population, "randn": lambda *shape: rng.standard_normal(shape),
             "seed": math.nan, "verbose": -9, "verb_log": 0, "verb_disp": 0,
         }  # fmt: skip
-        return cma.CMAEvolutionStrategy(np.zeros(int(band.space.counts.sum())), self.sigma, options)
+        return cma.CMAEvolutionStrategy(start, self.sigma, options)
 
 
-def decode(point: NDArray[np.float64], band: Band) -> Size:
+def decode_logits(point: NDArray[np.float64], band: Band) -> Size:
     """A point (all candidates of all rows in one vector) to the in-band size of the highest sum of logits."""
     counts = band.space.counts
     logits = np.zeros((len(counts), counts.max()))
@@ -94,8 +102,14 @@ def decode(point: NDArray[np.float64], band: Band) -> Size:
     return band.space.size(most_probable(logits, band))
 
 
+def decode_positions(point: NDArray[np.float64], band: Band) -> Size:
+    """A point (one coordinate per row) to the in-band size nearest to it, by the sum of squares."""
+    counts = band.space.counts
+    positions = np.clip((counts - 1) / 2 + point * counts / 4, 0, counts - 1)
+    return band.space.size(most_probable(-((np.arange(counts.max()) - positions[:, None]) ** 2), band))
+
+
 def losses_of(outcomes: Sequence[Outcome]) -> list[float] | None:
-    """1 - validation accuracy of every outcome; a failed one counts as the worst. None if all failed."""
-    losses = [1 - o.val_accuracy if o.ok and o.val_accuracy is not None else math.nan for o in outcomes]
-    known = [x for x in losses if not math.isnan(x)]
-    return [max(known) if math.isnan(x) else x for x in losses] if known else None
+    """1 - fitness of every outcome; a failed one counts as the worst of the others. None if all failed."""
+    known = [fitness_of(outcome) for outcome in outcomes if fitness_of(outcome) >= 0]
+    return [1 - max(fitness_of(outcome), min(known)) for outcome in outcomes] if known else None

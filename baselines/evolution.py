@@ -12,24 +12,22 @@ from typing import ClassVar
 
 import numpy as np
 
-from baselines.random_search import best_of, fitness_of
 from tas_bench.budget import Band, nearest
 from tas_bench.errors import InputError, PlanFailedError
+from tas_bench.fitness import Fitness, best_of, fitness_of
 from tas_bench.jobs import Outcome, Plan, Problem
 from tas_bench.space import IntArray
-from tas_bench.train import candidate_job
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evolution:
+class Evolution(Fitness):
     """Aging evolution; by default as many trainings as random search has, the first of them the same.
 
     Attributes:
-        cycles: C, sizes trained in all.
+        cycles: C, sizes judged in all.
         population_size: P, sizes drawn at random to begin with, and alive at any time.
         sample_size: S, sizes of the population (drawn with replacement) of which the best is the parent.
         parallel: children per step.
-        proxy_epochs: epochs of each training; None takes the recipe's.
     """
 
     name: ClassVar[str] = "evolution"
@@ -39,13 +37,10 @@ class Evolution:
     population_size: int = 8
     sample_size: int = 4
     parallel: int = 4
-    proxy_epochs: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("population_size", "sample_size", "parallel", "proxy_epochs"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise InputError(f"evolution.{name} is {value}; it must be at least 1")
+        super().__post_init__()
+        self.at_least(1, "population_size", "sample_size", "parallel")
         if self.cycles < self.population_size:
             raise InputError(
                 f"evolution.cycles is {self.cycles}; it must be at least population_size, {self.population_size}"
@@ -53,18 +48,16 @@ class Evolution:
 
     @property
     def jobs(self) -> int:
-        """One training per size."""
-        return self.cycles
+        """One per size."""
+        return self.cycles + self.supernets
 
     def plan(self, problem: Problem, seed: int) -> Plan:
-        """Algorithm 1; a failed training counts as the worst."""
+        """Algorithm 1; what failed counts as the worst."""
         band, rng = Band.of(problem), np.random.default_rng([seed, 0])  # random search's draws
         models = [band.space.indices(size) for size in band.sample(rng, self.population_size)]
         history: list[tuple[IntArray, Outcome]] = []
         while True:
-            outcomes = yield [
-                candidate_job(problem, band.space.size(model), seed, self.proxy_epochs) for model in models
-            ]
+            outcomes = yield from self.judge(problem, [band.space.size(model) for model in models], seed)
             history += zip(models, outcomes, strict=True)
             best = best_of([outcome for _, outcome in history])
             if best is None:

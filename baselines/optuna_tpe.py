@@ -10,29 +10,26 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-import optuna
-from optuna.distributions import BaseDistribution, IntDistribution
 from optuna.samplers import TPESampler
 from optuna.study import Study
 from optuna.trial import Trial, TrialState
 
-from baselines.random_search import best_of, fitness_of
+from baselines.optuna_study import grid_of, indices_of, params_of, quiet_study
 from tas_bench.budget import Band, nearest
 from tas_bench.errors import InputError, PlanFailedError
+from tas_bench.fitness import Fitness, best_of, fitness_of
 from tas_bench.jobs import Outcome, Plan, Problem
 from tas_bench.space import IntArray, Size
-from tas_bench.train import candidate_job
 
 
 @dataclass(frozen=True, kw_only=True)
-class OptunaTpe:
+class OptunaTpe(Fitness):
     """TPE; by default as many trainings as random search has, the first of them the same.
 
     Attributes:
-        n_trials: sizes trained in all.
+        n_trials: sizes judged in all.
         n_startup_trials: sizes drawn at random to begin with.
         parallel: sizes asked for at a time; while they run, the model takes them for bad ones (a constant liar).
-        proxy_epochs: epochs of each training; None takes the recipe's.
     """
 
     name: ClassVar[str] = "optuna_tpe"
@@ -41,13 +38,10 @@ class OptunaTpe:
     n_trials: int = 24
     n_startup_trials: int = 8
     parallel: int = 4
-    proxy_epochs: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("n_startup_trials", "parallel", "proxy_epochs"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise InputError(f"optuna_tpe.{name} is {value}; it must be at least 1")
+        super().__post_init__()
+        self.at_least(1, "n_startup_trials", "parallel")
         if self.n_trials < self.n_startup_trials:
             raise InputError(
                 f"optuna_tpe.n_trials is {self.n_trials}; "
@@ -56,22 +50,21 @@ class OptunaTpe:
 
     @property
     def jobs(self) -> int:
-        """One training per trial."""
-        return self.n_trials
+        """One per trial."""
+        return self.n_trials + self.supernets
 
     def plan(self, problem: Problem, seed: int) -> Plan:
         """Ask, train, tell; the best size seen wins, the first of equals."""
         band, rng = Band.of(problem), np.random.default_rng([seed, 0])
         starts = band.sample(rng, self.n_startup_trials)  # random search's first draws
-        model = Model(band, quiet_study(self.n_startup_trials, int(rng.integers(2**32))), rng)
+        study = quiet_study(self.sampler(int(rng.integers(2**32))), "maximize")
+        model = Model(band, study, rng)
         trials = [model.place(band.space.indices(size)) for size in starts]
         sizes: list[Size] = []
         found: list[Outcome] = []
         while True:
             sizes += [model.size(trial) for trial in trials]
-            outcomes = yield [
-                candidate_job(problem, size, seed, self.proxy_epochs) for size in sizes[len(found) :]
-            ]
+            outcomes = yield from self.judge(problem, sizes[len(found) :], seed)
             found += outcomes
             best, missing = best_of(found), self.n_trials - len(found)
             if best is None:
@@ -82,6 +75,10 @@ class OptunaTpe:
                 model.tell(trial, outcome)
             trials = [model.ask() for _ in range(min(self.parallel, missing))]
 
+    def sampler(self, seed: int) -> TPESampler:
+        """TPE, its options spelt out: their defaults change from one Optuna to the next."""
+        return TPESampler(n_startup_trials=self.n_startup_trials, seed=seed, multivariate=True, constant_liar=True)
+
 
 @dataclass(frozen=True)
 class Model:
@@ -91,19 +88,14 @@ class Model:
     study: Study
     rng: np.random.Generator
 
-    @property
-    def grid(self) -> dict[str, BaseDistribution]:
-        """Candidate indices of every row."""
-        return {f"row{i}": IntDistribution(0, int(n) - 1) for i, n in enumerate(self.band.space.counts)}
-
     def size(self, trial: Trial) -> Size:
         """What to train for a trial."""
-        return self.band.space.size(self._indices(trial))
+        return self.band.space.size(indices_of(trial, self.band.space))
 
     def ask(self) -> Trial:
         """TPE's proposal where it meets the budget; else it is withdrawn, and the nearest that does placed."""
-        trial = self.study.ask(self.grid)
-        proposed = self._indices(trial)
+        trial = self.study.ask(grid_of(self.band.space))
+        proposed = indices_of(trial, self.band.space)
         repaired = nearest(proposed, self.band, self.rng)
         if np.array_equal(repaired, proposed):
             return trial
@@ -112,8 +104,8 @@ class Model:
 
     def place(self, indices: IntArray) -> Trial:
         """A running trial of this very size."""
-        self.study.enqueue_trial(dict(zip(self.grid, indices.tolist(), strict=True)))
-        return self.study.ask(self.grid)
+        self.study.enqueue_trial(params_of(indices, self.band.space))
+        return self.study.ask(grid_of(self.band.space))
 
     def tell(self, trial: Trial, outcome: Outcome) -> None:
         """Validation accuracy, or that there is none."""
@@ -122,17 +114,3 @@ class Model:
             self.study.tell(trial, state=TrialState.FAIL)
         else:
             self.study.tell(trial, fitness)
-
-    def _indices(self, trial: Trial) -> IntArray:
-        return np.array([trial.params[row] for row in self.grid])
-
-
-def quiet_study(n_startup_trials: int, seed: int) -> Study:
-    """A study in memory, without Optuna's line about it; what others log stays as they set it."""
-    sampler = TPESampler(n_startup_trials=n_startup_trials, seed=seed, multivariate=True, constant_liar=True)
-    level = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    try:
-        return optuna.create_study(sampler=sampler, direction="maximize")
-    finally:
-        optuna.logging.set_verbosity(level)

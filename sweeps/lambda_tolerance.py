@@ -1,7 +1,7 @@
 """How lambda_cost and t decide whether a search meets its budget: a grid of both on digits, ResNet-20.
 
-`tas-bench tune` answers it with heat maps, hit-rates and a recommendation; feeds no table of the paper. The same on
-CIFAR-100: `tas-bench tune table1 --data DIR`.
+`tas-bench tune` answers it with heat maps, hit-rates and a recommendation; feeds no table of the paper. The same
+on CIFAR-100: `tas-bench tune table1 --data DIR`.
 """
 
 from tas_bench.jobs import Recipe

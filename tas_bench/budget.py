@@ -16,26 +16,36 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tas_bench.costs.layer import Cost, Layer
+from tas_bench.counting import Counted
 from tas_bench.errors import InputError
+from tas_bench.neighbours import Neighbours
 from tas_bench.space import IntArray, Size, SizeSpace
 
 if TYPE_CHECKING:
     from tas_bench.jobs import Problem
 
+Array = NDArray[np.float64]
+
 ENUMERABLE = 50_000
 """Spaces up to this many sizes are searched exhaustively."""
 
-REJECTION_DRAWS = 200_000
-"""Uniform draws tried before in-band sizes are sampled by a random walk."""
+BATCH = 512
+"""Sizes drawn at once, of which those in the band are kept."""
+
+HOPELESS = 200_000
+"""Draws without an in-band size after which there is taken to be none."""
 
 DEPTH_STARTS = 100
 """Combinations of depths from which a descent into the band is tried."""
 
+GAIN = 1e-12
+"""Less is rounding."""
+
+PAIRS = 256
+"""Pairs of changes costed at once."""
+
 DOUBLES = 5_000
 """Pairs of changes tried where no single change leads closer to the band."""
-
-WALK_SWEEPS = 60
-"""Gibbs sweeps between the start of the walk and its sample."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +70,14 @@ class Band:
     def holds(self, costs: IntArray) -> NDArray[np.bool_]:
         """Which of these costs meet the budget."""
         return (self.low <= costs) & (costs <= self.high)
+
+    def distances(self, costs: IntArray) -> Array:
+        """How far these costs are from the band."""
+        return np.maximum(np.maximum(self.low - costs, costs - self.high), 0.0)
+
+    def neighbours(self, indices: IntArray) -> Neighbours:
+        """The costs of all sizes one change away."""
+        return Neighbours(indices, self.layers, self.space, self.cost)
 
     @property
     def enumerable(self) -> bool:
@@ -91,32 +109,26 @@ class Band:
             raise InputError(f"{wanted} although the space spans them: widen t") from error
 
     def sample(self, rng: np.random.Generator, n: int) -> list[Size]:
-        """Draw n in-band sizes: exactly uniform by rejection, or by a Gibbs walk where that hits too rarely."""
+        """Draw n in-band sizes, exactly uniformly; the first of more draws are those of fewer.
+
+        Raises:
+            InputError: no in-band size was found.
+        """
+        counted = _counted(self)
         kept: list[IntArray] = []
-        for _ in range(REJECTION_DRAWS // 10_000):
-            draws = self.space.sample_indices(rng, 10_000)
-            kept.extend(draws[self.holds(self.costs(draws))])
+        for batch in itertools.count(1):
             if len(kept) >= n:
-                return [self.space.size(k) for k in kept[:n]]
-        return [self.space.size(row) for row in self._walk(rng, n)]
+                break
+            if counted.empty or (not kept and batch * BATCH > HOPELESS):
+                raise InputError(f"no size found with {self}")
+            draws = counted.draw(rng, BATCH)
+            kept.extend(draws[self.holds(self.costs(draws))])
+        return [self.space.size(indices) for indices in kept[:n]]
 
-    def _walk(self, rng: np.random.Generator, n: int) -> IntArray:
-        """Gibbs sampling of the uniform distribution over the band, n chains side by side."""
-        shape = self.space.padded.shape
-        chains = np.stack([most_probable(rng.normal(size=shape), self) for _ in range(n)])
-        for _ in range(WALK_SWEEPS):
-            for row in rng.permutation(len(self.space.rows)):
-                chains = self._redraw(chains, int(row), rng)
-        return chains
 
-    def _redraw(self, chains: IntArray, row: int, rng: np.random.Generator) -> IntArray:
-        """Draw one row anew in every chain, uniformly among its in-band candidates."""
-        count = int(self.space.counts[row])
-        options = np.repeat(chains[:, None], count, axis=1)
-        options[:, :, row] = np.arange(count)
-        allowed = self.holds(self.costs(options.reshape(-1, chains.shape[1]))).reshape(-1, count)
-        picks = np.argmax(allowed * rng.random(allowed.shape), axis=1)
-        return options[np.arange(len(chains)), picks]
+@lru_cache(maxsize=4)  # some 30 MB each for the largest networks
+def _counted(band: Band) -> Counted:
+    return Counted(band.layers, band.space, band.cost, band.low, band.high)
 
 
 @lru_cache(maxsize=256)
@@ -124,7 +136,7 @@ def _check(band: Band) -> None:
     band._refuse_out_of_reach()
 
 
-def most_probable(logits: NDArray[np.float64], band: Band) -> IntArray:
+def most_probable(logits: Array, band: Band) -> IntArray:
     """The in-band size with the highest sum of logits, as candidate indices (rows,).
 
     Exact where the space has at most `ENUMERABLE` sizes. Elsewhere: from the argmax, the changes that cost the
@@ -155,12 +167,12 @@ def nearest(indices: IntArray, band: Band, rng: np.random.Generator, kept: int |
     return most_probable(-prices[:, None] * steps, band)
 
 
-def scores_of(logits: NDArray[np.float64], band: Band) -> NDArray[np.float64]:
+def scores_of(logits: Array, band: Band) -> Array:
     """The logits, -inf past a row's candidates."""
     return np.where(np.arange(logits.shape[1]) < band.space.counts[:, None], logits, -np.inf)
 
 
-def _score(scores: NDArray[np.float64], indices: IntArray) -> NDArray[np.float64]:
+def _score(scores: Array, indices: IntArray) -> Array:
     return np.asarray(scores[np.arange(len(scores)), indices].sum(axis=-1))
 
 
@@ -169,7 +181,7 @@ def _all_combinations(counts: IntArray) -> IntArray:
     return np.array(list(itertools.product(*(range(n) for n in counts))))
 
 
-def _best_of_all(scores: NDArray[np.float64], band: Band) -> IntArray:
+def _best_of_all(scores: Array, band: Band) -> IntArray:
     sizes = _all_combinations(band.space.counts)
     sizes = sizes[band.holds(band.costs(sizes))]
     if not len(sizes):
@@ -177,16 +189,7 @@ def _best_of_all(scores: NDArray[np.float64], band: Band) -> IntArray:
     return np.asarray(sizes[_score(scores, sizes).argmax()])
 
 
-def _single_changes(indices: IntArray, counts: IntArray) -> IntArray:
-    """Every size that differs from `indices` in one row."""
-    changes = [(row, k) for row, n in enumerate(counts) for k in range(n) if k != indices[row]]
-    sizes = np.repeat(indices[None], len(changes), axis=0)
-    for i, (row, k) in enumerate(changes):
-        sizes[i, row] = k
-    return sizes
-
-
-def _enter_band(indices: IntArray, scores: NDArray[np.float64], band: Band) -> IntArray:
+def _enter_band(indices: IntArray, scores: Array, band: Band) -> Neighbours:
     """Move towards the band by the changes that cost the least score per unit of cost, until inside.
 
     A depth is a big step, and a descent may end where none of them leads closer: it then starts again from
@@ -205,28 +208,27 @@ def _enter_band(indices: IntArray, scores: NDArray[np.float64], band: Band) -> I
     raise InputError(f"no size found with {band}")
 
 
-def _descend(indices: IntArray, scores: NDArray[np.float64], band: Band) -> IntArray | None:
+def _descend(indices: IntArray, scores: Array, band: Band) -> Neighbours | None:
     """Change one row after another, two at once where no single change leads closer; None where that ends."""
-
-    def distance(sizes: IntArray) -> NDArray[np.float64]:
-        costs = band.costs(sizes)
-        return np.maximum(np.maximum(band.low - costs, costs - band.high), 0.0)
-
-    away = float(distance(indices[None])[0])
-    while away > 0:
-        for neighbours in (_single_changes, _double_changes):
-            near = neighbours(indices, band.space.counts)
-            distances = distance(near)
-            closer = distances < away
-            if closer.any():
-                break
-        else:
+    near = band.neighbours(indices)
+    while (away := float(band.distances(np.array(near.cost)))) > 0:
+        distances = band.distances(near.cost + near.changes)
+        rows, candidates = np.nonzero(near.others & (distances < away))
+        if len(rows):
+            gone = distances[rows, candidates]
+            price = (scores[rows, near.indices[rows]] - scores[rows, candidates]) / (away - gone)
+            best = np.lexsort((gone, price))[0]  # of equal prices the longest step
+            near.move(int(rows[best]), int(candidates[best]))
+            continue
+        doubles = _double_changes(near.indices, band.space.counts)
+        distances = band.distances(band.costs(doubles))
+        closer = distances < away
+        if not closer.any():
             return None
-        near, distances = near[closer], distances[closer]
-        price = (_score(scores, indices[None]) - _score(scores, near)) / (away - distances)
-        best = int(price.argmin())
-        indices, away = near[best], float(distances[best])
-    return indices
+        doubles, distances = doubles[closer], distances[closer]
+        price = (_score(scores, near.indices[None]) - _score(scores, doubles)) / (away - distances)
+        near = band.neighbours(doubles[np.lexsort((distances, price))[0]])
+    return near
 
 
 def _double_changes(indices: IntArray, counts: IntArray) -> IntArray:
@@ -240,23 +242,38 @@ def _double_changes(indices: IntArray, counts: IntArray) -> IntArray:
     return sizes
 
 
-def _polish(indices: IntArray, scores: NDArray[np.float64], band: Band) -> IntArray:
+def _polish(near: Neighbours, scores: Array, band: Band) -> IntArray:
     """Climb: exchange one row, or the best of the pairs that gain, while the size stays in the band."""
     while True:
-        for near in (_single_changes(indices, band.space.counts), _gaining_pairs(indices, scores, band)):
-            gains = _score(scores, near) - _score(scores, indices[None])
-            gains[~band.holds(band.costs(near))] = -np.inf
-            if len(gains) and gains.max() > 1e-12:
-                indices = near[int(gains.argmax())]
-                break
+        gains = scores - scores[np.arange(len(scores)), near.indices][:, None]
+        gains[~near.others] = -np.inf
+        single = np.where(band.holds(near.cost + near.changes), gains, -np.inf)
+        if single.max() > GAIN:
+            moves = [divmod(int(single.argmax()), single.shape[1])]
         else:
-            return indices
+            moves = _best_pair(near, gains, band)
+        if not moves:
+            return near.indices
+        for row, candidate in moves:
+            near.move(row, candidate)
 
 
-def _gaining_pairs(indices: IntArray, scores: NDArray[np.float64], band: Band) -> IntArray:
-    """Sizes that differ in two rows and have a higher score: one row gains more than the other loses."""
-    single = _single_changes(indices, band.space.counts)
-    gains = _score(scores, single) - _score(scores, indices[None])
-    up, down = single[gains > 0], single[gains <= 0]
-    pairs = np.where(up[:, None] != indices, up[:, None], down[None]).reshape(-1, len(indices))
-    return np.asarray(pairs[_score(scores, pairs) > _score(scores, indices[None])])
+def _best_pair(near: Neighbours, gains: Array, band: Band) -> list[tuple[int, int]]:
+    """Two changes that stay in the band and gain most, one of them gaining more than the other loses; or none."""
+    up, up_to = np.nonzero(gains > 0)
+    down, down_to = np.nonzero(np.isfinite(gains) & (gains <= 0))
+    total = gains[up, up_to][:, None] + gains[down, down_to]
+    costs = near.cost + near.changes[up, up_to][:, None] + near.changes[down, down_to]
+    tied = near.tied[up[:, None], down]
+    first, second = np.nonzero((total > GAIN) & (up[:, None] != down) & (tied | band.holds(costs)))
+    order = np.argsort(-total[first, second], kind="stable")
+    for start in range(0, len(order), PAIRS):
+        i, j = first[order[start : start + PAIRS]], second[order[start : start + PAIRS]]
+        sizes = np.repeat(near.indices[None], len(i), axis=0)
+        sizes[np.arange(len(i)), up[i]] = up_to[i]
+        sizes[np.arange(len(i)), down[j]] = down_to[j]
+        held = np.flatnonzero(band.holds(band.costs(sizes)))
+        if len(held):
+            u, d = i[held[0]], j[held[0]]
+            return [(int(up[u]), int(up_to[u])), (int(down[d]), int(down_to[d]))]
+    return []

@@ -7,7 +7,7 @@ import io
 import os
 import time
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +36,14 @@ class Checkpoint:
         self.every, self.saved = context.checkpoint_seconds, time.monotonic()
         self.warning: str | None = None
 
-    def restore(self) -> dict[str, Any]:
+    def restore(self, usable: Callable[[dict[str, Any]], bool] = lambda _values: True) -> dict[str, Any]:
         """Put the parts where an earlier attempt left them.
 
+        Args:
+            usable: whether the job can go on from a checkpoint with such values.
+
         Returns:
-            What `save` was given; empty where there is no checkpoint, or none that is whole.
+            What `save` was given; empty where there is no checkpoint, or none that is whole and usable.
 
         Raises:
             StoreIOError: one cannot be read now.
@@ -57,16 +60,22 @@ class Checkpoint:
             if state["device"] != self.device:  # whose random numbers are others
                 self.warning = f"its checkpoint was made on {state['device']}: it started again"
                 return {}
+            values: dict[str, Any] = state["values"]
+            if not usable(values):
+                continue
             for name, part in self.parts.items():
                 part.load_state_dict(state["parts"][name])
             self.generator.set_state(state["generator"].cpu())
-            values: dict[str, Any] = state["values"]
             return values
         return {}
 
-    def save(self, **values: Any) -> None:
-        """Keep parts and values, whole or not at all; not sooner than `checkpoint_seconds` after the last ones."""
-        if time.monotonic() - self.saved < self.every:
+    def save(self, *, now: bool = False, **values: Any) -> None:
+        """Keep parts and values, whole or not at all.
+
+        Args:
+            now: at once; else not sooner than `checkpoint_seconds` after the last ones.
+        """
+        if not now and time.monotonic() - self.saved < self.every:
             return
         self.saved = time.monotonic()
         states = {name: part.state_dict() for name, part in self.parts.items()}
@@ -127,3 +136,11 @@ def read_state(path: Path, device: str) -> dict[str, Any]:
 def previous(path: Path) -> Path:
     """Where the checkpoint before the last lies."""
     return path.with_suffix(".previous.pt")
+
+
+def drop(results: Path, keys: Collection[str]) -> None:
+    """Drop the checkpoints of these keys, as far as the file system lets us."""
+    for path in (results / "_checkpoints").glob("*.pt") if keys else ():
+        if path.name.split(".")[0] in keys:
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)

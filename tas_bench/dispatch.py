@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from tas_bench.attempts import Attempts
 from tas_bench.errors import InputError, StoreDamagedError, StoreIOError, TasBenchError
-from tas_bench.jobs import Context, Job, Outcome
+from tas_bench.jobs import WEIGHTED, Context, Job, Outcome
 from tas_bench.plans import Plans, Use
 from tas_bench.progress import Progress
 from tas_bench.resources import Resources
@@ -61,8 +61,13 @@ class Running:
 
     use: Use
     started: float
-    cores: float
+    slots: float
     """CPU cores (or GPUs) it holds."""
+
+    @property
+    def held_seconds(self) -> float:
+        """Slot-seconds so far."""
+        return (time.monotonic() - self.started) * self.slots
 
 
 class Dispatch:
@@ -70,6 +75,7 @@ class Dispatch:
 
     Attributes:
         fault: what ends the run: the store, or what a worker cannot do.
+        held_seconds: slot-seconds of the jobs that have ended or died; see `Share.slots`.
     """
 
     def __init__(
@@ -88,6 +94,7 @@ class Dispatch:
         self.deaths: dict[str, Counter[Death]] = defaultdict(Counter)
         self.suspects: dict[str, Use] = {}
         self.best: dict[str, float] = {}
+        self.held_seconds = 0.0
         self.failed: list[str] = []
         self.fault: TasBenchError | None = None
 
@@ -116,7 +123,7 @@ class Dispatch:
             return None
         self.suspects.pop(use.key, None)
         share = self.resources.share(use.job.kind, self.found_gpus)
-        self.running[use.key] = Running(use, time.monotonic(), share.gpus or share.cpus)
+        self.running[use.key] = Running(use, time.monotonic(), share.slots)
         self.display.job_started(use.key, _label(use))
         self._show()
         context = replace(self.context, cpus=share.cpus, gpus=share.gpus)
@@ -133,7 +140,7 @@ class Dispatch:
         Args:
             fault: exit code and message of what the worker could not do.
         """
-        running = self.running.pop(key)
+        running = self._take_back(key)
         try:
             if fault:
                 raise FAULTS.get(fault[0], TasBenchError)(fault[1])
@@ -147,7 +154,7 @@ class Dispatch:
 
     def died(self, key: str, how: Death, detail: str) -> None:
         """A worker died under its job: it starts again from its checkpoint, or it has failed."""
-        running = self.running.pop(key)
+        running = self._take_back(key)
         log.warning("%s %s: %s (%s)", key, _label(running.use), ENDS[how][1], detail)
         try:
             if (outcome := self.store.outcome(key)) is not None:  # its last act
@@ -156,7 +163,7 @@ class Dispatch:
             attempts = Attempts(self.store.path, key, self.store.row(key))
             if how != "memory" or attempts.under_way:  # else its worker had been killed while it was idle
                 self.deaths[key][how] += 1
-                attempts.end(how, (time.monotonic() - running.started) * running.cores)
+                attempts.end(how, running.held_seconds)
             if self.deaths[key][how] <= RETRIES[how]:
                 if self.deaths[key]["memory"]:
                     self.suspects[key] = running.use
@@ -167,6 +174,16 @@ class Dispatch:
                 self._finish(running, self._record_death(running.use, attempts, how))
         except Exception as error:  # a plan's own code runs in here
             self._stop(error)
+
+    def _take_back(self, key: str) -> Running:
+        running = self.running.pop(key)
+        self.held_seconds += running.held_seconds
+        return running
+
+    @property
+    def busy_seconds(self) -> float:
+        """Slot-seconds of all jobs, those under way included."""
+        return self.held_seconds + sum(running.held_seconds for running in self.running.values())
 
     def _stop(self, error: Exception) -> None:
         """Nothing is handed out any more: the store or a plan failed, and would again."""
@@ -217,5 +234,5 @@ def _label(use: Use) -> str:
 def _labels(sweep: Sweep, use: Use) -> Labels:
     """What the row says of the budget; a size's cost is told here, so that a worker needs no latency table."""
     problem, size = use.problem, getattr(use.job, "size", None)
-    budget = None if use.job.kind == "teacher" else problem.budget
+    budget = None if use.job.kind in WEIGHTED else problem.budget  # which serve all budgets
     return Labels(sweep.name, use.method, budget, problem.cost, size and problem.cost_of(size))

@@ -24,7 +24,7 @@ from tas_bench.data import train_count
 from tas_bench.jobs import Job, Outcome, Problem, job_id
 from tas_bench.pace import Pace
 from tas_bench.plans import Plans, Use
-from tas_bench.replay import plans_of
+from tas_bench.replay import left_by, plans_of
 from tas_bench.resources import Resources, Share
 from tas_bench.store import Store
 from tas_bench.sweep import Sweep
@@ -137,7 +137,8 @@ def estimate(
     wall, slots = drive(plans, room, share_of, seconds_of)
     jobs = tuple(made.get(key) or Planned(use, True) for key, use in plans.first_use.items())
     timed = resources.address is None and all(job.seconds is not None for job in made.values())
-    disk = disk_of(sweep, len(made), slots if resources.address is None else 0)
+    left = len(left_by(job.use for job in made.values()))
+    disk = disk_of(sweep, len(made), left + (slots if resources.address is None else 0))
     return Estimate(jobs, slots, wall if timed else None, disk, tuple(pace.sources))
 
 
@@ -194,17 +195,17 @@ def room_of(resources: Resources) -> tuple[float, float]:
     return resources.total_cpus or os.cpu_count() or 1, gpus
 
 
-def disk_of(sweep: Sweep, jobs: int, slots: int) -> int:
-    """Bytes that so many jobs take at most: rows and curves, teachers' weights, checkpoints of those under way.
+def disk_of(sweep: Sweep, jobs: int, checkpoints: int) -> int:
+    """Bytes that so many jobs take at most: rows and curves, teachers' weights, checkpoints.
 
     Args:
-        slots: jobs side by side; 0 where nobody knows, which leaves checkpoints out.
+        checkpoints: of jobs side by side (0 where nobody knows how many), and those left for jobs to come.
     """
     if not jobs:
         return 0
     sizes = [4 * PARAMS.of(p.layers, p.backbone.full) for p in sweep.problems]
     rows = jobs * (ROW_BYTES + EPOCH_BYTES * sweep.recipe.epochs)
-    return rows + len(sweep.seeds) * sum(sizes) + slots * CHECKPOINT_COPIES * max(sizes)
+    return rows + len(sweep.seeds) * sum(sizes) + checkpoints * CHECKPOINT_COPIES * max(sizes)
 
 
 def total(values: Iterable[float | None]) -> float | None:

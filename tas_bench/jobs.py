@@ -32,10 +32,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-KINDS = ("teacher", "search", "candidate", "final")
+KINDS = ("teacher", "search", "supernet", "candidate", "score", "final")
 """The kinds of job there are."""
 
-WEIGHTED = ("teacher",)
+WEIGHTED = ("teacher", "supernet")
 """The kinds whose weights other jobs need: without them a row is no answer."""
 
 
@@ -157,7 +157,8 @@ class Job(Protocol):
     """Anything that can be run, keyed and stored: a frozen dataclass with these members.
 
     A job may have a method `expected_macs(images)` (those of all its steps, given how many training images there
-    are), by which its seconds are foretold.
+    are), by which its seconds are foretold, and a property `checkpoint`: the key of one that it leaves when it
+    ends well, for jobs to come; it is dropped once no plan waits for a job that has the same.
 
     Attributes:
         version: raise it when the code changes what the job computes, so that old rows are not reused.
@@ -167,7 +168,7 @@ class Job(Protocol):
 
     @property
     def kind(self) -> str:
-        """Teacher, candidate, final, search ...: the `kind` column of the row."""
+        """One of `KINDS`: the `kind` column of the row."""
         ...
 
     @property

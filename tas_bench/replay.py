@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
+from tas_bench.checkpoint import drop
 from tas_bench.jobs import WEIGHTED, Job, Outcome
-from tas_bench.plans import NamedPlan, Plans, uses_rows
+from tas_bench.plans import NamedPlan, Plans, Use, uses_rows
 from tas_bench.store import Store
 from tas_bench.sweep import Sweep, names_of
 
@@ -46,11 +47,19 @@ def lookup_in(store: Store, failed: Callable[[str], bool]) -> Callable[[Job, str
 
 
 def keep_uses(plans: Plans, sweep: Sweep, store: Store) -> None:
-    """Write which plan asked for which job, now and after every step."""
+    """Write which plan asked for which job, and drop what no plan goes on from, now and after every step."""
 
     def on_progress(plan: NamedPlan) -> None:
         store.write_uses(plan.name, uses_rows(plan, sweep.name), names_of(sweep.transfers))
         if plan.error:
             log.warning("plan %s ended early: %s", plan.name, plan.error)
+        if left := left_by(plan.uses):
+            waiting = [p.asked[key] for p in plans.plans if not p.done for key in p.awaited]
+            drop(store.path, left - left_by(waiting))
 
     plans.watch(on_progress)
+
+
+def left_by(uses: Iterable[Use]) -> set[str]:
+    """Keys of the checkpoints that jobs leave for others."""
+    return {use.job.checkpoint for use in uses if hasattr(use.job, "checkpoint")}

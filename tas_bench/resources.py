@@ -28,6 +28,11 @@ class Share:
     def __str__(self) -> str:
         return f"{self.cpus:g} CPUs and {self.gpus:g} GPUs"
 
+    @property
+    def slots(self) -> float:
+        """What its seconds are counted in: GPUs where it has them, else CPU cores."""
+        return self.gpus or self.cpus
+
     def fits(self, cpus: float, gpus: float) -> int:
         """How many such jobs a node takes. A job's share of a GPU is of one GPU."""
         limits = []

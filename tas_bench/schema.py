@@ -6,7 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 _ROW_COLUMNS: list[tuple[str, pa.DataType, str]] = [
     ("job_id", pa.string(), "hash of everything that decides the outcome; one row per job"),
@@ -14,7 +14,7 @@ _ROW_COLUMNS: list[tuple[str, pa.DataType, str]] = [
     ("attempts", pa.int32(), "ends so far, failed ones included, over all runs"),
     ("error", pa.string(), "one line, for jobs that are not ok"),
     ("sweep", pa.string(), "the sweep that asked for it first"),
-    ("kind", pa.string(), "teacher, search, candidate or final"),
+    ("kind", pa.string(), "teacher, search, supernet, candidate, score or final"),
     ("method", pa.string(), "the method that asked for it first; see the table `uses` for all"),
     ("transfer", pa.string(), "scratch, init or kd, for trainings"),
     ("dataset", pa.string(), "digits, cifar10 or cifar100"),
@@ -26,7 +26,7 @@ _ROW_COLUMNS: list[tuple[str, pa.DataType, str]] = [
     ("depths", pa.list_(pa.int32()), "blocks kept per stage"),
     ("macs", pa.int64(), "multiply-accumulates of the deployed size, one image"),
     ("params", pa.int64(), "trainable parameters of the deployed size"),
-    ("budget", pa.float64(), "the target R; null for the teacher"),
+    ("budget", pa.float64(), "the target R; null for teachers and supernets"),
     ("budget_cost", pa.string(), "what R counts: macs, params or latency:KEY (ns per image, from that table)"),
     ("cost", pa.int64(), "the deployed size's cost in that"),
     ("train_accuracy", pa.float64(), "last epoch, augmented images, running average"),
@@ -55,6 +55,7 @@ _ROW_COLUMNS: list[tuple[str, pa.DataType, str]] = [
     ("seconds_eval", pa.float64(), "evaluation"),
     ("images_per_second", pa.float64(), "images over seconds of data and training"),
     ("device_seconds", pa.float64(), "wall seconds x CPU cores (or GPUs) held, failed attempts included"),
+    ("idle_seconds", pa.float64(), "likewise, that they stood idle before the job since their last one"),
     ("peak_memory", pa.int64(), "bytes: of the process on CPU, of the allocator on GPU"),
     ("device", pa.string(), "processor or GPU name"),
     ("precision", pa.string(), "float32 or bfloat16 autocast"),
@@ -83,7 +84,7 @@ _USE_COLUMNS: list[tuple[str, pa.DataType, str]] = [
     ("backbone", pa.string(), "its backbone"),
     ("method", pa.string(), "its method; 'teacher' for the teacher's plan"),
     ("seed", pa.int64(), "its seed"),
-    ("kind", pa.string(), "teacher, search, candidate or final"),
+    ("kind", pa.string(), "teacher, search, supernet, candidate, score or final"),
     ("transfer", pa.string(), "scratch, init or kd, for trainings"),
 ]
 

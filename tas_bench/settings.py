@@ -21,6 +21,7 @@ def with_settings(
 
     A key is a field of the sweep ("t"), of the recipe, or of a method or transfer ("tas.lambda_cost"); the last
     part is enough where it names one thing. A method's or transfer's name takes a preset ("tas" = "released").
+    A method's settings reach all its variants; a variant's name before the dot, that one alone.
 
     Args:
         known: all methods and transfers by name, {"methods": {...}, "transfers": {...}}, for these two keys.
@@ -33,8 +34,13 @@ def with_settings(
             sweep = _choose(sweep, key, settings[key], (known or {}).get(key, {}))
     if "keep" in settings:
         sweep = replace(sweep, keeps={})
-    parts = _parts(sweep)
-    for key in sorted(settings, key=lambda key: key not in parts):  # presets before single settings
+    parts, variants = _parts(sweep), _variants(sweep)
+
+    def rank(key: str) -> tuple[bool, bool]:
+        """Presets before single settings, and a variant's own last."""
+        return key not in parts, key.rpartition(".")[0] in variants
+
+    for key in sorted(settings, key=rank):
         if key not in ("methods", "transfers"):
             sweep = _set(sweep, key, settings[key])
     return sweep
@@ -49,6 +55,10 @@ def smoke(sweep: Sweep) -> Sweep:
 def _parts(sweep: Sweep) -> dict[str, Any]:
     """The settable values of a sweep by prefix; variants share their method's name, and the last stands here."""
     return {"": sweep, "recipe": sweep.recipe} | {plugin.name: plugin for plugin in _plugins(sweep)}
+
+
+def _variants(sweep: Sweep) -> dict[str, Variant]:
+    return {plugin.name: plugin for plugin in sweep.methods if isinstance(plugin, Variant)}
 
 
 def _plugins(sweep: Sweep) -> list[Any]:
@@ -89,6 +99,13 @@ def _set(sweep: Sweep, key: str, text: str) -> Sweep:
     parts, keys = _parts(sweep), _keys(sweep)
     if key and key in parts:
         return _put(sweep, key, lambda part: _preset(part, key, text))
+    prefix, _, name = key.rpartition(".")
+    variant = _variants(sweep).get(prefix)
+    method: Any = variant and variant.method
+    if key not in keys and variant is not None and name in {f.name for f in fields(method)}:
+        value = _parse(key, typing.get_type_hints(type(method))[name], text)
+        changed = replace(variant, method=replace(method, **{name: value}))
+        return replace(sweep, methods=tuple(changed if m is variant else m for m in sweep.methods))
     matches = [full for full in keys if full == key] or [full for full in keys if full.endswith(f".{key}")]
     if not matches:
         raise _unknown_setting(sweep, key)

@@ -5,8 +5,9 @@
     DIR/_results.parquet         all rows in one file, as a run wrote them last; see `snapshot.py`
     DIR/_uses/<plan>.parquet     which plan asked for which job
     DIR/_weights/                of teachers and of what was trained by hand
-    DIR/_checkpoints/            of jobs that have not ended well
+    DIR/_checkpoints/            of jobs that have not ended well, or that others go on from
     DIR/_attempts/               logs of attempts at jobs that did not end well at once
+    DIR/_runs/                   what the slots of each run did
     DIR/_sweep.json, _data.json  the sweep these rows belong to; fingerprints of the data behind them
     DIR/_lock                    who holds it, while a run writes
 
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 Table = Literal["rows", "curves", "trajectories", "uses"]
-FOLDERS = ("rows", "_curves", "_trajectories", "_uses", "_weights", "_checkpoints", "_attempts", "_log")
+FOLDERS = ("rows", "_curves", "_trajectories", "_uses", "_weights", "_checkpoints", "_attempts", "_runs", "_log")
 
 MADE = (("rows", "*.parquet"), ("_checkpoints", "*.pt"))
 """What is made of data."""

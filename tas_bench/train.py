@@ -7,6 +7,7 @@ teachers and finals train on all of it, but for a holdout, and open the test set
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
@@ -99,6 +100,23 @@ class Train:
         return train(self, context)
 
 
+@dataclass(frozen=True)
+class Part:
+    """The epochs up to `until` of a training, on its full schedule.
+
+    Attributes:
+        checkpoint: the key under which all parts of the training keep their checkpoint.
+    """
+
+    until: int
+    checkpoint: str
+
+    def goes_on_from(self, kept: Mapping[str, Any]) -> bool:
+        """Whether a checkpoint lies before its end, or is what it left there itself."""
+        epochs = len(kept["curve"])
+        return epochs < self.until or (epochs == self.until and kept.get("until", self.until) == self.until)
+
+
 def teacher_job(problem: Problem, seed: int) -> Train:
     """The unpruned network, trained on the whole training set: once per data set, backbone and seed."""
     return Train(
@@ -125,19 +143,22 @@ def final_job(problem: Problem, size: Size, seed: int, transfer: Transfer) -> Tr
     )  # fmt: skip
 
 
-def train(job: Train, context: Context) -> Outcome:
+def train(job: Train, context: Context, part: Part | None = None) -> Outcome:
     """Train a network and measure it; goes on from the last checkpoint where there is one.
 
     Where memory runs out, it goes on with half as many images at a time, as `Loop` says, from the last checkpoint.
+
+    Args:
+        part: train a part of it only; all of it by default.
 
     Raises:
         DivergedError: the loss became NaN or infinite; the last checkpoint stays.
         MemoryError, RuntimeError: memory has no room for two images.
     """
-    watch, most = measure.Stopwatch(), job.recipe.batch
+    watch, most, part = measure.Stopwatch(), job.recipe.batch, part or Part(job.recipe.epochs, job_id(job))
     while True:
         try:
-            return _Training(job, context, watch, most).run()
+            return _Training(job, context, watch, most, part).run()
         except (MemoryError, RuntimeError) as error:
             if most < 3 or not measure.out_of_memory(error):
                 raise
@@ -146,10 +167,14 @@ def train(job: Train, context: Context) -> Outcome:
 
 
 class _Training:
-    """One attempt, with at most so many images at a time."""
+    """One attempt, with at most so many images at a time.
 
-    def __init__(self, job: Train, context: Context, watch: measure.Stopwatch, most: int) -> None:
-        self.job, self.context, self.watch = job, context, watch
+    Attributes:
+        since: epochs of earlier parts that it went on from: what they cost is booked there.
+    """
+
+    def __init__(self, job: Train, context: Context, watch: measure.Stopwatch, most: int, part: Part) -> None:
+        self.job, self.context, self.watch, self.until = job, context, watch, part.until
         device, self.info = context.device, dataset_info(job.data.name)
         self.precision = measure.precision(device, self.info.image)
         with watch.on("startup"), torch.random.fork_rng():
@@ -170,17 +195,19 @@ class _Training:
                 self.precision, most, compiled=measure.compile_pays(device, job.recipe.epochs * len(self.batches)),
             )  # fmt: skip
             parts = {"student": self.student, "optimizer": self.loop.optimizer}
-            self.checkpoint = Checkpoint(context, job_id(job), parts, generator)
-            kept = self.checkpoint.restore()
+            self.checkpoint = Checkpoint(context, part.checkpoint, parts, generator)
+            kept = self.checkpoint.restore(part.goes_on_from)
         self.loop.most = min(most, kept.get("most", most))
-        if not watch.seconds["train"]:  # or this process booked them itself, before memory ran out
-            watch.carry(kept.get("seconds", {}))
         self.curve: list[dict[str, float]] = kept.get("curve", [])
         self.best: dict[str, Any] = kept.get("best", {})
+        ours = kept.get("until", part.until) == part.until
+        self.since = kept.get("since", 0) if ours else len(self.curve)
+        if ours and not watch.seconds["train"]:  # or this process booked them itself, before memory ran out
+            watch.carry(kept.get("seconds", {}))
 
     def run(self) -> Outcome:
         """Train from the epoch that comes next, then measure."""
-        epochs = self.job.recipe.epochs
+        epochs, more = self.until, self.until < self.job.recipe.epochs
         val = self._to_judge(self.val_images) if self.val_images is not None else None
         for epoch in range(len(self.curve), epochs):
             with self.watch.on("train"):
@@ -191,7 +218,10 @@ class _Training:
                 self._compare(point)
             self.curve.append(point)
             self.context.tick(epoch + 1, epochs)
-            self.checkpoint.save(curve=self.curve, best=self.best, most=self.loop.most, seconds=self.watch.seconds)
+            self.checkpoint.save(
+                now=more and epoch + 1 == epochs, curve=self.curve, best=self.best, most=self.loop.most,
+                seconds=self.watch.seconds, since=self.since, until=epochs,
+            )  # fmt: skip
         return self._measured()
 
     def _compare(self, point: dict[str, float]) -> None:
@@ -213,7 +243,7 @@ class _Training:
                 if best:
                     self.student.load_state_dict(best["weights"])
                     tested["best_test_accuracy"] = accuracy(self.student, test, self.precision)
-        images = job.recipe.epochs * len(self.train_images)
+        images = (self.until - self.since) * len(self.train_images)
         return Outcome(
             size=job.size,
             train_accuracy=last["train_accuracy"],
@@ -221,7 +251,7 @@ class _Training:
             best_epoch=best.get("epoch"),
             best_train_accuracy=best.get("train_accuracy"),
             best_val_accuracy=best.get("val_accuracy"),
-            epochs=job.recipe.epochs,
+            epochs=self.until,
             train_macs=images * _macs_per_image(job, self.info),
             curve=self.curve,
             micro_batch=self.loop.most,
@@ -241,9 +271,10 @@ class _Training:
 def booked(watch: measure.Stopwatch, context: Context, precision: str, images: int) -> dict[str, Any]:
     """The `Outcome` fields that say what a job cost, for so many images, and on what it ran."""
     seconds = watch.seconds
+    trained = seconds["data"] + seconds["train"]
     return {f"seconds_{part}": spent for part, spent in seconds.items()} | {
         "images": images,
-        "images_per_second": images / (seconds["data"] + seconds["train"]),
+        "images_per_second": images / trained if trained else None,
         "device_seconds": watch.total * (context.gpus or context.cpus),
         "carried_seconds": watch.carried * (context.gpus or context.cpus),
         "peak_memory": measure.peak_memory(context.device),

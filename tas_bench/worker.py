@@ -31,13 +31,18 @@ from tas_bench.text import one_line
 
 @dataclass(frozen=True)
 class Labels:
-    """What the row says of who asked for the job first, under which budget, and what its size costs there."""
+    """What the row says of who asked for the job first, under which budget, and what its size costs there.
+
+    Attributes:
+        idle_seconds: slot-seconds that what it runs on stood idle before it.
+    """
 
     sweep: str
     method: str
     budget: float | None
     budget_cost: str | None = None
     cost: int | None = None
+    idle_seconds: float | None = None
 
 
 def execute(job: Job, labels: Labels, context: Context) -> Row:
@@ -73,8 +78,11 @@ def execute(job: Job, labels: Labels, context: Context) -> Row:
             outcome = Outcome(status="failed", error=f"{type(error).__name__}: {_message(error)}")
         with contextlib.suppress(OSError):  # the row is what matters
             log_path(context.results, key).write_text(traceback.format_exc(), errors="replace")
-    if not outcome.ok:  # what failed has cost as well
-        seconds = (time.perf_counter() - clock) * (context.gpus or context.cpus)
+    seconds = (time.perf_counter() - clock) * (context.gpus or context.cpus)
+    if outcome.ok:  # checkpoints and what else it does not time itself
+        whole = max(outcome.device_seconds or 0, outcome.carried_seconds + seconds)
+        outcome = replace(outcome, device_seconds=whole)
+    else:  # what failed has cost as well
         outcome = replace(outcome, device_seconds=seconds)
         attempts.end(outcome.status, seconds)
     if lost:  # of which the checkpoint may have carried a part over
@@ -99,6 +107,7 @@ def row_of(job: Job, labels: Labels, outcome: Outcome, attempts: int, started: d
     row |= {
         "job_id": job_id(job), "attempts": attempts, "sweep": labels.sweep, "kind": job.kind,
         "method": labels.method, "budget": labels.budget, "budget_cost": labels.budget_cost, "cost": labels.cost,
+        "idle_seconds": labels.idle_seconds,
         "versions": json.dumps(versions()), "commit": _commit(),
         "started": started, "ended": _now(), "job": job_json(job),
     }  # fmt: skip

@@ -17,7 +17,7 @@ from tas_bench.costs.latency import cache_folder
 from tas_bench.errors import DAMAGED, IO_FAULT
 from tas_bench.store import Store
 
-GOLDEN = Path(__file__).parent / "golden" / "store_v3"
+GOLDEN = Path(__file__).parent / "golden" / "store_v4"
 
 SETTINGS = {
     # sweeps
@@ -70,7 +70,7 @@ SETTINGS = {
     "arch_beta1=1": "tas.arch_beta1 is 1.0",
     "selection=greedy": "tas.selection is 'greedy'; it must be gumbel or mixture",
     "trials=0": "random_search.trials is 0",
-    "population=1": "cma_es.population at least 2",
+    "population=1": "cma_es.population is 1; it must be at least 2",
     "sigma=0": "cma_es.sigma is 0.0",
     "kd.temperature=0": "kd.temperature is 0.0",
     "soft_weight=2": "kd.soft_weight is 2.0",

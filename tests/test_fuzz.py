@@ -38,7 +38,7 @@ SWEEP = Sweep(
 )  # fmt: skip
 """That of the golden stores."""
 
-GOLDEN = Path(__file__).parent / "golden" / "store_v3"
+GOLDEN = Path(__file__).parent / "golden" / "store_v4"
 FEW, MANY = 300, 10_000
 SUPPRESSED = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 

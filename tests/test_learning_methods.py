@@ -1,4 +1,4 @@
-"""Methods that learn from what was trained, evolution and TPE: steps, replay, failures, gain on random search."""
+"""Methods that learn from what was trained, as evolution: steps, replay, failures, gain on random search."""
 
 import dataclasses
 import json
@@ -8,17 +8,21 @@ import os
 import subprocess
 import sys
 from collections import deque
+from functools import partial
 
 import numpy as np
 import optuna
 import pytest
-from helpers import drive, keys
+from helpers import drive, hidden_best, keys
 from hypothesis import given
 from hypothesis import strategies as st
 from optuna.trial import TrialState
 
+from baselines.cma_es import CmaEs
 from baselines.evolution import Evolution, mutate
-from baselines.optuna_tpe import Model, OptunaTpe, quiet_study
+from baselines.optuna_nsga2 import OptunaNsga2
+from baselines.optuna_study import quiet_study
+from baselines.optuna_tpe import Model, OptunaTpe
 from baselines.random_search import RandomSearch
 from tas_bench.budget import Band
 from tas_bench.errors import InputError
@@ -27,7 +31,9 @@ from tas_bench.testing import PROBLEM, made_up
 
 RESNET20 = dataclasses.replace(PROBLEM, backbone_name="resnet20")
 BAND = Band.of(RESNET20)
-BOTH = pytest.mark.parametrize("method", [Evolution(), OptunaTpe()], ids=lambda m: m.name)
+accuracy_near = partial(hidden_best, BAND)
+METHODS = [Evolution(), OptunaTpe(), OptunaNsga2()]
+EACH = pytest.mark.parametrize("method", METHODS, ids=lambda m: m.name)
 FAILED = [
     Outcome(status="failed", error="made up"),
     Outcome(status="diverged", val_accuracy=0.99),
@@ -36,13 +42,13 @@ FAILED = [
 ]
 
 
-# ---------------------------------------------------------------- both
+# ---------------------------------------------------------------- each
 
 
-@BOTH
+@EACH
 def test_starts_with_random_searchs_draws_and_goes_on_in_band(method):
     batches, size = drive(method.plan(RESNET20, 3), made_up)
-    assert [len(batch) for batch in batches] == [8, 4, 4, 4, 4]
+    assert [len(batch) for batch in batches] == ([8, 8, 8] if method == OptunaNsga2() else [8, 4, 4, 4, 4])
     jobs = [job for batch in batches for job in batch]
     assert len(jobs) == method.jobs == RandomSearch().jobs
     assert all(job.size in RESNET20.space and job.seed == 3 for job in jobs)
@@ -53,14 +59,21 @@ def test_starts_with_random_searchs_draws_and_goes_on_in_band(method):
     assert RESNET20.backbone.canonical(size) == best.size
 
 
-@pytest.mark.parametrize("method", [Evolution(cycles=11, parallel=2), OptunaTpe(n_trials=11, parallel=2)])
-def test_asks_for_no_more_than_told(method):
+@pytest.mark.parametrize(
+    ("method", "batch_sizes"),
+    [
+        (Evolution(cycles=11, parallel=2), [8, 2, 1]),
+        (OptunaTpe(n_trials=11, parallel=2), [8, 2, 1]),
+        (OptunaNsga2(n_trials=11, population_size=4), [4, 4, 3]),
+    ],
+)
+def test_asks_for_no_more_than_told(method, batch_sizes):
     batches, _ = drive(dataclasses.replace(method, proxy_epochs=7).plan(RESNET20, 0), made_up)
-    assert [len(batch) for batch in batches] == [8, 2, 1]
+    assert [len(batch) for batch in batches] == batch_sizes
     assert {job.recipe.epochs for batch in batches for job in batch} == {7}
 
 
-@BOTH
+@EACH
 def test_killed_after_any_batch_it_takes_the_same_path_again(method):
     def answer(job):
         return FAILED[0] if made_up(job).val_accuracy < 0.3 else made_up(job)
@@ -79,7 +92,7 @@ def test_killed_after_any_batch_it_takes_the_same_path_again(method):
 
 
 def paths():
-    return [keys(drive(method.plan(RESNET20, 0), made_up)[0]) for method in (Evolution(), OptunaTpe())]
+    return [keys(drive(method.plan(RESNET20, 0), made_up)[0]) for method in METHODS]
 
 
 def test_another_process_takes_the_same_path():
@@ -92,7 +105,7 @@ def test_another_process_takes_the_same_path():
     assert json.loads(done.stdout) == paths()
 
 
-@BOTH
+@EACH
 @pytest.mark.parametrize("failed", FAILED, ids=lambda o: f"{o.status}-{o.val_accuracy}")
 def test_goes_on_over_failures_and_never_returns_one(method, failed):
     def answer(job):
@@ -104,24 +117,24 @@ def test_goes_on_over_failures_and_never_returns_one(method, failed):
     assert PROBLEM.backbone.canonical(size) in sizes
 
 
-@BOTH
+@EACH
 def test_a_later_batch_may_fail_whole(method):
     draws = {job.size for job in next(method.plan(PROBLEM, 0))}
     _, size = drive(method.plan(PROBLEM, 0), lambda job: made_up(job) if job.size in draws else FAILED[0])
     assert PROBLEM.backbone.canonical(size) in draws
 
 
-def accuracy_near(seed):
-    """1 - the weighted distance to a hidden size in the band."""
-    rng = np.random.default_rng([seed, 99])
-    [hidden] = BAND.sample(rng, 1)
-    full = np.array(BAND.space.full.widths + BAND.space.full.depths)
-    weights = rng.dirichlet(np.ones(len(full))) / full
-    hidden_row = np.array(hidden.widths + hidden.depths)
-    return lambda size: 1 - float(weights @ np.abs(np.array(size.widths + size.depths) - hidden_row))
-
-
-@pytest.mark.parametrize("method", [Evolution(cycles=96), OptunaTpe(n_trials=48)], ids=lambda m: m.name)
+@pytest.mark.parametrize(
+    "method",
+    [
+        Evolution(cycles=96),
+        OptunaTpe(n_trials=48),
+        OptunaNsga2(n_trials=96),
+        CmaEs(generations=16, coding="index"),
+        CmaEs(generations=24, population=10),
+    ],
+    ids=["evolution", "optuna_tpe", "optuna_nsga2", "cma_es by index", "cma_es by logits"],
+)
 def test_beats_random_search_at_as_many_trainings(method):
     margins = []
     for seed in range(10):
@@ -147,6 +160,9 @@ def test_beats_random_search_at_as_many_trainings(method):
         (OptunaTpe, {"n_startup_trials": 0}, "optuna_tpe.n_startup_trials is 0"),
         (OptunaTpe, {"parallel": -1}, "optuna_tpe.parallel is -1"),
         (OptunaTpe, {"proxy_epochs": 0}, "optuna_tpe.proxy_epochs is 0"),
+        (OptunaNsga2, {"n_trials": 7}, "optuna_nsga2.n_trials is 7; it must be at least population_size, 8"),
+        (OptunaNsga2, {"population_size": 1}, "optuna_nsga2.population_size is 1; it must be at least 2"),
+        (OptunaNsga2, {"proxy_epochs": 0}, "optuna_nsga2.proxy_epochs is 0"),
     ],
 )
 def test_refuses_senseless_settings(method, settings, said):
@@ -203,7 +219,8 @@ def test_a_failed_parent_is_the_last_choice():
 
 
 def model(n_startup_trials=4):
-    return Model(BAND, quiet_study(n_startup_trials, 0), np.random.default_rng(0))
+    study = quiet_study(OptunaTpe(n_startup_trials=n_startup_trials).sampler(0), "maximize")
+    return Model(BAND, study, np.random.default_rng(0))
 
 
 def test_tpe_learns_from_what_was_trained():
@@ -232,13 +249,14 @@ def test_tpe_takes_a_batch_for_bad_while_it_runs_as_what_it_trains():
     assert tpe.study.sampler._constant_liar
 
 
-def test_tpe_is_quiet_and_leaves_optunas_logging_alone(caplog):
+@pytest.mark.parametrize("method", [OptunaTpe(n_trials=10), OptunaNsga2(n_trials=10)], ids=lambda m: m.name)
+def test_optuna_is_quiet_and_its_logging_left_alone(method, caplog):
     level, logger = optuna.logging.get_verbosity(), logging.getLogger("optuna")
     logger.addHandler(caplog.handler)
     try:
         for mine in (logging.INFO, logging.ERROR):
             optuna.logging.set_verbosity(mine)
-            drive(OptunaTpe(n_trials=10).plan(PROBLEM, 0), made_up)
+            drive(method.plan(PROBLEM, 0), made_up)
             assert optuna.logging.get_verbosity() == mine
     finally:
         optuna.logging.set_verbosity(level)

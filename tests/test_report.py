@@ -123,7 +123,7 @@ def test_readme_shows_the_schema(name, schema):
 
 def test_a_directory_that_takes_no_report_is_a_warning(tmp_path, capsys):
     folder = tmp_path / "v"
-    shutil.copytree(ROOT / "tests" / "golden" / "store_v3", folder)
+    shutil.copytree(ROOT / "tests" / "golden" / "store_v4", folder)
     (folder / "_report").touch()
     assert main(["report", str(folder)]) == OK
     out, err = capsys.readouterr()

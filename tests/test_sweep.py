@@ -83,7 +83,11 @@ OTHERS = {
     "cost": "params", "tas.search": "W", "tas.tau_shape": "cosine", "tas.rule": "released",
     "tas.selection": "mixture", "tas.alignment": "pad", "tas.depth_samples": "1", "tas.zone": "released",
     "train_subset": "50", "recipe.holdout": "0.1", "init.channels": "l1", "init.residual": "identity",
-    "random_search.proxy_epochs": "3", "cma_es.proxy_epochs": "4",
+    "random_search.proxy_epochs": "3", "cma_es.proxy_epochs": "4", "cma_es.coding": "index",
+} | {
+    f"{method}.{key}": value
+    for method in ("random_search", "cma_es")
+    for key, value in (("fitness", "shared"), ("supernet_epochs", "5"), ("supernet_seed", "6"))
 }  # fmt: skip
 
 
@@ -225,6 +229,11 @@ def test_a_methods_settings_reach_all_its_variants():
         Tas(samples=n, search_epochs=9, zone="released") for n in (1, 2)
     ]
     assert setting_names(VARIANTS)["tas.samples"] == "1|2"
+    alone = with_settings(VARIANTS, {"one.search_epochs": "7", "two.samples": "3", "tas.search_epochs": "8"})
+    assert [m.method.samples for m in alone.methods[1:]] == [1, 3]
+    assert [m.method.search_epochs for m in alone.methods[1:]] == [7, 8]
+    assert "unknown setting 'two.sample'" in line(with_settings, VARIANTS, {"two.sample": "3"})
+    assert "two.samples must be a whole number" in line(with_settings, VARIANTS, {"two.samples": "x"})
     assert setting_names(VARIANTS)["tas.zone"] == "paper"
     released = with_settings(VARIANTS, {"tas": "released"}).methods[1].method
     assert (released.rule, released.tau_start) == ("released", 5.0)

@@ -33,6 +33,7 @@ from tas_bench.signals import Interrupted, Signals
 from tas_bench.store import Store
 from tas_bench.sweep import Sweep
 from tas_bench.text import one_line
+from tas_bench.usage import Usage
 
 log = logging.getLogger("tas_bench")
 
@@ -137,7 +138,7 @@ def _drive(order: Order, pipe: Connection) -> None:
     if plans.done:
         pipe.send(End())
         return
-    display = Progress(Console(stderr=True), sweep.jobs, order.quiet)
+    display, usage = Progress(Console(stderr=True), sweep.jobs, order.quiet), Usage(store.path)
     with Signals() as signals, cluster.ray_for(resources, order.folder), display:
         signals.take()  # again, since ray.init took SIGTERM for itself
         gpus = max(order.gpus, sum(node.gpus for node in cluster.nodes()))
@@ -149,22 +150,31 @@ def _drive(order: Order, pipe: Connection) -> None:
             pool.strict = False
             pool.look()
         beat = 0.0
-        while not dispatch.finished:
-            signals.check()
-            if time.monotonic() - beat > BEAT:
-                beat = time.monotonic()
-                pipe.send(Beat(len(plans.outcomes) - plans.replayed, dispatch.take_failed(), gpus))
-            feed(pool, dispatch)
-            if not pool.nodes and resources.address is None:
-                raise cluster.RayLostError("the driver lost its Ray")
-            for ended in pool.poll(POLL):
-                if ended.report is not None:
-                    dispatch.complete(ended.task.key, ended.report.fault)
-                else:
-                    dispatch.died(ended.task.key, ended.how, ended.detail)
+        try:
+            while not dispatch.finished:
+                signals.check()
+                if time.monotonic() - beat > BEAT:
+                    beat = time.monotonic()
+                    pipe.send(Beat(len(plans.outcomes) - plans.replayed, dispatch.take_failed(), gpus))
+                    usage.write(pool.slots, dispatch.busy_seconds)
+                _step(pool, dispatch, resources)
+        finally:
+            usage.write(pool.slots, dispatch.busy_seconds, last=True)
         if dispatch.fault is not None:
             raise dispatch.fault
         pipe.send(End())  # before Ray is shut down, which may take its time
+
+
+def _step(pool: Pool, dispatch: Dispatch, resources: Resources) -> None:
+    """Feed who is idle, and take in what has ended."""
+    feed(pool, dispatch)
+    if not pool.nodes and resources.address is None:
+        raise cluster.RayLostError("the driver lost its Ray")
+    for ended in pool.poll(POLL):
+        if ended.report is not None:
+            dispatch.complete(ended.task.key, ended.report.fault)
+        else:
+            dispatch.died(ended.task.key, ended.how, ended.detail)
 
 
 def _pool(order: Order, dispatch: Dispatch, gpus: float) -> Pool:

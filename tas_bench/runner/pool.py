@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,7 @@ class Actor:
         greeted: it has started, and found all it needs.
         pending: the call it is to answer; None while it is idle.
         asked: when that call was made; `began`: when its task was given to it.
+        since: when what it holds was free last.
     """
 
     handle: Any
@@ -56,6 +57,7 @@ class Actor:
     task: Task | None = None
     asked: float = 0.0
     began: float = 0.0
+    since: float = field(default_factory=time.monotonic)
 
     @property
     def idle(self) -> bool:
@@ -118,6 +120,12 @@ class Pool:
             if all(node.id != actor.node for node in self.nodes):
                 self._kill(actor)
 
+    @property
+    def slots(self) -> float:
+        """What the nodes offer, in what jobs' seconds are counted in."""
+        gpus = any(share.gpus for share in self.shares)
+        return sum(node.gpus if gpus else node.cpus for node in self.nodes)
+
     # ---- feeding
 
     def idle(self) -> list[Actor]:
@@ -130,7 +138,9 @@ class Pool:
 
     def give(self, actor: Actor, task: Task) -> None:
         """Let an idle actor run a task."""
-        actor.task, actor.began = task, time.monotonic()
+        actor.began = time.monotonic()
+        idle = (actor.began - actor.since) * actor.share.slots
+        actor.task = replace(task, labels=replace(task.labels, idle_seconds=idle))
         self._ask(actor)
 
     def _ask(self, actor: Actor) -> None:
@@ -255,7 +265,7 @@ class Pool:
         assert actor.task is not None
         if answer.done:
             self.strict = False
-            task, actor.task = actor.task, None
+            task, actor.task, actor.since = actor.task, None, time.monotonic()
             if not answer.ok:  # what made it fail may be its process's: a GPU's context that is lost, say
                 self._kill(actor)
             yield Ended(task, answer)

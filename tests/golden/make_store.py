@@ -32,7 +32,7 @@ def make(out):
     [problem], store = SWEEP.problems, Store(out)
     plans = Plans(SWEEP.plans(), lambda _job, _key: None)
     with store.lock():
-        store.claim(SWEEP.manifest({"digits": check_data(problem.data, None, 0.0)}))
+        store.claim(SWEEP.manifest(), {"digits": check_data(problem.data, None, 0.0)})
         while not plans.done:
             use = plans.next_job()
             labels = Labels(sweep="golden", method=use.method, budget=problem.budget, budget_cost=problem.cost)
@@ -40,7 +40,7 @@ def make(out):
             plans.finish(use.key, store.outcome(use.key))
         for plan in plans.plans:
             store.write_uses(plan.name, uses_rows(plan, "golden"), ["scratch"])
-    (out / "_lock").unlink()
+    (out / "_lock").unlink(missing_ok=True)
 
 
 make(Path(sys.argv[1]).absolute())

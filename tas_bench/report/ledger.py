@@ -1,0 +1,132 @@
+"""The search-cost ledger: what a search costs, teacher and finals beside it; and slots x wall = busy + idle.
+
+All jobs that a plan asked for count for its method in full, also those that another plan asked for as well (a
+shared supernet, a teacher): it is what the method would cost alone.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import pandas as pd
+
+from tas_bench.report.stats import mean_interval
+
+RESULTS = ("teacher", "final")
+"""The jobs that are no search."""
+
+MEASURES = ("device_seconds", "train_macs")
+
+PAPER_IMAGES = 50_000
+PAPER_EPOCHS = {"search": 600, "supernet": 300, "candidate": 300}
+"""The paper's schedule (section 4.1); a supernet's, which the paper lacks, like a training's."""
+
+COLUMNS = {
+    "method": "string", "n": "Int64", "jobs_mean": "Float64",
+    **{
+        f"{part}_{measure}_{what}": "Float64"
+        for part in ("search", "teacher", "final")
+        for measure in MEASURES
+        for what in ("mean", "half_width")
+    },
+    "time_ratio": "Float64", "macs_ratio": "Float64", "paper_hours": "Float64",
+}  # fmt: skip
+"""The ledger's columns. `time_ratio` and `macs_ratio` are a search's share of the reference's, so the speed-up of
+that; `paper_hours` an estimate: device-hours of the search at the paper's schedule, at the rate it had here."""
+
+
+def ledger(used: pd.DataFrame, methods: Iterable[str], seeds: Iterable[int], reference: str) -> pd.DataFrame:
+    """One line per method: means over the seeds whose search is over, with 95 % intervals.
+
+    Args:
+        used: what the sweep's plans on one problem asked for, with its rows (`table1.used_jobs`).
+        reference: the method that ratios are to.
+    """
+    lines = []
+    total = training_images(used)
+    for method in methods:
+        mine = used[used["method"] == method]
+        over = [seed for seed in seeds if is_over(mine[mine["seed"] == seed])]
+        mine = mine[mine["seed"].isin(over)].drop_duplicates(["seed", "job_id"])
+        search = mine[~mine["kind"].isin(RESULTS)]
+        line: dict[str, Any] = {"method": method, "n": len(over)}
+        parts = {"search": search} | {kind: mine[mine["kind"] == kind] for kind in RESULTS}
+        for part, jobs in parts.items():
+            for measure in MEASURES:
+                sums = jobs.groupby("seed")[measure].sum().reindex(over, fill_value=0.0)
+                interval = mean_interval(float(value) for value in sums)
+                line[f"{part}_{measure}_mean"] = interval.mean
+                line[f"{part}_{measure}_half_width"] = interval.half_width
+        if over:
+            line["jobs_mean"] = len(search) / len(over)
+            line["paper_hours"] = paper_hours(search, total) / len(over) if total and len(search) else None
+        lines.append(line)
+    frame = pd.DataFrame(lines, columns=list(COLUMNS)).astype(COLUMNS)
+    to = frame.set_index("method").reindex([reference])
+    for measure, ratio in zip(MEASURES, ("time_ratio", "macs_ratio"), strict=True):
+        column = f"search_{measure}_mean"
+        known = to[column].iloc[0]
+        if pd.notna(known) and known > 0:
+            frame[ratio] = frame[column] / known
+    return frame
+
+
+def is_over(plan: pd.DataFrame) -> bool:
+    """Whether a plan's search is over, with all its rows: it asks for teacher and final trainings thereafter.
+
+    A plan of a sweep that only searches is over where each of its jobs has ended.
+    """
+    search = plan[~plan["kind"].isin(RESULTS)]
+    if len(plan) == 0 or not search["status"].notna().all():
+        return False
+    return len(search) < len(plan) or bool(plan["alone"].all() if "alone" in plan else False)
+
+
+def training_images(used: pd.DataFrame) -> int | None:
+    """Images of the training set, as trainings on the whole of it had them; None where none has ended."""
+    trained = used[used["kind"].isin(RESULTS) & (used["epochs"] > 0)]
+    known = (trained["images"] / trained["epochs"]).dropna()
+    return round(known.max()) if len(known) else None
+
+
+def paper_hours(search: pd.DataFrame, images: int) -> float:
+    """Device-hours of these jobs had each had the paper's epochs and images, at the rate they ran at here."""
+    seconds = 0.0
+    for kind, job, spent in zip(search["kind"], search["job"], search["device_seconds"].fillna(0), strict=True):
+        planned = _epochs(json.loads(job)) if isinstance(job, str) else None
+        longer = PAPER_EPOCHS[kind] / planned if planned and kind in PAPER_EPOCHS else 1.0
+        seconds += spent * longer * PAPER_IMAGES / images
+    return seconds / 3600
+
+
+def _epochs(job: Any) -> int | None:
+    """Epochs of the schedule that a job's description names first."""
+    if isinstance(job, Mapping):
+        recipe = job.get("recipe")
+        if isinstance(recipe, Mapping) and isinstance(recipe.get("epochs"), int):
+            return int(recipe["epochs"])
+        return next((found for value in job.values() if (found := _epochs(value)) is not None), None)
+    return None
+
+
+def accounts(rows: pd.DataFrame, runs: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+    """One line per run that the directory remembers: its slots, what they did, and what is not accounted for.
+
+    Busy is the sum of the rows that began and ended under it, as the jobs counted; idle is the driver's count.
+    What they lack of slots x wall is what nobody booked: a row being written, a job on its way to its worker.
+    """
+    lines = []
+    for run in runs:
+        under = rows[(rows["started"] >= run["started"]) & (rows["ended"] <= run["ended"])]
+        busy, slots = float(under["device_seconds"].sum()), float(run["slot_seconds"])
+        lines.append(
+            {
+                "started": run["started"], "wall_seconds": run["wall_seconds"], "jobs": len(under),
+                "slots": slots / run["wall_seconds"] if run["wall_seconds"] else 0.0, "slot_seconds": slots,
+                "busy_seconds": busy, "idle_seconds": run["idle_seconds"],
+                "unbooked": 1 - (busy + run["idle_seconds"]) / slots if slots else None,
+            }
+        )  # fmt: skip
+    return pd.DataFrame(lines)

@@ -1,0 +1,56 @@
+"""The sweeps that compare searches: equal numbers of sizes, and equal costs by the jobs' own count of macs."""
+
+import pytest
+from helpers import drive
+
+from sweeps.methods import SWEEP as METHODS
+from sweeps.search_cost import EQUAL, EQUAL_SHARED, SWEEP
+from tas_bench.discover import classes
+from tas_bench.oneshot import OneShot, Score
+from tas_bench.tas import Tas
+from tas_bench.testing import made_up
+from tas_bench.variant import settings_of
+
+[PROBLEM] = SWEEP.problems
+IMAGES = 50_000
+
+
+def macs_of_tas():
+    [job] = next(Tas().plan(PROBLEM, 0))
+    return job.expected_macs(IMAGES)
+
+
+@pytest.mark.parametrize("method", EQUAL, ids=lambda m: m.name)
+def test_an_equal_search_costs_what_tas_does_at_most_and_not_much_less(method):
+    seeds = range(20 if method.name == "reinforce" else 1)  # which draws sizes of all costs
+    plans = [drive(method.plan(PROBLEM, seed), made_up)[0] for seed in seeds]
+    spent = sum(job.expected_macs(IMAGES) for plan in plans for batch in plan for job in batch) / len(plans)
+    assert 0.85 < spent / macs_of_tas() <= 1.06, "the sizes of a band differ as much"
+
+
+@pytest.mark.parametrize("method", EQUAL_SHARED, ids=lambda m: m.name)
+def test_so_does_one_with_shared_weights(method):
+    supernet = OneShot(data=PROBLEM.data, backbone_name=PROBLEM.backbone_name, recipe=PROBLEM.recipe, seed=0)
+    draws = [PROBLEM.space.size(row) for row in supernet.draws(0, 20)]
+    score = sum(Score(supernet=supernet, size=size).expected_macs(IMAGES) for size in draws) / 20
+    spent = supernet.expected_macs(IMAGES) + (method.jobs - 1) * score * PROBLEM.budget * 20 / sum(
+        PROBLEM.macs(size) for size in draws
+    )
+    assert 0.8 < spent / macs_of_tas() <= 1.02
+
+
+def test_all_others_judge_24_sizes():
+    judged = {}
+    for method in METHODS.methods:
+        if method.name not in ("ratio", "greedy_slimming") and not method.name.startswith("tas"):
+            batches, _ = drive(method.plan(PROBLEM, 0), made_up)
+            jobs = [job for batch in batches for job in batch if job.kind != "supernet"]
+            judged[method.name] = len({(job.size if hasattr(job, "size") else job.whole.size) for job in jobs})
+    assert all(22 <= count <= 24 for count in judged.values()), judged  # two proposals may be one network
+    assert len(judged) == 11
+
+
+def test_every_method_there_is_takes_part():
+    known = {Tas.name, *classes("baselines", has="plan")}
+    for sweep, missing in ((METHODS, set()), (SWEEP, {"ratio"})):
+        assert known - {settings_of(method).name for method in sweep.methods} == missing
