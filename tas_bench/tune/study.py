@@ -21,7 +21,7 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
@@ -138,8 +138,14 @@ def open_study(name: str, path: Path) -> Study:
     Raises:
         KeyError: there is none of that name.
     """
-    storage = JournalStorage(JournalFileBackend(str(path)))
-    return optuna.load_study(study_name=name, storage=storage, sampler=RandomSampler(seed=0))
+    return optuna.load_study(study_name=name, storage=_storage(path), sampler=RandomSampler(seed=0))
+
+
+def _storage(path: Path) -> JournalStorage:
+    """The journal; what a killed process left locked is free again soon, since lines are written in a moment."""
+    return JournalStorage(
+        JournalFileBackend(str(path), lock_obj=JournalFileSymlinkLock(str(path), grace_period=3))
+    )
 
 
 def _kept(tuner: Tuner, name: str, path: Path) -> Study | None:
@@ -149,7 +155,7 @@ def _kept(tuner: Tuner, name: str, path: Path) -> Study | None:
     if not path.read_bytes().endswith(b"\n"):  # Optuna would go on in the line that was cut
         return None
     try:
-        known = optuna.get_all_study_names(JournalStorage(JournalFileBackend(str(path))))
+        known = optuna.get_all_study_names(_storage(path))
         study = open_study(name, path) if name in known else _new(tuner, name, path)
     except Exception:  # a damaged journal raises what it happens to raise
         log.warning("the studies in %s cannot be read; they are made again of the rows", path)
@@ -160,7 +166,7 @@ def _kept(tuner: Tuner, name: str, path: Path) -> Study | None:
 
 def _new(tuner: Tuner, name: str, path: Path) -> Study:
     study = optuna.create_study(
-        storage=JournalStorage(JournalFileBackend(str(path))), study_name=name,
+        storage=_storage(path), study_name=name,
         directions=directions(tuner.tuning), sampler=RandomSampler(seed=0),
     )  # fmt: skip
     for key, value in _about(tuner).items():
