@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_search_job import StoppedError, stopping
 
-from tas_bench.jobs import Context, job_id
+from tas_bench.jobs import Context, checkpoint_path, job_id
 from tas_bench.search import StoppableSearch, StopRule
 from tas_bench.search.searcher import Searcher
 from tas_bench.store import Store
@@ -91,6 +91,8 @@ def test_killed_before_or_after_its_last_epoch_it_comes_to_the_same_end(tmp_path
     whole, context, epochs = job.run(Context(results=tmp_path / "whole")), Context(results=tmp_path), []
     with pytest.raises(StoppedError):
         job.run(stopping(context, 1, epochs))
+    assert checkpoint_path(tmp_path, job_id(job)).exists()
+    assert not checkpoint_path(tmp_path, job_id(job.search)).exists()  # which may be another's
 
     def killed(_):
         raise StoppedError

@@ -131,8 +131,9 @@ def test_a_killed_tuning_goes_on_with_the_same_trials(without_ray, monkeypatch):
     monkeypatch.undo()
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     process = subprocess.Popen(command(*TUNE), cwd=without_ray, env=ENV, start_new_session=True, **quiet)
-    while process.poll() is None and len(list(Path(without_ray, "out/rows").glob("*.parquet"))) < 2:
-        time.sleep(0.1)
+    rows, journal = Path(without_ray, "out/rows"), Path(without_ray, "out/_tune/optuna.log")
+    while process.poll() is None and (len(list(rows.glob("*.parquet"))) < 2 or not journal.exists()):
+        time.sleep(0.1)  # the study is kept while it runs
     assert process.poll() is None
     process.send_signal(signal.SIGKILL)
     process.wait()
