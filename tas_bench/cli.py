@@ -21,12 +21,13 @@ from tas_bench.commands import (
     run,
     status,
     train,
+    tune,
 )
 from tas_bench.commands.shared import Parser, complain
 from tas_bench.errors import INTERNAL, IO_FAULT, TasBenchError
 from tas_bench.signals import Interrupted, raised_at_once
 
-COMMANDS = (run, doctor, status, report, check, list, cost, train, export, export_rows)
+COMMANDS = (run, tune, doctor, status, report, check, list, cost, train, export, export_rows)
 
 logging.getLogger("tas_bench").addHandler(logging.NullHandler())  # a run logs to files, not to the terminal
 
@@ -38,6 +39,7 @@ examples:
   tas-bench run table1 --data DIR --set seeds=0,1,2,3,4 --set tas.lambda_cost=4
   tas-bench run table1 --data DIR --address auto  on a running Ray cluster
   tas-bench run table1 --data DIR --dry-run       its jobs and what they will cost; nothing is run
+  tas-bench tune demo                             which lambda_cost and t to take, and how sure that is
   tas-bench doctor table1 --data DIR              could it start here, now?
   tas-bench status results/runs/demo              how it stands, also while it runs elsewhere
   tas-bench report results/runs/demo              the tables of what has finished so far

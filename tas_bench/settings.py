@@ -11,7 +11,7 @@ from typing import Any
 
 from tas_bench.errors import InputError, unknown
 from tas_bench.sweep import Sweep, names_of
-from tas_bench.variant import Variant, settings_of
+from tas_bench.variant import Variant, inner_methods, parts_of, settings_of
 
 
 def with_settings(
@@ -87,7 +87,7 @@ def _variants(sweep: Sweep) -> dict[str, Variant]:
 
 def _plugins(sweep: Sweep) -> list[Any]:
     """Methods and transfers, or what holds their settings."""
-    return [settings_of(plugin) for plugin in (*sweep.methods, *sweep.transfers)]
+    return [part for plugin in (*sweep.methods, *sweep.transfers) for part in parts_of(plugin)]
 
 
 def _keys(sweep: Sweep) -> dict[str, tuple[str, str]]:
@@ -97,7 +97,7 @@ def _keys(sweep: Sweep) -> dict[str, tuple[str, str]]:
         f"{prefix}.{f.name}".lstrip("."): (prefix, f.name)
         for prefix, part in _parts(sweep).items()
         for f in fields(part)
-        if prefix or f.name not in hidden
+        if f.name not in (inner_methods(part) if prefix else hidden)
     }
 
 
@@ -149,12 +149,18 @@ def _put(sweep: Sweep, prefix: str, change: Callable[[Any], Any]) -> Sweep:
 
     def changed(plugin: Any) -> Any:
         if settings_of(plugin).name != prefix:
-            return plugin
+            return _put_inside(plugin, prefix, change)
         return replace(plugin, method=change(plugin.method)) if isinstance(plugin, Variant) else change(plugin)
 
     return replace(
         sweep, methods=tuple(map(changed, sweep.methods)), transfers=tuple(map(changed, sweep.transfers))
     )
+
+
+def _put_inside(plugin: Any, prefix: str, change: Callable[[Any], Any]) -> Any:
+    """The method with the methods inside it changed that have this name."""
+    inner = {name: getattr(plugin, name) for name in inner_methods(plugin) if not isinstance(plugin, Variant)}
+    return replace(plugin, **{name: change(m) for name, m in inner.items() if m.name == prefix})
 
 
 def _unknown_setting(sweep: Sweep, key: str) -> InputError:

@@ -69,6 +69,7 @@ ORDER = [
     "tas_bench.runner",
     "tas_bench.report",
     "tas_bench.exchange",
+    "tas_bench.tune",
     "tas_bench.status",
     "tas_bench.stub",
     "tas_bench.testing",

@@ -22,7 +22,7 @@ from tas_bench.train import candidate_job, final_job, teacher_job
 from tas_bench.transfer.init import Init
 from tas_bench.transfer.kd import KD
 from tas_bench.transfer.scratch import Scratch
-from tas_bench.variant import Variant, settings_of
+from tas_bench.variant import Variant, parts_of
 
 SWEEPS = instances("sweeps", Sweep)
 SWEEP = Sweep(
@@ -305,7 +305,7 @@ def test_every_sweep_is_valid(sweep, one_check_per_band):
 
 def schedule(method):
     """How long it searches."""
-    settings = settings_of(method)
+    settings = parts_of(method)[-1]  # the innermost
     return getattr(settings, "search_epochs", getattr(settings, "trials", 0))
 
 

@@ -142,8 +142,11 @@ def resources_of(args: argparse.Namespace, **more: Any) -> Resources:
     return Resources(address=args.address, cpus=cpus, gpus=gpus, cpus_of=cpus_of, gpus_of=gpus_of, **more)
 
 
-def settled(args: argparse.Namespace) -> Sweep:
+def settled(args: argparse.Namespace, change: Callable[[Sweep], Sweep] = lambda sweep: sweep) -> Sweep:
     """The sweep as the command line wants it: --smoke, --set, --train-subset, and the slots there are.
+
+    Args:
+        change: made before single settings are.
 
     Raises:
         InputError: no such sweep or setting, or a value out of range.
@@ -155,6 +158,7 @@ def settled(args: argparse.Namespace) -> Sweep:
     sweep = find_sweep(args.sweep)
     if args.smoke:
         sweep = smoke(sweep)
+    sweep = change(sweep)
     settings = settings_of(args.set)
     if args.train_subset is not None:
         settings["train_subset"] = args.train_subset
