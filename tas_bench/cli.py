@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tas_bench.commands import (
     check,
+    compare,
     cost,
     doctor,
     export,
@@ -27,7 +28,7 @@ from tas_bench.commands.shared import Parser, complain
 from tas_bench.errors import INTERNAL, IO_FAULT, TasBenchError
 from tas_bench.signals import Interrupted, raised_at_once
 
-COMMANDS = (run, tune, doctor, status, report, check, list, cost, train, export, export_rows)
+COMMANDS = (run, tune, doctor, status, report, compare, check, list, cost, train, export, export_rows)
 
 logging.getLogger("tas_bench").addHandler(logging.NullHandler())  # a run logs to files, not to the terminal
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 import textwrap
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from tas_bench.errors import InputError, unknown
+from tas_bench.errors import InputError, TasBenchError, unknown
 from tas_bench.files import path_of
 from tas_bench.text import one_line
 
@@ -150,7 +151,6 @@ def settled(args: argparse.Namespace, change: Callable[[Sweep], Sweep] = lambda 
 
     Raises:
         InputError: no such sweep or setting, or a value out of range.
-        StoreDamagedError: the results directory's manifest cannot be read back.
     """
     from tas_bench.settings import for_slots, smoke, with_settings
     from tas_bench.store import Store
@@ -164,7 +164,9 @@ def settled(args: argparse.Namespace, change: Callable[[Sweep], Sweep] = lambda 
         settings["train_subset"] = args.train_subset
     known = catalogue()
     sweep = with_settings(sweep, settings, {"methods": known["methods"], "transfers": known["transfers"]})
-    manifest = Store(args.results or DEFAULT_RESULTS / sweep.name).manifest()
+    manifest = None
+    with contextlib.suppress(TasBenchError):  # who reads it later tells of it
+        manifest = Store(args.results or DEFAULT_RESULTS / sweep.name).manifest()
     return for_slots(sweep, resources_of(args).side_by_side, manifest)
 
 
