@@ -114,13 +114,13 @@ def test_dropped_blocks_have_no_channels():
 
 def test_search_cost_is_the_sum_of_what_was_asked_for(made):
     table = next(part for part in parts(made, "search_cost") if isinstance(part, Table))
-    by = {line[0].text: line for line in table.lines}
+    by = {line[0].text: dict(zip(table.header, line, strict=True)) for line in table.lines}
     rows = made.rows[(made.rows["kind"] == "candidate") & (made.rows["method"] == "cma_es")]
-    assert by["CMA-ES"][1].value == pytest.approx(rows["device_seconds"].sum() / 3)
-    assert by["CMA-ES"][4].value == 2
-    assert by["Pre-defined"][1].text == "0"
-    assert by["TAS"][3].text == "x 1.00"
-    assert by["CMA-ES"][6].text == "over 1000"
+    assert by["CMA-ES"]["Search: device time"].value == pytest.approx(rows["device_seconds"].sum() / 3)
+    assert by["CMA-ES"]["Jobs"].value == 2
+    assert by["Pre-defined"]["Search: device time"].text == "0"
+    assert by["TAS"]["Macs / TAS"].text == "x 1.00"
+    assert by["CMA-ES"]["Quoted GPU-hours"].text == "over 1000"
 
 
 def test_table_3_beside_ours(made):
