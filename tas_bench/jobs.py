@@ -319,8 +319,9 @@ class Method(Protocol):
         label: its name in the tables, as the paper writes it where it has one.
 
     A method may have a property `warning` (one line to be told before a run starts), a property `jobs` (how many
-    it will ask for, for the time left), a class method `presets` (named settings) and a method `outside(problem)`
-    (sizes not in the space whose cost it wants to know, for a latency to be measured).
+    it will ask for, for the time left), a class method `presets` (named settings), a method `outside(problem)`
+    (sizes not in the space whose cost it wants to know, for a latency to be measured) and a method
+    `for_slots(slots)` (itself, with settings that follow how many jobs run side by side).
     """
 
     name: ClassVar[str]

@@ -46,6 +46,30 @@ def with_settings(
     return sweep
 
 
+def for_slots(sweep: Sweep, slots: int, manifest: Mapping[str, Any] | None) -> Sweep:
+    """The sweep whose methods know how many jobs run side by side: here, or where its directory was begun.
+
+    Args:
+        manifest: the directory's, if it has one.
+    """
+    begun = {} if manifest is None else manifest["fixed"]
+
+    def settled(plugin: Any, name: str) -> Any:
+        if not hasattr(plugin, "for_slots"):
+            return plugin
+        found = plugin.for_slots(slots)
+        changed = [f.name for f in fields(found) if getattr(found, f.name) != getattr(plugin, f.name)]
+        return replace(found, **{key: begun[f"{name}.{key}"] for key in changed if f"{name}.{key}" in begun})
+
+    return replace(
+        sweep,
+        methods=tuple(
+            replace(m, method=settled(m.method, m.name)) if isinstance(m, Variant) else settled(m, m.name)
+            for m in sweep.methods
+        ),
+    )
+
+
 def smoke(sweep: Sweep) -> Sweep:
     """The sweep's own short version, under a name of its own so that rows never mix."""
     short = with_settings(sweep, sweep.shortened)

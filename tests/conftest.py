@@ -104,6 +104,12 @@ def store(tmp_path):
     return found
 
 
+@pytest.fixture
+def own_store(tmp_path):
+    """A copy of a small sweep's results that a test may damage."""
+    return Path(shutil.copytree(Path(__file__).parent / "golden" / "store_v3", tmp_path / "golden"))
+
+
 def pytest_terminal_summary(terminalreporter):
     """What `make chaos` counted."""
     for report in terminalreporter.getreports("passed"):

@@ -15,8 +15,9 @@ from helpers import one_by_one
 
 from tas_bench.cli import main
 from tas_bench.errors import FAILED_JOBS, OK
+from tas_bench.reading import load
 from tas_bench.runner import supervisor
-from tas_bench.store import Store, load
+from tas_bench.store import Store
 from tas_bench.tune.study import open_study
 
 TUNE = [

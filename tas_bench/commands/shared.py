@@ -143,12 +143,17 @@ def resources_of(args: argparse.Namespace, **more: Any) -> Resources:
 
 
 def settled(args: argparse.Namespace, change: Callable[[Sweep], Sweep] = lambda sweep: sweep) -> Sweep:
-    """The sweep as the command line wants it: --smoke, --set, --train-subset.
+    """The sweep as the command line wants it: --smoke, --set, --train-subset, and the slots there are.
 
     Args:
         change: made before single settings are.
+
+    Raises:
+        InputError: no such sweep or setting, or a value out of range.
+        StoreDamagedError: the results directory's manifest cannot be read back.
     """
-    from tas_bench.settings import smoke, with_settings
+    from tas_bench.settings import for_slots, smoke, with_settings
+    from tas_bench.store import Store
 
     sweep = find_sweep(args.sweep)
     if args.smoke:
@@ -158,7 +163,9 @@ def settled(args: argparse.Namespace, change: Callable[[Sweep], Sweep] = lambda 
     if args.train_subset is not None:
         settings["train_subset"] = args.train_subset
     known = catalogue()
-    return with_settings(sweep, settings, {"methods": known["methods"], "transfers": known["transfers"]})
+    sweep = with_settings(sweep, settings, {"methods": known["methods"], "transfers": known["transfers"]})
+    manifest = Store(args.results or DEFAULT_RESULTS / sweep.name).manifest()
+    return for_slots(sweep, resources_of(args).side_by_side, manifest)
 
 
 def catalogue() -> dict[str, dict[str, Any]]:

@@ -15,9 +15,10 @@ from rich.text import Text
 
 from tas_bench.files import log_folder, remote, write_whole
 from tas_bench.plans import NamedPlan, Plans
+from tas_bench.reading import load
 from tas_bench.replay import lookup_in
 from tas_bench.report.render import Grid, csv, markdown
-from tas_bench.store import Store, load
+from tas_bench.store import Store
 from tas_bench.sweep import Sweep
 from tas_bench.tune.advice import Advice, advise
 from tas_bench.tune.figure import figure
@@ -62,7 +63,7 @@ def read(sweep: Sweep, results: Path, failed: bool = True) -> list[Tuned]:
         StoreDamagedError: a row cannot be read back.
     """
     lookup = lookup_in(Store(results), lambda _key: failed)
-    trajectories = load(results, "trajectories")
+    trajectories = load(results, table="trajectories")
     tuned: list[Tuned] = []
     for plan in sweep.plans():
         tuning = next((m for m in sweep.methods if m.name == plan.method), None)
