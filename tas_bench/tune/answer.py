@@ -63,7 +63,7 @@ def read(sweep: Sweep, results: Path, failed: bool = True) -> list[Tuned]:
         StoreDamagedError: a row cannot be read back.
     """
     lookup = lookup_in(Store(results), lambda _key: failed)
-    trajectories = load(results, "trajectories")
+    trajectories = load(results, table="trajectories")
     tuned: list[Tuned] = []
     for plan in sweep.plans():
         tuning = next((m for m in sweep.methods if m.name == plan.method), None)
