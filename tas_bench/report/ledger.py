@@ -74,14 +74,17 @@ def ledger(used: pd.DataFrame, methods: Iterable[str], seeds: Iterable[int], ref
 
 
 def is_over(plan: pd.DataFrame) -> bool:
-    """Whether a plan's search is over, with all its rows: it asks for teacher and final trainings thereafter.
+    """Whether a plan's search is over, with all its rows: it asks for final trainings thereafter.
 
+    It may ask for the teacher before, if nothing else but the teacher gets the search going.
     A plan of a sweep that only searches is over where each of its jobs has ended.
     """
     search = plan[~plan["kind"].isin(RESULTS)]
     if len(plan) == 0 or not search["status"].notna().all():
         return False
-    return len(search) < len(plan) or bool(plan["alone"].all() if "alone" in plan else False)
+    if (plan["kind"] == "final").any() or 0 < len(search) < len(plan):
+        return True
+    return bool(plan["alone"].all() if "alone" in plan else False)
 
 
 def training_images(used: pd.DataFrame) -> int | None:
