@@ -8,7 +8,7 @@ that must lose it together and relative to their other channels, which is how To
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, cast
 
@@ -98,36 +98,42 @@ def missing() -> str | None:
 def pruned(weights: Mapping[str, Tensor], problem: Problem, scope: str) -> tuple[Size, dict[str, Tensor]]:
     """Of all steps of the pruning, the one that comes closest to the budget: its size and its weights.
 
-    Small steps, ranked anew each time, since Torch-Pruning leaves a layer whole rather than empty.
-
     Args:
         weights: of the unpruned network.
 
     Raises:
         InputError: no step meets the budget.
     """
-    import torch_pruning
-
-    backbone, (low, high), best = problem.backbone, problem.band, None
-    network = Network(backbone, backbone.full, problem.classes, problem.image).eval()
+    (low, high), best = problem.band, None
+    network = Network(problem.backbone, problem.backbone.full, problem.classes, problem.image)
     network.load_state_dict(weights)
-    pruner = torch_pruning.pruner.BasePruner(
-        network, torch.zeros(1, problem.image.channels, problem.image.side, problem.image.side),
-        importance=torch_pruning.importance.GroupMagnitudeImportance(p=1), global_pruning=scope == "global",
-        pruning_ratio=1.0, iterative_steps=STEPS, ignored_layers=[network.classifier],
-    )  # fmt: skip
-    for _ in range(STEPS):
-        size = size_of(network, backbone)
+    for size in steps(network.eval(), problem, scope):
         cost = problem.cost_of(size)
         away = abs(cost - problem.budget)
         if low <= cost <= high and (best is None or away < best[0]):
             best = away, size, {name: value.clone() for name, value in network.state_dict().items()}
         if cost <= problem.budget:
             break
-        pruner.step()
     if best is None:
-        raise InputError(f"no step of {scope} pruning of {backbone.name} meets the budget: widen t")
+        raise InputError(f"no step of {scope} pruning of {problem.backbone_name} meets the budget: widen t")
     return best[1:]
+
+
+def steps(network: Network, problem: Problem, scope: str) -> Iterator[Size]:
+    """Prune a network bit by bit; its size before every step.
+
+    In small steps, ranked anew each time, since Torch-Pruning leaves a layer whole that it would empty.
+    """
+    import torch_pruning
+
+    pruner = torch_pruning.pruner.BasePruner(
+        network, torch.zeros(1, problem.image.channels, problem.image.side, problem.image.side),
+        importance=torch_pruning.importance.GroupMagnitudeImportance(p=1), global_pruning=scope == "global",
+        pruning_ratio=1.0, iterative_steps=STEPS, ignored_layers=[network.classifier],
+    )  # fmt: skip
+    for _ in range(STEPS):
+        yield size_of(network, problem.backbone)
+        pruner.step()
 
 
 def size_of(network: Network, backbone: Backbone) -> Size:

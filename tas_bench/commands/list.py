@@ -41,7 +41,7 @@ def show(args: argparse.Namespace) -> int:
         sys.stdout.write(f"{heading}\n")
         for name, thing in sorted(things.items()):
             missing = thing.missing() if hasattr(thing, "missing") else None
-            sys.stdout.write(f"  {name:16}{_about(thing)}{f' ({missing})' if missing else ''}\n")
+            sys.stdout.write(f"  {name:20}{_about(thing)}{f' ({missing})' if missing else ''}\n")
     return OK
 
 
