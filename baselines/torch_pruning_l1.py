@@ -75,7 +75,7 @@ class TorchPruningL1:
             InputError: says why.
         """
         if why := missing():
-            raise InputError(f"{self.name}: {why}, or leave the method out")
+            raise InputError(f"{self.name} {why}, or leave the method out")
         if problem.cost.startswith(LATENCY):
             raise InputError(
                 f"{self.name}: latency is known of candidate widths only, and pruning finds others; "

@@ -92,7 +92,7 @@ def missing() -> str | None:
     """Why there is nothing to prune with, and what to do; None where there is."""
     if importlib.util.find_spec("torch_pruning") is not None:
         return None
-    return "the package torch-pruning is missing: python -m pip install 'tas-bench[pruning]'"
+    return "needs torch-pruning: pip install 'tas-bench[pruning]'"
 
 
 def pruned(weights: Mapping[str, Tensor], problem: Problem, scope: str) -> tuple[Size, dict[str, Tensor]]:
