@@ -28,7 +28,7 @@ from tas_bench.transfer.scratch import Scratch
 STEPS = 256
 """Pruning takes 1 / 256 of the channels at a time; a power of two, so that shares of widths are exact."""
 
-SEEN = "validation accuracy of a pruned network flatters: its teacher was trained on the validation half too"
+SEEN = "its validation accuracy flatters: the teacher was trained on the validation half too"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -77,6 +77,15 @@ def test_what_is_left_computes_what_our_network_of_that_size_does(name, scope):
         assert torch.equal(left(x), ours(x))
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_the_size_of_a_network_is_what_it_was_built_with(name):
+    backbone = all_backbones()[name]
+    count = len(backbone.convs)
+    for widths in ((1,) * count, tuple(range(1, count + 1))):
+        size = replace(backbone.full, widths=widths)
+        assert size_of(Network(backbone, size, 10, backbone.image), backbone) == size
+
+
 @pytest.mark.parametrize("scope", ["global", "uniform"])
 @pytest.mark.parametrize("changes", [{}, {"keep": 0.4}, {"cost": "params"}], ids=str)
 def test_the_step_closest_to_the_budget_is_taken(scope, changes):
