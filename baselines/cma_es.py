@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -28,14 +28,18 @@ with warnings.catch_warnings():
 
 CODINGS = ("logits", "index")
 
+LEAST = 6
+"""Sizes per generation where nobody says otherwise."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class CmaEs(Fitness):
-    """CMA-ES; by default as many sizes as random search has.
+    """CMA-ES; by default as many sizes as random search has, on up to `LEAST` slots.
 
     Attributes:
         generations: how often a population is asked for.
-        population: sizes judged per generation.
+        population: sizes judged per generation; None takes as many as the run that began it had slots, at least
+            `LEAST`.
         coding: what a point is: "logits" (alpha and beta) or "index" (a position along each row's candidates).
         sigma: initial step size; logits start at zero, positions in the middle, a quarter of the way being 1.
     """
@@ -44,7 +48,7 @@ class CmaEs(Fitness):
     label: ClassVar[str] = "CMA-ES"
 
     generations: int = 4
-    population: int = 6
+    population: int | None = None
     coding: str = "logits"
     sigma: float = 1.0
 
@@ -60,7 +64,11 @@ class CmaEs(Fitness):
     @property
     def jobs(self) -> int:
         """One per point."""
-        return self.generations * self.population + self.supernets
+        return self.generations * (self.population or LEAST) + self.supernets
+
+    def for_slots(self, slots: int) -> CmaEs:
+        """The same where so many jobs run side by side."""
+        return self if self.population is not None else replace(self, population=max(LEAST, slots))
 
     def plan(self, problem: Problem, seed: int) -> Plan:
         """Ask, judge, tell; the best size seen wins, the first of equals. Where all is flat it starts anew."""
@@ -88,7 +96,7 @@ class CmaEs(Fitness):
     def _strategy(self, start: NDArray[np.float64], rng: np.random.Generator) -> Any:
         """The optimiser, with a random generator of its own (its `seed` option would reseed global numpy)."""
         options = {
-            "popsize": self.population, "randn": lambda *shape: rng.standard_normal(shape),
+            "popsize": self.population or LEAST, "randn": lambda *shape: rng.standard_normal(shape),
             "seed": math.nan, "verbose": -9, "verb_log": 0, "verb_disp": 0,
         }  # fmt: skip
         return cma.CMAEvolutionStrategy(start, self.sigma, options)

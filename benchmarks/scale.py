@@ -11,8 +11,8 @@ import time
 from pathlib import Path
 
 from tas_bench.measure import device_name
+from tas_bench.reading import load
 from tas_bench.resources import Resources
-from tas_bench.store import load
 from tas_bench.stub import StubMethod
 from tas_bench.sweep import Sweep
 

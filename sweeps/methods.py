@@ -18,15 +18,16 @@ from tas_bench.variant import Variant
 
 SHARED = (
     Variant("random_search-shared", "Random Search, shared", RandomSearch(fitness="shared")),
-    Variant("cma_es-shared", "CMA-ES, shared", CmaEs(fitness="shared")),
+    Variant("cma_es-shared", "CMA-ES, shared", CmaEs(population=6, fitness="shared")),
     Variant("evolution-shared", "Evolution, shared", Evolution(fitness="shared")),
     GreedySlimming(),
 )
 """Those that score sizes inside one supernet."""
 
 TRAINED = (
-    RandomSearch(), CmaEs(), Variant("cma_es-index", "CMA-ES, by index", CmaEs(coding="index")), Evolution(),
-    Reinforce(), OptunaTpe(), OptunaNsga2(), SuccessiveHalving(),
+    RandomSearch(), CmaEs(population=6),
+    Variant("cma_es-index", "CMA-ES, by index", CmaEs(population=6, coding="index")),
+    Evolution(), Reinforce(), OptunaTpe(), OptunaNsga2(), SuccessiveHalving(),
 )  # fmt: skip
 """Those that train sizes."""
 

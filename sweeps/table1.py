@@ -15,7 +15,7 @@ SWEEP = Sweep(
     datasets=("cifar100",),
     backbones=("resnet32",),
     keep=0.6,
-    methods=(Ratio(), RandomSearch(), CmaEs(), Tas()),
+    methods=(Ratio(), RandomSearch(), CmaEs(population=6), Tas()),
     transfers=(Scratch(), Init(), KD()),
     seeds=(0, 1, 2),
     shortened={

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tas_bench.store import load as load
+    from tas_bench.reading import load as load
 
 __all__ = ["load"]
 
@@ -17,7 +17,7 @@ __all__ = ["load"]
 def __getattr__(name: str) -> Any:
     # pyarrow and pandas take a second to import: only whoever loads rows pays for them
     if name == "load":
-        from tas_bench.store import load
+        from tas_bench.reading import load
 
         return load
     raise AttributeError(f"module 'tas_bench' has no attribute '{name}'")

@@ -12,20 +12,23 @@ from pathlib import Path
 
 from tas_bench.commands import (
     check,
+    compare,
     cost,
     doctor,
     export,
+    export_rows,
     list,  # noqa: A004 (a file is named as its command)
     report,
     run,
     status,
     train,
+    tune,
 )
 from tas_bench.commands.shared import Parser, complain
 from tas_bench.errors import INTERNAL, IO_FAULT, TasBenchError
 from tas_bench.signals import Interrupted, raised_at_once
 
-COMMANDS = (run, doctor, status, report, check, list, cost, train, export)
+COMMANDS = (run, tune, doctor, status, report, compare, check, list, cost, train, export, export_rows)
 
 logging.getLogger("tas_bench").addHandler(logging.NullHandler())  # a run logs to files, not to the terminal
 
@@ -37,6 +40,7 @@ examples:
   tas-bench run table1 --data DIR --set seeds=0,1,2,3,4 --set tas.lambda_cost=4
   tas-bench run table1 --data DIR --address auto  on a running Ray cluster
   tas-bench run table1 --data DIR --dry-run       its jobs and what they will cost; nothing is run
+  tas-bench tune demo                             which lambda_cost and t to take, and how sure that is
   tas-bench doctor table1 --data DIR              could it start here, now?
   tas-bench status results/runs/demo              how it stands, also while it runs elsewhere
   tas-bench report results/runs/demo              the tables of what has finished so far
@@ -44,6 +48,7 @@ examples:
   tas-bench cost resnet32 --classes 100           what the unpruned network costs
   tas-bench train resnet20 --size size.json --transfer kd --out small.safetensors
   tas-bench export small.safetensors              the trained network as a torch.export program
+  tas-bench export-rows results/runs/demo --to csv      results for other programs: csv, latex, optuna, tensorboard
 
 exit codes: 0 complete, 1 internal fault, 2 bad input, 3 finished with failed jobs, 4 store damaged,
 5 I/O, 130 / 143 stopped by a signal. A stopped run goes on with the same command.

@@ -10,7 +10,6 @@ import functools
 import heapq
 import itertools
 import math
-import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -191,8 +190,7 @@ def room_of(resources: Resources) -> tuple[float, float]:
     """CPU cores and GPUs that jobs may hold in all; no end of them on a cluster, which is not asked."""
     if resources.address is not None:
         return math.inf, math.inf
-    gpus = torch.cuda.device_count() if resources.total_gpus is None else resources.total_gpus
-    return resources.total_cpus or os.cpu_count() or 1, gpus
+    return resources.total
 
 
 def disk_of(sweep: Sweep, jobs: int, checkpoints: int) -> int:

@@ -18,9 +18,9 @@ from tas_bench.jobs import Problem
 from tas_bench.latency import Bench
 from tas_bench.loop import Loop
 from tas_bench.network import Network
+from tas_bench.reading import load
 from tas_bench.resources import Resources
 from tas_bench.search import SearchSettings
-from tas_bench.store import load
 from tas_bench.supernet import Architecture, Supernet
 from tas_bench.transfer.scratch import Scratch
 

@@ -25,8 +25,8 @@ from tas_bench.errors import InputError, StoreIOError, TasBenchError
 from tas_bench.estimate import disk_of, room_of
 from tas_bench.files import REFUSALS, remote, temporary_of, write_whole
 from tas_bench.plans import Plans
+from tas_bench.reading import load
 from tas_bench.resources import Resources
-from tas_bench.store import load
 from tas_bench.sweep import Sweep, names_of
 from tas_bench.text import one_line
 

@@ -23,6 +23,18 @@ def plans_of(sweep: Sweep, store: Store, failed: Callable[[str], bool] = lambda 
     Raises:
         StoreDamagedError: a row cannot be read back.
     """
+    return Plans(sweep.plans(), lookup_in(store, failed))
+
+
+def lookup_in(store: Store, failed: Callable[[str], bool]) -> Callable[[Job, str], Outcome | None]:
+    """How plans find what has ended, among the rows as they are now.
+
+    Args:
+        failed: see `plans_of`.
+
+    Raises:
+        StoreDamagedError: a row cannot be read back.
+    """
     known = store.outcomes() if (store.path / "rows").is_dir() else {}
 
     def lookup(job: Job, key: str) -> Outcome | None:
@@ -31,7 +43,7 @@ def plans_of(sweep: Sweep, store: Store, failed: Callable[[str], bool] = lambda 
             found = store.outcome(key)
         return found if found is None or found.ok or failed(key) else None
 
-    return Plans(sweep.plans(), lookup)
+    return lookup
 
 
 def keep_uses(plans: Plans, sweep: Sweep, store: Store) -> None:

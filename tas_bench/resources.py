@@ -92,6 +92,22 @@ class Resources:
         """What jobs hold, of every kind there is."""
         return {self.share(kind, found_gpus) for kind in KINDS}
 
+    @property
+    def side_by_side(self) -> int:
+        """How many jobs run at once, whatever their kinds; 1 on a cluster, which is not asked."""
+        if self.address is not None:
+            return 1
+        cpus, gpus = self.total
+        return max(1, min(share.fits(cpus, gpus) for share in self.shares(gpus)))
+
+    @property
+    def total(self) -> tuple[int, int]:
+        """CPU cores and GPUs that a local Ray offers."""
+        import torch
+
+        gpus = torch.cuda.device_count() if self.total_gpus is None else self.total_gpus
+        return self.total_cpus or os.cpu_count() or 1, gpus
+
     def check(self) -> None:
         """Refuse what cannot be had, before anything starts: such jobs would wait forever.
 
@@ -101,10 +117,7 @@ class Resources:
         if self.address is not None:
             _check_address(self.address)
             return
-        import torch
-
-        cpus = self.total_cpus or os.cpu_count() or 1
-        gpus = torch.cuda.device_count() if self.total_gpus is None else self.total_gpus
+        cpus, gpus = self.total
         for share in self.shares(gpus):
             if share.cpus > cpus:
                 raise InputError(f"a job asks for {share.cpus:g} CPUs, this machine offers {cpus}")

@@ -11,7 +11,7 @@ from typing import Any
 
 from tas_bench.errors import InputError, unknown
 from tas_bench.sweep import Sweep, names_of
-from tas_bench.variant import Variant, settings_of
+from tas_bench.variant import Variant, inner_methods, parts_of, settings_of
 
 
 def with_settings(
@@ -46,6 +46,30 @@ def with_settings(
     return sweep
 
 
+def for_slots(sweep: Sweep, slots: int, manifest: Mapping[str, Any] | None) -> Sweep:
+    """The sweep whose methods know how many jobs run side by side: here, or where its directory was begun.
+
+    Args:
+        manifest: the directory's, if it has one.
+    """
+    begun = {} if manifest is None else manifest["fixed"]
+
+    def settled(plugin: Any, name: str) -> Any:
+        if not hasattr(plugin, "for_slots"):
+            return plugin
+        found = plugin.for_slots(slots)
+        changed = [f.name for f in fields(found) if getattr(found, f.name) != getattr(plugin, f.name)]
+        return replace(found, **{key: begun[f"{name}.{key}"] for key in changed if f"{name}.{key}" in begun})
+
+    return replace(
+        sweep,
+        methods=tuple(
+            replace(m, method=settled(m.method, m.name)) if isinstance(m, Variant) else settled(m, m.name)
+            for m in sweep.methods
+        ),
+    )
+
+
 def smoke(sweep: Sweep) -> Sweep:
     """The sweep's own short version, under a name of its own so that rows never mix."""
     short = with_settings(sweep, sweep.shortened)
@@ -63,7 +87,7 @@ def _variants(sweep: Sweep) -> dict[str, Variant]:
 
 def _plugins(sweep: Sweep) -> list[Any]:
     """Methods and transfers, or what holds their settings."""
-    return [settings_of(plugin) for plugin in (*sweep.methods, *sweep.transfers)]
+    return [part for plugin in (*sweep.methods, *sweep.transfers) for part in parts_of(plugin)]
 
 
 def _keys(sweep: Sweep) -> dict[str, tuple[str, str]]:
@@ -73,7 +97,7 @@ def _keys(sweep: Sweep) -> dict[str, tuple[str, str]]:
         f"{prefix}.{f.name}".lstrip("."): (prefix, f.name)
         for prefix, part in _parts(sweep).items()
         for f in fields(part)
-        if prefix or f.name not in hidden
+        if f.name not in (inner_methods(part) if prefix else hidden)
     }
 
 
@@ -125,12 +149,18 @@ def _put(sweep: Sweep, prefix: str, change: Callable[[Any], Any]) -> Sweep:
 
     def changed(plugin: Any) -> Any:
         if settings_of(plugin).name != prefix:
-            return plugin
+            return _put_inside(plugin, prefix, change)
         return replace(plugin, method=change(plugin.method)) if isinstance(plugin, Variant) else change(plugin)
 
     return replace(
         sweep, methods=tuple(map(changed, sweep.methods)), transfers=tuple(map(changed, sweep.transfers))
     )
+
+
+def _put_inside(plugin: Any, prefix: str, change: Callable[[Any], Any]) -> Any:
+    """The method with the methods inside it changed that have this name."""
+    inner = {name: getattr(plugin, name) for name in inner_methods(plugin) if not isinstance(plugin, Variant)}
+    return replace(plugin, **{name: change(m) for name, m in inner.items() if m.name == prefix})
 
 
 def _unknown_setting(sweep: Sweep, key: str) -> InputError:

@@ -30,15 +30,18 @@ SOURCE = "_source"
 SCHEMA = ROWS.append(pa.field(SOURCE, pa.string(), metadata={"doc": "the row's file, with its size and date"}))
 
 
-def read_rows(root: Path) -> tuple[list[str], pa.Table]:
+def read_rows(root: Path, damaged: list[str] | None = None) -> tuple[list[str], pa.Table]:
     """Every committed row, in the order of their files' names, and these names without their ending.
+
+    Args:
+        damaged: rows that cannot be read back are left out and told here, in a line each; None raises.
 
     Raises:
         StoreDamagedError: a row's file cannot be read back.
     """
     sources = _sources(root)
     kept = _standing(_found(root), sources)
-    table = pa.concat_tables([kept, *_fresh(root, sources - _known(kept), strict=True)])
+    table = pa.concat_tables([kept, *_fresh(root, sources - _known(kept), damaged)])
     names = [_name(source).removesuffix(".parquet") for source in table[SOURCE].to_pylist()]
     order = sorted(range(len(names)), key=names.__getitem__)
     return [names[i] for i in order], table.select(ROWS.names).take(pa.array(order, pa.int64()))
@@ -56,7 +59,7 @@ def write_snapshot(root: Path) -> None:
     kept = _standing(found, sources)
     sink, digests = io.BytesIO(), []
     with pq.ParquetWriter(sink, SCHEMA, write_page_checksum=True) as writer:
-        for group in (*_groups(kept), *_fresh(root, sources - _known(kept), strict=False)):
+        for group in (*_groups(kept), *_fresh(root, sources - _known(kept), damaged=[])):
             writer.write_table(group, row_group_size=GROUP)
             digests.append(digest(group))
         writer.add_key_value_metadata({KEY: _joint(digests)})
@@ -113,15 +116,16 @@ def _name(source: str) -> str:
     return source.rpartition(" ")[0]
 
 
-def _fresh(root: Path, sources: Iterable[str], strict: bool) -> Iterator[pa.Table]:
-    """Rows from their own files, so many at a time; those that cannot be read raise or stay out."""
+def _fresh(root: Path, sources: Iterable[str], damaged: list[str] | None) -> Iterator[pa.Table]:
+    """Rows from their own files, so many at a time; those that cannot be read raise, or stay out and are told."""
     waiting: dict[str, pa.Table] = {}
     for source in sources:
         try:
             waiting[source] = read_row(root / "rows" / _name(source))
         except (StoreDamagedError, StoreIOError) as error:
-            if strict or isinstance(error, OSError):
+            if damaged is None or isinstance(error, OSError):
                 raise
+            damaged.append(str(error))
         if len(waiting) >= GROUP:
             yield _together(waiting)
             waiting = {}

@@ -10,7 +10,8 @@ import pandas as pd
 
 from tas_bench.attempts import under_way
 from tas_bench.lock import Holder
-from tas_bench.store import Store, load
+from tas_bench.reading import load
+from tas_bench.store import Store
 from tas_bench.text import duration
 
 

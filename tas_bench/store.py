@@ -20,16 +20,16 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
 import pyarrow as pa
 
 from tas_bench.digest import sealed, unsealed
 from tas_bench.errors import InputError, StoreDamagedError, StoreIOError
-from tas_bench.files import REFUSALS, create, is_left, path_of, read_whole, temporaries, write_whole
+from tas_bench.files import REFUSALS, create, is_left, read_whole, temporaries, write_whole
 from tas_bench.jobs import WEIGHTED, Outcome, weights_path
 from tas_bench.lock import Holder, Lock, hold, holder_of
-from tas_bench.schema import CURVE_KEYS, MANIFEST, ROWS, TRAJECTORIES, USES, check_shape
+from tas_bench.schema import MANIFEST, ROWS, TRAJECTORIES, USES, check_shape
 from tas_bench.snapshot import read_rows, write_snapshot
 from tas_bench.space import Size
 from tas_bench.tables import (
@@ -42,11 +42,7 @@ from tas_bench.tables import (
     whole_weights,
 )
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 Row = dict[str, Any]
-Table = Literal["rows", "curves", "trajectories", "uses"]
 FOLDERS = ("rows", "_curves", "_trajectories", "_uses", "_weights", "_checkpoints", "_attempts", "_runs", "_log")
 
 MADE = (("rows", "*.parquet"), ("_checkpoints", "*.pt"))
@@ -306,29 +302,6 @@ def outcome_of(row: Row) -> Outcome:
     fields = {k: row[k] for k in Outcome.__dataclass_fields__ if k in row}
     size = Size(tuple(row["widths"]), tuple(row["depths"])) if row["widths"] else None
     return Outcome(**fields, size=size)
-
-
-def load(path: str | Path, table: Table = "rows") -> pd.DataFrame:
-    """Read a results directory.
-
-    Args:
-        table: "rows" (one per finished job), "curves" (one per job and epoch), "trajectories" (one per search and
-            epoch) or "uses" (one per plan and job).
-
-    Raises:
-        InputError: there is no such directory, or it holds no results.
-        StoreDamagedError: a file cannot be read back, or was written by a newer tas_bench.
-    """
-    root = path_of(path) if isinstance(path, str) else path
-    if not (root / "rows").is_dir():
-        raise InputError(f"{root} holds no results (no directory {root / 'rows'})")
-    if table == "rows":
-        return read_rows(root)[1].to_pandas()
-    folder = root / f"_{table}"
-    files = sorted(f for f in folder.glob("*.parquet") if not f.name.startswith("."))
-    schema = {"uses": USES, "curves": None, "trajectories": TRAJECTORIES}[table]
-    tables = [read_table(f, schema) for f in files] or [(schema or CURVE_KEYS).empty_table()]
-    return pa.concat_tables(tables, promote_options="default").to_pandas()
 
 
 def _compare(found: Mapping[str, Any], wanted: Mapping[str, Any], path: Path) -> None:

@@ -22,7 +22,7 @@ from tas_bench.plans import AnyPlan, NamedPlan
 from tas_bench.space import Size
 from tas_bench.train import final_job, teacher_job
 from tas_bench.transfer import Transfer
-from tas_bench.variant import Variant, settings_of
+from tas_bench.variant import Variant, inner_methods, parts_of, settings_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,9 +154,11 @@ class Sweep:
         """What the results directory says of the sweep; `fixed` must not change between runs in it."""
         plugins: tuple[Any, ...] = (*self.methods, *self.transfers)
         settings = {
-            f"{p.name}.{f.name}": to_plain(getattr(settings_of(p), f.name))
+            f"{p.name if i == 0 else part.name}.{f.name}": to_plain(getattr(part, f.name))
             for p in plugins
-            for f in fields(settings_of(p))
+            for i, part in enumerate(parts_of(p))
+            for f in fields(part)
+            if f.name not in inner_methods(part) and not f.metadata.get("grows")
         }
         recipe = {f"recipe.{f.name}": getattr(self.recipe, f.name) for f in fields(self.recipe)}
         basics = {"cost": self.cost, "t": self.t, "train_subset": self.train_subset}

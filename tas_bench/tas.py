@@ -34,13 +34,21 @@ class Tas(SearchSettings):
 
     def plan(self, problem: Problem, seed: int) -> Plan:
         """One supernet search."""
-        self._check(problem)
-        recipe = replace(problem.recipe, epochs=self.search_epochs, holdout=0.0)  # it has the halves
-        settings = SearchSettings(**vars(self))
-        [outcome] = yield [TasSearch(problem=replace(problem, recipe=recipe), settings=settings, seed=seed)]
+        [outcome] = yield [self.job(problem, seed)]
         if outcome.size is None:
             raise PlanFailedError(f"the search ended as {outcome.status}: {outcome.error}")
         return outcome.size
+
+    def job(self, problem: Problem, seed: int) -> TasSearch:
+        """The search.
+
+        Raises:
+            InputError: these settings do not go with the problem.
+        """
+        self._check(problem)
+        recipe = replace(problem.recipe, epochs=self.search_epochs, holdout=0.0)  # it has the halves
+        settings = SearchSettings(**vars(self))
+        return TasSearch(problem=replace(problem, recipe=recipe), settings=settings, seed=seed)
 
     def _check(self, problem: Problem) -> None:
         """Refuse what cannot be searched.

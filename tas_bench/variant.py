@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from tas_bench.errors import check_name
@@ -43,3 +43,14 @@ class Variant:
 def settings_of(plugin: Any) -> Any:
     """What holds the settings of a method or transfer: itself, or a variant's method."""
     return plugin.method if isinstance(plugin, Variant) else plugin
+
+
+def parts_of(plugin: Any) -> tuple[Any, ...]:
+    """All that holds settings of a method or transfer: what `settings_of` says, and methods inside of that."""
+    outer = settings_of(plugin)
+    return (outer, *(getattr(outer, name) for name in inner_methods(outer)))
+
+
+def inner_methods(plugin: Any) -> list[str]:
+    """The fields that hold a method; their settings are reached by its name."""
+    return [f.name for f in fields(plugin) if hasattr(getattr(plugin, f.name), "plan")]

@@ -20,8 +20,8 @@ import sweeps
 from tas_bench import stub
 from tas_bench.cli import main
 from tas_bench.errors import FAILED_JOBS, OK
+from tas_bench.reading import load
 from tas_bench.runner import supervisor
-from tas_bench.store import load
 
 SLOTS = os.cpu_count() or 1
 """Jobs under way at once."""
@@ -180,7 +180,7 @@ def values(results):
 
 def trajectory(results):
     """Which jobs every plan asked for, in order."""
-    uses = load(results, "uses")
+    uses = load(results, table="uses")
     return {plan: list(jobs) for plan, jobs in uses.groupby("plan")["job_id"]}
 
 

@@ -17,7 +17,9 @@ from tas_bench.store import Store
 settings.register_profile("shared-machine", deadline=None, max_examples=40)
 settings.load_profile("shared-machine")
 
-STARTS_RAY = tuple(f"tests/test_{name}.py" for name in ("chaos", "cli_runs", "cluster", "runner", "supervisor"))
+STARTS_RAY = tuple(
+    f"tests/test_{name}.py" for name in ("chaos", "cli_runs", "cluster", "runner", "supervisor", "tune_command")
+)
 """A Ray wants a core for itself: `make test` never runs two of these files at once."""
 
 
@@ -100,6 +102,12 @@ def store(tmp_path):
     with found.lock():
         pass
     return found
+
+
+@pytest.fixture
+def own_store(tmp_path):
+    """A copy of a small sweep's results that a test may damage."""
+    return Path(shutil.copytree(Path(__file__).parent / "golden" / "store_v3", tmp_path / "golden"))
 
 
 def pytest_terminal_summary(terminalreporter):

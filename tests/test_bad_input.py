@@ -104,6 +104,9 @@ COMMANDS = {
     "report": "arguments are required: DIR",
     "report nowhere": "nowhere holds no results",
     "report nowhere --json": "unrecognized arguments: --json",
+    "export-rows nowhere --to csv": "nowhere holds no results",
+    "export-rows nowhere": "arguments are required: --to",
+    "export-rows nowhere --to xlsx": "invalid choice: 'xlsx'",
     "check": "arguments are required: DIR",
     "check nowhere": "nowhere",
     "check nowhere --repair": "nowhere",
@@ -240,5 +243,5 @@ def test_a_latency_table_that_is_damaged(refused, monkeypatch, tmp_path_factory)
 def test_there_are_enough_of_them():
     assert len(SETTINGS) + len(COMMANDS) >= 60
     assert {command.split()[0] for command in COMMANDS} == {
-        "run", "list", "doctor", "report", "check", "cost", "train", "export",
+        "run", "list", "doctor", "report", "check", "cost", "train", "export", "export-rows",
     }  # fmt: skip

@@ -27,7 +27,8 @@ from test_runner import command, family, run, stub_sweep
 
 from tas_bench.checkpoint import previous, read_state
 from tas_bench.errors import BAD_INPUT, FAILED_JOBS, IO_FAULT, OK
-from tas_bench.store import Store, load
+from tas_bench.reading import load
+from tas_bench.store import Store
 from tas_bench.stub import HOG, StubMethod
 
 
@@ -98,7 +99,7 @@ def test_jobs_that_die(attack, seeds):
         assert code == FAILED_JOBS, err
         assert f"{2 * seeds} jobs failed; the same command tries again" in err
         rows = load(found.results).set_index("job_id")
-        uses = load(found.results, "uses").drop_duplicates("plan").set_index("job_id")  # the first one dies
+        uses = load(found.results, table="uses").drop_duplicates("plan").set_index("job_id")
         for key, method in uses["method"].items():
             fault = next(f for f in ENDS if f.split()[0] == method)
             assert rows.loc[key, "status"] == ENDS[fault]
@@ -180,7 +181,7 @@ def test_hogs_of_memory(attack, seeds):
     found.start()
     code, err = found.end(1200)
     assert code == FAILED_JOBS, err
-    rows, uses = load(found.results).set_index("job_id"), load(found.results, "uses")
+    rows, uses = load(found.results).set_index("job_id"), load(found.results, table="uses")
     hogs = uses.query("method == 'hog'").drop_duplicates("plan")["job_id"]
     assert set(rows.loc[hogs, "status"]) == {"oom"}
     innocent = rows.drop(hogs)

@@ -6,7 +6,7 @@ from chaos import check_same, forms, hurt, record, report_of, run_here, seeded
 from tas_bench.attempts import Attempts
 from tas_bench.cli import main
 from tas_bench.errors import OK
-from tas_bench.store import load
+from tas_bench.reading import load
 
 KINDS = ("rows", "_curves", "_trajectories", "_uses", "_weights", "_attempts")
 

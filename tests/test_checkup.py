@@ -22,11 +22,12 @@ from tas_bench.cli import main
 from tas_bench.digest import KEY
 from tas_bench.errors import BAD_INPUT, DAMAGED, OK, InputError, StoreDamagedError
 from tas_bench.jobs import Outcome, Recipe, checkpoint_path
+from tas_bench.reading import load
 from tas_bench.replay import keep_uses, plans_of
 from tas_bench.resources import Resources
 from tas_bench.runner import supervisor
 from tas_bench.schema import ROWS, SCHEMA_VERSION
-from tas_bench.store import Store, load
+from tas_bench.store import Store
 from tas_bench.sweep import Sweep
 from tas_bench.tas import Tas
 from tas_bench.transfer.kd import KD
@@ -211,7 +212,7 @@ def test_damage_is_named_and_put_aside(results, capsys, folder, hurt):
     assert (results / "_damaged" / folder / path.name).exists()
     assert found(results, capsys)[0] == OK, "what was put aside is known"
     for table in ("rows", "curves", "trajectories", "uses"):
-        load(results, table)
+        load(results, table=table)
 
 
 @pytest.mark.parametrize("folder", ["rows", "_uses", "_weights"])
@@ -437,6 +438,6 @@ def test_load_says_what_is_lost(results, folder, said):
     path = files(results, folder)[0]
     path.write_bytes(b"torn")
     with pytest.raises(StoreDamagedError) as caught:
-        load(results, folder.removeprefix("_"))
+        load(results, table=folder.removeprefix("_"))
     assert str(caught.value).startswith(f"{path} is damaged (")
     assert said in str(caught.value)

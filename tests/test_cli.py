@@ -220,16 +220,18 @@ def test_nothing_to_report(refused, here, name):
     assert f"{name} holds no results" in refused("report", name)
 
 
-def test_a_started_directory_without_rows_has_nothing_to_report(refused, here):
+def test_a_started_directory_without_rows_has_a_report_that_says_so(here, capsys):
     with Store(here / "out").lock():
         Store(here / "out").claim(demo.SWEEP.manifest())
-    assert "out holds no results yet" in refused("report", "out")
+    assert main(["report", "out"]) == OK
+    assert capsys.readouterr().err == ""
+    assert "no job has ended yet" in (here / "out" / "_report" / "report.html").read_text()
 
 
 def test_a_damaged_row_is_code_4(refused, here):
     finished(demo.SWEEP, here / "out")
     (here / "out" / "rows" / "a.parquet").write_bytes(b"PAR1")
-    assert "out/rows/a.parquet is damaged" in refused("report", "out", code=DAMAGED)
+    assert "out/rows/a.parquet is damaged" in refused("status", "out", code=DAMAGED)
 
 
 # ---------------------------------------------------------------- what it prints
@@ -278,7 +280,9 @@ def test_list_of_a_sweep_shows_what_set_takes(capsys):
     assert with_settings(demo.SWEEP, {key: value for key, _, value in settings}) == demo.SWEEP
 
 
-@pytest.mark.parametrize("command", ["", "run", "doctor", "report", "list", "cost", "train", "export"])
+@pytest.mark.parametrize(
+    "command", ["", "run", "doctor", "report", "list", "cost", "train", "export", "export-rows"]
+)
 def test_help_has_an_example(command, capsys):
     with pytest.raises(SystemExit) as stopped:
         main([*command.split(), "--help"])

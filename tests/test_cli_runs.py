@@ -24,8 +24,9 @@ from tas_bench.cli import main
 from tas_bench.costs import find_cost
 from tas_bench.costs.latency import cache_folder
 from tas_bench.errors import BAD_INPUT, DAMAGED, FAILED_JOBS, OK
+from tas_bench.reading import load
 from tas_bench.runner import supervisor
-from tas_bench.store import Store, load
+from tas_bench.store import Store
 
 # ---------------------------------------------------------------- runs without Ray, in this process
 

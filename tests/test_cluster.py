@@ -12,12 +12,12 @@ import pytest
 from test_runner import run, stub_sweep
 
 from tas_bench.attempts import Attempts
-from tas_bench.errors import InputError
+from tas_bench.errors import InputError, TasBenchError
+from tas_bench.reading import load
 from tas_bench.resources import Resources, Share
 from tas_bench.runner import cluster
-from tas_bench.runner.pool import GREETING_SECONDS, PROMPT_SECONDS, Actor, Pool
+from tas_bench.runner.pool import FALSE_STARTS, FULL_STARTS, GREETING_SECONDS, PROMPT_SECONDS, Actor, Pool
 from tas_bench.runner.worker import Hello, Worker, deciding_versions
-from tas_bench.store import load
 from tas_bench.stub import StubMethod
 
 # ---------------------------------------------------------------- a real cluster of three nodes
@@ -278,6 +278,26 @@ def test_one_that_does_not_come_keeps_others_from_being_fed(monkeypatch):
     assert pool.starved(waiting) is None
     pool.actors[-1].asked -= PROMPT_SECONDS
     assert pool.starved(waiting) == large
+
+
+@pytest.mark.parametrize(
+    ("why", "starts"),
+    [("worker process died", FALSE_STARTS), ("the node running low on memory. Memory was", FULL_STARTS)],
+)
+def test_workers_that_do_not_start_are_given_up_later_where_others_have_the_memory(monkeypatch, why, starts):
+    pool = make_pool({Share(1, 0)}, [cluster.Node("a", 1, 0)])
+    actors(pool, monkeypatch)
+    for again in range(2):
+        for _ in range(starts - 1):
+            look_again(pool, {Share(1, 0): 1})
+            assert list(pool._dead(pool.actors[0], RuntimeError(why))) == []
+        if not again:
+            look_again(pool, {Share(1, 0): 1})
+            assert list(pool._told(pool.actors[0], Hello(None))) == []  # one does, and they count anew
+            assert list(pool._dead(pool.actors[0], RuntimeError(why))) == []
+    look_again(pool, {Share(1, 0): 1})
+    with pytest.raises(TasBenchError, match=f"workers do not start: {why}"):
+        list(pool._dead(pool.actors[0], RuntimeError(why)))
 
 
 def test_one_that_never_comes_is_given_up(monkeypatch):

@@ -14,8 +14,9 @@ from tas_bench.cli import main
 from tas_bench.digest import KEY, check_digest, sealed, with_digest
 from tas_bench.errors import DAMAGED, OK, StoreDamagedError
 from tas_bench.jobs import Outcome, checkpoint_path, weights_path
+from tas_bench.reading import load
 from tas_bench.schema import ROWS, USES
-from tas_bench.store import Store, load
+from tas_bench.store import Store
 from tas_bench.tables import read_weights, whole_weights
 
 TABLES = {"rows": "rows", "_curves": "curves", "_trajectories": "trajectories", "_uses": "uses"}
@@ -102,7 +103,7 @@ def test_a_damaged_table_is_named_or_reads_the_same(store, data, hurt):
 
 def values_of(store, path):
     """The table that the file belongs to; floats and nulls told apart by their text."""
-    return repr(load(store.path, TABLES[path.parent.name]).to_dict("list"))
+    return repr(load(store.path, table=TABLES[path.parent.name]).to_dict("list"))
 
 
 @settings(max_examples=100)

@@ -18,9 +18,10 @@ from tas_bench.jobs import Context, DataSpec, job_id
 from tas_bench.latency import Bench
 from tas_bench.pace import measured
 from tas_bench.plans import Plans
+from tas_bench.reading import load
 from tas_bench.resources import Resources
 from tas_bench.settings import smoke, with_settings
-from tas_bench.store import Store, load
+from tas_bench.store import Store
 from tas_bench.tas import Tas
 from tas_bench.train import candidate_job, final_job, teacher_job
 from tas_bench.transfer.kd import KD

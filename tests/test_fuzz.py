@@ -20,12 +20,13 @@ from tas_bench.commands.shared import catalogue
 from tas_bench.errors import INTERNAL, TasBenchError
 from tas_bench.estimate import estimate
 from tas_bench.jobs import Recipe
+from tas_bench.reading import load
 from tas_bench.replay import keep_uses, plans_of
 from tas_bench.resources import Resources
 from tas_bench.schema import ROWS, USES
 from tas_bench.settings import preset_names, setting_names, with_settings
 from tas_bench.space import read_size
-from tas_bench.store import Store, load
+from tas_bench.store import Store
 from tas_bench.sweep import Sweep
 from tas_bench.tables import read_table, row_bytes, table_bytes
 from tas_bench.tas import Tas
@@ -248,9 +249,9 @@ def start_of_run(store):
 
 
 READERS = {
-    "report": lambda store: runs("report", str(store.path)),
+    "report": lambda store: runs("report", str(store.path), "--no-figures"),
     "check": lambda store: runs("check", str(store.path)),
-    "load": lambda store: [load(store.path, table) for table in ("rows", "curves", "trajectories", "uses")],
+    "load": lambda store: [load(store.path, table=table) for table in ("rows", "curves", "trajectories", "uses")],
     "run": start_of_run,
     "estimate": lambda store: str(estimate(SWEEP, store.path, None, Resources(), calibrate=False)),
 }

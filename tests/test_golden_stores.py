@@ -12,8 +12,9 @@ import pytest
 from tas_bench.checkup import check
 from tas_bench.cli import main
 from tas_bench.errors import OK
+from tas_bench.reading import load
 from tas_bench.schema import ROWS, SCHEMA_VERSION, TRAJECTORIES, USES
-from tas_bench.store import Store, load
+from tas_bench.store import Store
 
 GOLDEN = Path(__file__).parent / "golden"
 VERSIONS = range(1, SCHEMA_VERSION + 1)

@@ -20,7 +20,8 @@ from tas_bench.errors import DivergedError, InputError, PlanFailedError
 from tas_bench.jobs import Context, DataSpec, Outcome, Recipe, job_id, weights_path
 from tas_bench.oneshot import OneShot, Score
 from tas_bench.plans import NamedPlan, Plans
-from tas_bench.store import Store, load
+from tas_bench.reading import load
+from tas_bench.store import Store
 from tas_bench.subnetwork import score
 from tas_bench.supernet import Sample, Supernet
 from tas_bench.tables import read_weights

@@ -16,7 +16,14 @@ def test_wheel_works_from_any_directory(tmp_path):
     with zipfile.ZipFile(wheel) as archive:
         top = {name.split("/")[0] for name in archive.namelist()}
         assert {name for name in top if not name.endswith(".dist-info")} == {"tas_bench", "baselines", "sweeps"}
-        assert "tas_bench/report/published/table1.csv" in archive.namelist()
+        for data in (
+            "published/table1.csv",
+            "published/table4.csv",
+            "page/page.html",
+            "page/page.js",
+            "page/page.css",
+        ):
+            assert f"tas_bench/report/{data}" in archive.namelist()
         archive.extractall(tmp_path / "site")
     code = "import tas_bench; print(tas_bench.__file__); from tas_bench.cli import main; main(['list'])"
     environment = os.environ | {"PYTHONPATH": str(tmp_path / "site")}

@@ -17,9 +17,10 @@ from tas_bench.errors import OK, InputError, PlanFailedError
 from tas_bench.jobs import Context, DataSpec, Outcome, Problem, Recipe, job_id, weights_path
 from tas_bench.network import Network
 from tas_bench.pruned import pruned, size_of, steps, uniform_sizes
+from tas_bench.reading import load
 from tas_bench.replay import plans_of
 from tas_bench.resources import Resources
-from tas_bench.store import Store, load
+from tas_bench.store import Store
 from tas_bench.sweep import Sweep, cell_plan
 from tas_bench.testing import made_up
 from tas_bench.train import teacher_job, train

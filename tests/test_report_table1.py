@@ -159,7 +159,7 @@ def test_search_that_needs_the_teacher_is_not_over_when_that_is_asked_for():
     sweep.add("tas", 0, "pruning", device_seconds=5.0, train_macs=1)
     assert lines_of(sweep).loc["TAS", ["search_n", "search_device_seconds_mean"]].tolist() == [1, 5.0]
     for kinds, over in (("teacher",), False), (("teacher", "pruning"), True), (("teacher", "final"), True):
-        assert is_over(pd.DataFrame({"kind": kinds, "status": "ok"})) is over
+        assert is_over(pd.DataFrame({"kind": kinds, "status": "ok"}), SWEEP) is over
     no_search = Sweep().add("ratio", 0, "teacher").final("ratio", 0, "kd", 0.7)
     assert lines_of(no_search).loc["Pre-defined", "search_n"] == 1
 

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from tas_bench.checkpoint import previous
 from tas_bench.data import train_count
 from tas_bench.jobs import Context, checkpoint_path, job_id
+from tas_bench.reading import load
 from tas_bench.replay import left_by
 from tas_bench.rung import Rung
 from tas_bench.space import Size
-from tas_bench.store import Store, load
+from tas_bench.store import Store
 from tas_bench.testing import PROBLEM
 from tas_bench.train import candidate_job, train
 from tas_bench.worker import Labels, execute

@@ -25,9 +25,10 @@ from tas_bench import files
 from tas_bench.cli import main
 from tas_bench.errors import DAMAGED, InputError, StoreDamagedError, StoreIOError
 from tas_bench.jobs import Outcome, weights_path
+from tas_bench.reading import load
 from tas_bench.schema import ROWS, SCHEMA_VERSION, USES
 from tas_bench.space import Size
-from tas_bench.store import Store, load, outcome_of
+from tas_bench.store import Store, outcome_of
 
 CURVE = [{"epoch": e, "lr": 0.1 / e, "train_loss": 2.0 - 0.1 * e} for e in (1, 2, 3)]
 

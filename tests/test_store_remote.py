@@ -26,11 +26,12 @@ from tas_bench.errors import BAD_INPUT, DAMAGED, IO_FAULT, OK, InputError, Store
 from tas_bench.files import create, identities, path_of, write_whole
 from tas_bench.jobs import Context, Outcome, checkpoint_path, job_id, weights_path
 from tas_bench.preflight import check_run
+from tas_bench.reading import load
 from tas_bench.resources import Resources
 from tas_bench.schema import USES
 from tas_bench.settings import with_settings
 from tas_bench.snapshot import NAME
-from tas_bench.store import Store, load
+from tas_bench.store import Store
 from tas_bench.stub import Stub
 from tas_bench.tables import row_bytes
 from tas_bench.train import final_job, teacher_job, train

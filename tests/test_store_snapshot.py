@@ -17,9 +17,10 @@ from tas_bench.checkup import check, repair
 from tas_bench.cli import main
 from tas_bench.errors import DAMAGED, OK, InputError, StoreDamagedError, StoreIOError
 from tas_bench.files import identities, write_whole
+from tas_bench.reading import load
 from tas_bench.schema import ROWS
 from tas_bench.snapshot import NAME, SCHEMA, SOURCE
-from tas_bench.store import Store, load, outcome_of
+from tas_bench.store import Store, outcome_of
 from tas_bench.tables import row_bytes, table_bytes
 
 

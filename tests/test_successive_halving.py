@@ -13,9 +13,10 @@ from baselines.successive_halving import SuccessiveHalving
 from tas_bench.errors import InputError, PlanFailedError
 from tas_bench.estimate import disk_of, estimate
 from tas_bench.jobs import Context, Outcome, Recipe
+from tas_bench.reading import load
 from tas_bench.replay import keep_uses, left_by, plans_of
 from tas_bench.resources import Resources
-from tas_bench.store import Store, load
+from tas_bench.store import Store
 from tas_bench.sweep import Sweep
 from tas_bench.testing import PROBLEM, made_up
 from tas_bench.worker import Labels, execute
@@ -154,7 +155,7 @@ def test_a_run_books_what_was_trained_and_leaves_no_checkpoint(uncut):
     assert plans.done
     assert len(ran) == 8 + 4 + 2 + 2
     assert not list((path / "_checkpoints").iterdir())
-    rows, uses = load(path), load(path, "uses")
+    rows, uses = load(path), load(path, table="uses")
     cost = uses.merge(rows, on="job_id").groupby("method_x")["images"].sum()
     assert cost["successive_halving"] == 50 * (8 * 1 + 4 * 1 + 2 * 2)
     assert cost["random_search"] == 50 * 2 * 4

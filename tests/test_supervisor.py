@@ -12,12 +12,13 @@ from test_runner import command, family, run, stub_sweep
 from tas_bench.attempts import Attempts
 from tas_bench.dispatch import ENDS, RETRIES
 from tas_bench.errors import TasBenchError
+from tas_bench.reading import load
 from tas_bench.replay import plans_of
 from tas_bench.resources import Resources
 from tas_bench.runner import supervisor
 from tas_bench.runner.driver import End
 from tas_bench.runner.supervisor import Talk, run_sweep
-from tas_bench.store import Store, load
+from tas_bench.store import Store
 from tas_bench.stub import StubMethod
 
 

@@ -15,14 +15,14 @@ from tas_bench.errors import InputError, PlanFailedError
 from tas_bench.jobs import Outcome, Recipe, job_id
 from tas_bench.network import Network
 from tas_bench.plans import Plans
-from tas_bench.settings import setting_names, smoke, with_settings
+from tas_bench.settings import for_slots, setting_names, smoke, with_settings
 from tas_bench.sweep import Sweep, cell_plan, without_test
 from tas_bench.tas import Tas
 from tas_bench.train import candidate_job, final_job, teacher_job
 from tas_bench.transfer.init import Init
 from tas_bench.transfer.kd import KD
 from tas_bench.transfer.scratch import Scratch
-from tas_bench.variant import Variant, settings_of
+from tas_bench.variant import Variant, parts_of
 
 SWEEPS = instances("sweeps", Sweep)
 SWEEP = Sweep(
@@ -84,6 +84,7 @@ OTHERS = {
     "tas.selection": "mixture", "tas.alignment": "pad", "tas.depth_samples": "1", "tas.zone": "released",
     "train_subset": "50", "recipe.holdout": "0.1", "init.channels": "l1", "init.residual": "identity",
     "random_search.proxy_epochs": "3", "cma_es.proxy_epochs": "4", "cma_es.coding": "index",
+    "cma_es.population": "7",
 } | {
     f"{method}.{key}": value
     for method in ("random_search", "cma_es")
@@ -213,6 +214,24 @@ def test_methods_and_transfers_are_chosen_by_name():
     assert grown.transfers == (KD(),)
 
 
+def test_a_population_is_as_large_as_there_are_slots_where_the_directory_was_begun():
+    def population(sweep, slots, manifest=None):
+        return for_slots(sweep, slots, manifest).methods[2].population
+
+    assert [population(SWEEP, slots) for slots in (1, 6, 40)] == [6, 6, 40]
+    begun = for_slots(SWEEP, 40, None).manifest()
+    assert population(SWEEP, 2, begun) == 40
+    assert population(changed(cma_es__population="9"), 2, begun) == 9, "and is refused there"
+    variant = replace(SWEEP, methods=(Ratio(), Tas(), Variant("mine", "Mine", CmaEs())))
+    assert for_slots(variant, 12, None).methods[2].method.population == 12
+    assert for_slots(variant, 2, for_slots(variant, 12, None).manifest()).methods[2].method.population == 12
+
+
+@pytest.mark.parametrize("sweep", SWEEPS.values(), ids=SWEEPS)
+def test_sweeps_do_not_depend_on_the_slots(sweep):
+    assert for_slots(sweep, 64, None) == sweep
+
+
 # ---------------------------------------------------------------- variants, several problems
 
 VARIANTS = replace(
@@ -286,7 +305,7 @@ def test_every_sweep_is_valid(sweep, one_check_per_band):
 
 def schedule(method):
     """How long it searches."""
-    settings = settings_of(method)
+    settings = parts_of(method)[-1]  # the innermost
     return getattr(settings, "search_epochs", getattr(settings, "trials", 0))
 
 

@@ -29,8 +29,8 @@ from tas_bench.data import batches_of, dataset_info, load_test
 from tas_bench.digest import KEY
 from tas_bench.errors import BAD_INPUT, FAILED_JOBS, IO_FAULT, OK
 from tas_bench.jobs import DataSpec, Recipe
+from tas_bench.reading import load
 from tas_bench.saved import read_network
-from tas_bench.store import load
 from tas_bench.train import accuracy
 
 ROOT = Path(__file__).parents[1]

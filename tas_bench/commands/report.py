@@ -1,38 +1,46 @@
-"""`tas-bench report`: the tables of a results directory."""
+"""`tas-bench report`: a results directory as tables in the terminal and as a page, figures and tables in files."""
 
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tas_bench.commands.shared import add_command, directory
-from tas_bench.errors import OK, InputError, StoreIOError
+from tas_bench.errors import OK, StoreIOError
 
 if TYPE_CHECKING:
     from tas_bench.commands.shared import Commands
 
 EXAMPLES = """\
     example:
-      tas-bench report results/runs/demo              the tables of what has finished so far
+      tas-bench report results/runs/demo              what has finished so far, also while it runs
+
+    _report/report.html in DIR is one file that needs no network; tables (CSV, Markdown, LaTeX) and figures (PNG,
+    SVG) lie beside it. Files that are damaged are left out, and named.
 """
 
 
 def add(commands: Commands) -> None:
     """Add the command."""
-    about = "print the tables of a results directory, finished or not"
+    about = "write a results directory's report, finished or not"
     sub = add_command(commands, "report", report, about, EXAMPLES)
     sub.add_argument("results", metavar="DIR", type=directory, help="results directory")
+    sub.add_argument("--no-figures", action="store_true", help="no PNG and SVG: they take most of the time")
 
 
 def report(args: argparse.Namespace) -> int:
-    """Print the tables of a results directory and write them beside the rows."""
-    print_report(args.results)
+    """Print the tables of a results directory and write its report beside the rows."""
+    print_report(args.results, whole=True, figures=not args.no_figures)
     return OK
 
 
-def print_report(results: Path) -> None:
-    """The same, for whoever has just added to it.
+def print_report(results: Path, whole: bool = False, figures: bool = False) -> None:
+    """Print the tables and keep them as `table1.md` and CSV.
+
+    Args:
+        whole: write the page and its tables too; `figures` those.
 
     Raises:
         InputError: it holds nothing to report.
@@ -40,21 +48,16 @@ def print_report(results: Path) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    from tas_bench.report import report as write_report
-    from tas_bench.store import Store, load
+    from tas_bench.report import report as write_tables
+    from tas_bench.report.source import read_source
+    from tas_bench.report.whole import write_report
 
-    rows, uses = load(results), load(results, table="uses")
-    manifest = Store(results).manifest()
-    if manifest is None and len(rows):
-        raise InputError(f"{results} holds rows of no sweep; read them with tas_bench.load('{results}')")
-    if manifest is None or rows.empty:
-        raise InputError(f"{results} holds no results yet; `tas-bench run` makes some")
-    if not manifest["problems"] or manifest["t"] is None:  # a stand-in of `check --repair`
-        hint = f"`tas-bench run {manifest['name']} --results {results}`, with the settings it had,"
-        raise InputError(f"{results / '_sweep.json'} has lost the settings; {hint} fills it in")
-    if len(manifest["problems"]) == 1:  # uses of schema version 1 do not tell it
-        uses = uses.fillna({key: manifest["problems"][0][key] for key in ("dataset", "backbone")})
+    source, errors = read_source(results), Console(stderr=True)
+    for line in source.damaged:
+        errors.print(Text(f"warning: left out: {line}"), soft_wrap=True)
     try:
-        write_report(rows, uses, manifest, results / "_report", Console())
+        write_tables(source.rows, source.uses, source.manifest, results / "_report", Console())
+        if whole:
+            sys.stdout.write(f"{write_report(source, results / '_report', figures)} written\n")
     except StoreIOError as error:  # the tables were printed
-        Console(stderr=True).print(Text(f"warning: the report is not kept: {error}"), soft_wrap=True)
+        errors.print(Text(f"warning: the report is not kept: {error}"), soft_wrap=True)

@@ -23,8 +23,12 @@ from tas_bench.commands.shared import (
 from tas_bench.errors import FAILED_JOBS, OK
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
     from tas_bench.commands.shared import Commands
     from tas_bench.plans import Plans
+    from tas_bench.sweep import Sweep
 
 EXAMPLES = """
     examples:
@@ -43,6 +47,11 @@ def add(commands: Commands) -> None:
     about = "run what is missing of a sweep, and print its report"
     sub = add_command(commands, "run", run, about, EXAMPLES)
     sub.add_argument("sweep", metavar="SWEEP", help="its name, as `tas-bench list` shows it")
+    run_options(sub)
+
+
+def run_options(sub: argparse.ArgumentParser) -> None:
+    """What `carry_out` reads."""
     sub.add_argument(
         "--results", type=directory, metavar="DIR", help=f"where rows go (default {DEFAULT_RESULTS}/SWEEP)"
     )
@@ -66,6 +75,21 @@ def add(commands: Commands) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run what is missing of a sweep, then print its report."""
+    return carry_out(args, settled(args), print_report)
+
+
+def carry_out(
+    args: argparse.Namespace,
+    sweep: Sweep,
+    show: Callable[[Path], None],
+    ended: Callable[[Path], None] = lambda _results: None,
+) -> int:
+    """Run what is missing of a sweep that is settled, then show what came of it.
+
+    Args:
+        show: takes the results directory.
+        ended: likewise, now and then when more jobs have ended.
+    """
     from rich.console import Console
     from rich.text import Text
 
@@ -76,7 +100,6 @@ def run(args: argparse.Namespace) -> int:
     from tas_bench.runner.supervisor import Talk, run_sweep
     from tas_bench.signals import Interrupted
 
-    sweep = settled(args)
     results = args.results or DEFAULT_RESULTS / sweep.name
     resources = resources_of(args, job_seconds=3600 * args.job_hours)
     if args.dry_run:
@@ -102,12 +125,13 @@ def run(args: argparse.Namespace) -> int:
             say(str(expected))
 
     try:
-        done = run_sweep(sweep, results, args.data, resources, Talk(begin, say, args.quiet), args.break_lock)
+        talk = Talk(begin, say, lambda: ended(results), args.quiet)
+        done = run_sweep(sweep, results, args.data, resources, talk, args.break_lock)
     except Interrupted as stop:
         say(f"stopped; finished jobs are kept. Go on with: {shlex.join(['tas-bench', *args.argv])}")
         return 128 + stop.signum
     say(f"{done.ran} jobs run, {done.found} found finished")
-    print_report(results)
+    show(results)
     return _verdict(done.plans)
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 import textwrap
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from tas_bench.errors import InputError, unknown
+from tas_bench.errors import InputError, TasBenchError, unknown
 from tas_bench.files import path_of
 from tas_bench.text import one_line
 
@@ -142,18 +143,31 @@ def resources_of(args: argparse.Namespace, **more: Any) -> Resources:
     return Resources(address=args.address, cpus=cpus, gpus=gpus, cpus_of=cpus_of, gpus_of=gpus_of, **more)
 
 
-def settled(args: argparse.Namespace) -> Sweep:
-    """The sweep as the command line wants it: --smoke, --set, --train-subset."""
-    from tas_bench.settings import smoke, with_settings
+def settled(args: argparse.Namespace, change: Callable[[Sweep], Sweep] = lambda sweep: sweep) -> Sweep:
+    """The sweep as the command line wants it: --smoke, --set, --train-subset, and the slots there are.
+
+    Args:
+        change: made before single settings are.
+
+    Raises:
+        InputError: no such sweep or setting, or a value out of range.
+    """
+    from tas_bench.settings import for_slots, smoke, with_settings
+    from tas_bench.store import Store
 
     sweep = find_sweep(args.sweep)
     if args.smoke:
         sweep = smoke(sweep)
+    sweep = change(sweep)
     settings = settings_of(args.set)
     if args.train_subset is not None:
         settings["train_subset"] = args.train_subset
     known = catalogue()
-    return with_settings(sweep, settings, {"methods": known["methods"], "transfers": known["transfers"]})
+    sweep = with_settings(sweep, settings, {"methods": known["methods"], "transfers": known["transfers"]})
+    manifest = None
+    with contextlib.suppress(TasBenchError):  # who reads it later tells of it
+        manifest = Store(args.results or DEFAULT_RESULTS / sweep.name).manifest()
+    return for_slots(sweep, resources_of(args).side_by_side, manifest)
 
 
 def catalogue() -> dict[str, dict[str, Any]]:

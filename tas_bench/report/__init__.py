@@ -10,8 +10,9 @@ from rich.text import Text
 from tas_bench.errors import StoreIOError
 from tas_bench.files import write_whole
 from tas_bench.report import render
+from tas_bench.report.ledger import ledger
 from tas_bench.report.searches import searches
-from tas_bench.report.table1 import Sweep, narrowed, table1, teacher_row
+from tas_bench.report.table1 import Sweep, narrowed, table1, teacher_row, used_jobs
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,11 +37,13 @@ def report(
     Raises:
         StoreIOError: a file cannot be written.
     """
-    pages, tables, ends = [], [], []
+    pages, tables, ends, ledgers = [], [], [], []
     for sweep in narrowed(manifest):
         table = pd.concat([teacher_row(rows, uses, sweep), table1(rows, uses, sweep)], ignore_index=True)
         ended = searches(rows, uses, sweep)
-        grids = [render.accuracy_grid(table, sweep), render.cost_grid(table, sweep)] if len(table) else []
+        costs = ledger(used_jobs(rows, uses, sweep), sweep)
+        grids = [render.accuracy_grid(table, sweep)] if len(table) else []
+        grids += [render.cost_grid(costs, sweep)] if sweep["transfers"] or costs["n"].any() else []
         grids += [render.searches_grid(ended, sweep)] if len(ended) else []
         notes = render.notes(rows, uses, sweep, table)
         for grid in grids:
@@ -51,9 +54,10 @@ def report(
         problem = {"dataset": sweep["dataset"], "backbone": sweep["backbone"]}
         tables.append(table.assign(**problem))
         ends.append(ended.assign(**problem))
+        ledgers.append(costs.assign(**problem))
     if out_dir is not None:
         _write(out_dir / "table1.md", "\n".join(pages))
-        for name, frames in (("table1", tables), ("searches", ends)):
+        for name, frames in (("table1", tables), ("searches", ends), ("search_cost", ledgers)):
             if whole := [frame for frame in frames if len(frame)]:
                 _write(out_dir / f"{name}.csv", render.csv(pd.concat(whole, ignore_index=True)))
 

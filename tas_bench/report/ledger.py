@@ -17,6 +17,9 @@ from tas_bench.report.stats import mean_interval
 RESULTS = ("teacher", "final")
 """The jobs that are no search."""
 
+REFERENCE = "tas"
+"""Search costs are told relative to this method's."""
+
 MEASURES = ("device_seconds", "train_macs")
 
 PAPER_IMAGES = 50_000
@@ -37,19 +40,18 @@ COLUMNS = {
 that; `paper_hours` an estimate: device-hours of the search at the paper's schedule, at the rate it had here."""
 
 
-def ledger(used: pd.DataFrame, methods: Iterable[str], seeds: Iterable[int], reference: str) -> pd.DataFrame:
-    """One line per method: means over the seeds whose search is over, with 95 % intervals.
+def ledger(used: pd.DataFrame, sweep: Mapping[str, Any]) -> pd.DataFrame:
+    """One line per method of a sweep, in its order: means over seeds whose search is over, with 95 % intervals.
 
     Args:
         used: what the sweep's plans on one problem asked for, with its rows (`table1.used_jobs`).
-        reference: the method that ratios are to.
     """
     lines = []
     total = training_images(used)
-    for method in methods:
-        mine = used[used["method"] == method]
-        over = [seed for seed in seeds if is_over(mine[mine["seed"] == seed])]
-        mine = mine[mine["seed"].isin(over)].drop_duplicates(["seed", "job_id"])
+    for method in (method["name"] for method in sweep["methods"]):
+        mine = used[used["method"] == method].drop_duplicates(["seed", "job_id"])
+        over = [seed for seed in sweep["seeds"] if is_over(mine[mine["seed"] == seed], sweep)]
+        mine = mine[mine["seed"].isin(over)]
         search = mine[~mine["kind"].isin(RESULTS)]
         line: dict[str, Any] = {"method": method, "n": len(over)}
         parts = {"search": search} | {kind: mine[mine["kind"] == kind] for kind in RESULTS}
@@ -64,7 +66,7 @@ def ledger(used: pd.DataFrame, methods: Iterable[str], seeds: Iterable[int], ref
             line["paper_hours"] = paper_hours(search, total) / len(over) if total and len(search) else None
         lines.append(line)
     frame = pd.DataFrame(lines, columns=list(COLUMNS)).astype(COLUMNS)
-    to = frame.set_index("method").reindex([reference])
+    to = frame.set_index("method").reindex([REFERENCE])
     for measure, ratio in zip(MEASURES, ("time_ratio", "macs_ratio"), strict=True):
         column = f"search_{measure}_mean"
         known = to[column].iloc[0]
@@ -73,18 +75,19 @@ def ledger(used: pd.DataFrame, methods: Iterable[str], seeds: Iterable[int], ref
     return frame
 
 
-def is_over(plan: pd.DataFrame) -> bool:
-    """Whether a plan's search is over, with all its rows: it asks for final trainings thereafter.
+def is_over(plan: pd.DataFrame, sweep: Mapping[str, Any]) -> bool:
+    """Whether a plan's search is over, with all its rows: it asks for teacher and final trainings thereafter.
 
-    It may ask for the teacher before, if nothing else but the teacher gets the search going.
-    A plan of a sweep that only searches is over where each of its jobs has ended.
+    A search that needs the teacher asks for that first: it alone says nothing.
+    A plan of a sweep that only searches may go on as long as it likes: it counts with what it has.
     """
     search = plan[~plan["kind"].isin(RESULTS)]
-    if len(plan) == 0 or not search["status"].notna().all():
-        return False
-    if (plan["kind"] == "final").any() or 0 < len(search) < len(plan):
-        return True
-    return bool(plan["alone"].all() if "alone" in plan else False)
+    went_on = (
+        (plan["kind"] == "final").any()
+        or 0 < len(search) < len(plan)
+        or (not sweep["transfers"] and len(search) > 0)
+    )
+    return bool(went_on) and bool(search["status"].notna().all())
 
 
 def training_images(used: pd.DataFrame) -> int | None:

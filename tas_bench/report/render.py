@@ -12,8 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 from tas_bench.costs.layer import amount
+from tas_bench.report.ledger import RESULTS
+from tas_bench.report.stats import ENOUGH
 from tas_bench.report.table1 import (
-    SEARCH_KINDS,
     Sweep,
     budget_noun,
     published,
@@ -27,9 +28,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     import pyarrow as pa
-
-ENOUGH = 5
-"""Fewer seeds than this get a footnote."""
 
 LISTED = 20
 """Warnings and failures listed, at most of each."""
@@ -81,22 +79,35 @@ def accuracy_grid(table: pd.DataFrame, sweep: Sweep) -> Grid:
     return Grid(one_line(sweep["title"]), tuple(columns), lines, bold, rules)
 
 
-def cost_grid(table: pd.DataFrame, sweep: Sweep) -> Grid:
-    """What each method's search cost, one line per method, the paper's GPU-hours beside it."""
-    header = ("", "device time", "training macs", "against TAS", "n", "quoted\nGPU-hours")
+def cost_grid(costs: pd.DataFrame, sweep: Sweep) -> Grid:
+    """What each method's search cost, one line per method of the ledger, the paper's GPU-hours beside it."""
+    header = (
+        "",
+        "device time",
+        "training macs",
+        "time\n/ TAS",
+        "macs\n/ TAS",
+        "n",
+        "estimate,\nhours",
+        "quoted\nGPU-hours",
+    )
     labels = {method["name"]: method["label"] for method in sweep["methods"]}
-    quoted = {paper.method: paper for paper in published("search_cost").fillna("").itertuples()}
+    quoted = {
+        paper.method: paper for paper in published("search_cost").fillna("").drop_duplicates("method").itertuples()
+    }
     lines: list[tuple[str, ...]] = []
-    for row in table[table["method"].isin(labels)].drop_duplicates("method").itertuples():
-        name: Any = row.method
-        paper: Any = quoted.get(name)
+    row: Any
+    for row in costs.itertuples():
+        paper: Any = quoted.get(row.method)
         lines.append(
             (
-                one_line(labels[name]),
+                one_line(labels[row.method]),
                 _spread(row.search_device_seconds_mean, row.search_device_seconds_half_width, duration),
-                _spread(row.search_train_macs_mean, row.search_train_macs_half_width, _scaled),
-                _format(row.search_train_macs_ratio, "x {:.1f}".format),
-                f"{row.search_n}/{row.planned}",
+                _spread(row.search_train_macs_mean, row.search_train_macs_half_width, scaled),
+                _format(row.time_ratio, "x {:.1f}".format),
+                _format(row.macs_ratio, "x {:.1f}".format),
+                f"{row.n}/{len(sweep['seeds'])}",
+                _format(row.paper_hours, "{:.3g}".format),
                 f"{paper.bound} {paper.gpu_hours:g}".strip() if paper else "",
             )
         )
@@ -132,14 +143,15 @@ def notes(rows: pd.DataFrame, uses: pd.DataFrame, sweep: Sweep, table: pd.DataFr
         found += [
             "accuracy: test images, last epoch, mean ± 95 % interval over seeds; bold: best of its transfer mode, "
             f"from n = {ENOUGH} on, sizes all in band",
-            "search cost: teacher and final trainings apart, start-up and evaluation included",
+            "search cost: teacher and final trainings apart, start-up and evaluation included; estimate: "
+            "device-hours here, were each training as long as the paper's on 50,000 images",
             "quoted: TAS (NeurIPS 2019), Table 1; search costs from its Table 2 (CIFAR-10, one V100) and the "
             "author response",
             *filter(None, [why_no_difference(sweep) or unlike_the_paper(used, sweep)]),
         ]
     if (table.loc[table["method"] != "teacher", "n"] < ENOUGH).any():
         found.append(f"n < {ENOUGH}: intervals are wide; do not rank by these alone")
-    devices = sorted(used.loc[used["kind"].isin(SEARCH_KINDS), "device"].dropna().unique())
+    devices = sorted(used.loc[~used["kind"].isin(RESULTS), "device"].dropna().unique())
     if len(devices) > 1:
         found.append(f"device times are of several devices ({', '.join(devices)}): compare training macs")
     found += _mixed(used) + _warnings(used) + _failures(used)
@@ -233,7 +245,8 @@ def _millions(macs: float) -> str:
     return f"{macs / 1e6:.2f} M"
 
 
-def _scaled(macs: float, half_width: float | None) -> str:
+def scaled(macs: float, half_width: float | None) -> str:
+    """Training macs in the unit that suits them."""
     size, unit = next(((s, u) for s, u in ((1e18, "E"), (1e15, "P"), (1e12, "T")) if macs >= s), (1e9, "G"))
     spread = "" if half_width is None else f" ± {half_width / size:.1f}"
     return f"{macs / size:.1f}{spread} {unit}"

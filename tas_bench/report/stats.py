@@ -36,3 +36,44 @@ def mean_interval(values: Iterable[float]) -> Interval:
     if n < 2:
         return Interval(mean, None, n)
     return Interval(mean, float(stdtrit(n - 1, 0.975)) * statistics.stdev(found) / math.sqrt(n), n)
+
+
+ENOUGH = 5
+"""Fewer values than this settle nothing: intervals of so few rest on the spread of so few."""
+
+
+def verdict(one: str, other: str, difference: Interval) -> str:
+    """What paired differences, one less other, say in plain language."""
+    mean, half, n = difference.mean, difference.half_width, difference.n
+    if mean is None:
+        return f"{one} against {other}: no seed on which both have ended"
+    first, second = (one, other) if mean >= 0 else (other, one)
+    spread = "" if half is None else f" ± {half:.2f}"
+    told = f"{first} {'>' if mean else '='} {second} by {abs(mean):.2f}{spread}, n = {n}"
+    if half is None:
+        return f"{told}: not settled, one pair tells nothing of the spread"
+    if half >= abs(mean):
+        return f"{told}: not settled, the interval holds 0"
+    return f"{told}: {'settled' if n >= ENOUGH else f'not settled, fewer than {ENOUGH} pairs'}"
+
+
+def is_settled(difference: Interval) -> bool:
+    """Whether the sign of a mean difference is beyond doubt, as `verdict` has it."""
+    mean, half = difference.mean, difference.half_width
+    return mean is not None and half is not None and half < abs(mean) and difference.n >= ENOUGH
+
+
+def front(points: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The (cost, gain) points that no other beats in both, by ascending cost."""
+    kept: list[tuple[float, float]] = []
+    for cost, gain in sorted(points, key=lambda point: (point[0], -point[1])):
+        if not kept or gain > kept[-1][1]:
+            kept.append((cost, gain))
+    return kept
+
+
+def hypervolume(points: Iterable[tuple[float, float]], most: float) -> float:
+    """The area that (cost, gain) points dominate, from gain 0 and cost `most`, in gain x share of most."""
+    kept = front(point for point in points if point[0] <= most)
+    ends = [*(cost for cost, _ in kept[1:]), most]
+    return sum((end - cost) * gain for (cost, gain), end in zip(kept, ends, strict=False)) / most

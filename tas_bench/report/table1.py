@@ -15,6 +15,7 @@ from typing import Any
 import pandas as pd
 
 from tas_bench.costs.layer import noun
+from tas_bench.report.ledger import RESULTS, ledger
 from tas_bench.report.stats import Interval, mean_interval
 from tas_bench.schema import USES
 
@@ -24,12 +25,6 @@ PAPER = {"dataset": "cifar100", "backbone": "resnet32"}
 PAPER_EPOCHS = 300
 PAPER_KEEP = 0.6
 """Table 1 prunes "about 40 % FLOPs"."""
-
-SEARCH_KINDS = ("search", "candidate", "pruning")
-"""The jobs a method's search is made of: what it costs to find a size, teacher and final trainings apart."""
-
-REFERENCE = "tas"
-"""Search costs are told relative to this method's."""
 
 SUFFIXES = {"scratch": "", "init": " w/ Init", "kd": " w/ KD"}
 """Transfer modes as the paper writes them behind a method's name."""
@@ -74,6 +69,8 @@ _MEASURES = [
     "val_accuracy",
     "peak_memory",
     "epochs",
+    "images",
+    "job",
     "train_subset",
     "train_macs",
     "device_seconds",
@@ -88,7 +85,7 @@ def budget_noun(sweep: Sweep) -> str:
 
 
 def published(name: str) -> pd.DataFrame:
-    """Figures quoted from the paper: `table1` or `search_cost`."""
+    """Figures quoted from the paper, by the name of their file: `table1`, `table2`, `search_cost` ..."""
     with (files(__package__) / "published" / f"{name}.csv").open(encoding="utf-8") as file:
         return pd.read_csv(file)
 
@@ -126,20 +123,18 @@ def table1(rows: pd.DataFrame, uses: pd.DataFrame, sweep: Sweep) -> pd.DataFrame
     used = used_jobs(rows, uses, sweep)
     quoted = published("table1").set_index(["method", "transfer"])
     comparable = why_no_difference(sweep) is None
-    costs = {method["name"]: _search_cost(used, method["name"], sweep) for method in sweep["methods"]}
-    reference = costs.get(REFERENCE, {}).get("search_train_macs_mean")
+    costs = ledger(used, sweep).rename(columns={"n": "search_n", "macs_ratio": "search_train_macs_ratio"})
+    costs = costs.set_index("method")[[name for name in costs if name in COLUMNS and name != "method"]]
     lines = []
     for method in sweep["methods"]:
         for transfer in sweep["transfers"]:
-            line = _accuracy(used, method["name"], transfer, sweep) | costs[method["name"]]
+            line = _accuracy(used, method["name"], transfer, sweep) | costs.loc[method["name"]].to_dict()
             line["name"] = method["label"] + SUFFIXES.get(transfer, f" w/ {transfer}")
             if (method["name"], transfer) in quoted.index:
                 paper = quoted.loc[(method["name"], transfer)]
                 line |= {"paper_macs": paper["macs"], "paper_accuracy": paper["accuracy"]}
                 if comparable and line["accuracy_mean"] is not None:
                     line["difference"] = line["accuracy_mean"] - paper["accuracy"]
-            if reference and line["search_train_macs_mean"] is not None:
-                line["search_train_macs_ratio"] = line["search_train_macs_mean"] / reference
             lines.append(line)
     return _frame(lines)
 
@@ -183,7 +178,7 @@ def _accuracy(used: pd.DataFrame, method: str, transfer: str, sweep: Sweep) -> d
         "transfer": transfer,
         "planned": len(sweep["seeds"]),
         "in_band": _mean(inside[_ok(finals)]).mean,
-        "failed": _failures(pd.concat([mine[mine["kind"].isin(SEARCH_KINDS)], finals])),
+        "failed": _failures(pd.concat([mine[~mine["kind"].isin(RESULTS)], finals])),
         **_finished(finals),
     }
 
@@ -198,25 +193,6 @@ def _finished(trainings: pd.DataFrame) -> dict[str, Any]:
         "accuracy_half_width": accuracy.half_width,
         "n": accuracy.n,
     }
-
-
-def _search_cost(used: pd.DataFrame, method: str, sweep: Sweep) -> dict[str, Any]:
-    """Mean over seeds of what the method's search jobs cost, summed per seed."""
-    sums = []
-    for seed in sweep["seeds"]:
-        plan = used[(used["method"] == method) & (used["seed"] == seed)]
-        searching = plan["kind"].isin(SEARCH_KINDS)
-        search = plan[searching]
-        # a plan asks for its final trainings once its search is over, for its teacher perhaps before all else
-        after = (plan["kind"] == "final").any() or (searching.any() and not searching.all())
-        if after and search["status"].notna().all():
-            sums.append(search[["device_seconds", "train_macs"]].sum())
-    cost: dict[str, Any] = {"search_n": len(sums)}
-    for measure in ("device_seconds", "train_macs"):
-        interval = mean_interval(float(each[measure]) for each in sums)
-        cost[f"search_{measure}_mean"] = interval.mean
-        cost[f"search_{measure}_half_width"] = interval.half_width
-    return cost
 
 
 def _ok(used: pd.DataFrame) -> pd.Series[bool]:

@@ -30,6 +30,12 @@ LOOK_EVERY = 1.0
 FALSE_STARTS = 5
 """Actors that may die in a row before their first sign of life, nodes lost aside."""
 
+FULL_STARTS = 50
+"""Likewise, for want of memory: another program may have it, and give it back."""
+
+FULL = "running low on memory"
+"""What Ray says of it where it has no exception for it."""
+
 PROMPT_SECONDS = 30.0
 """How long an actor takes to start where there is room."""
 
@@ -98,7 +104,8 @@ class Pool:
         self.actors: list[Actor] = []
         self.nodes: list[cluster.Node] = []
         self.unfit: set[str] = set()
-        self.looked, self.false_starts, self.strict = 0.0, 0, True
+        self.looked, self.strict = 0.0, True
+        self.false_starts = 0.0
 
     def check(self) -> None:
         """Refuse shares that no node has.
@@ -292,8 +299,8 @@ class Pool:
         self._kill(actor)  # where only the call failed
         reason = one_line(error)[:300]
         lost = "node has died" in reason
+        memory = isinstance(error, ray.exceptions.OutOfMemoryError)
         if actor.task is not None:
-            memory = isinstance(error, ray.exceptions.OutOfMemoryError)
             how: Death = "memory" if memory else "node" if lost else "process"
             yield Ended(actor.task, how=how, detail=reason)
         elif not actor.greeted and not lost:
@@ -302,8 +309,8 @@ class Pool:
                 self._leave_out(
                     actor, f"a node cannot run jobs: {_module(reason)}; install tas_bench on all nodes"
                 )
-            self.false_starts += 1
-            if self.false_starts >= FALSE_STARTS and not any(other.greeted for other in self.actors):
+            self.false_starts += 1 / FULL_STARTS if memory or FULL in reason else 1 / FALSE_STARTS
+            if self.false_starts > 1 - 1e-9 and not any(other.greeted for other in self.actors):
                 raise TasBenchError(f"workers do not start: {reason}")
 
     def _overdue(self) -> Iterator[Ended]:

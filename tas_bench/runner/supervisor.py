@@ -74,11 +74,13 @@ class Talk:
     Attributes:
         begin: called once nothing stands against the run and there is something to do.
         tell: takes a line.
+        ended: called now and then when more jobs have ended.
         quiet: no progress display.
     """
 
     begin: Callable[[], None] = lambda: None
     tell: Callable[[str], None] = lambda _line: None
+    ended: Callable[[], None] = lambda: None
     quiet: bool = True
 
 
@@ -140,7 +142,7 @@ def run_jobs(
         while True:
             driving = _Driving(order)
             try:
-                end = driving.watch(signals, lock, compact, resources.silent_seconds)
+                end = driving.watch(signals, lock, compact, talk.ended, resources.silent_seconds)
             finally:
                 driving.stop()
             if end.signal is not None:
@@ -189,7 +191,14 @@ class _Driving:
         self.began, self.ended, self.gpus, self.failed = False, 0, 0.0, frozenset[str]()
         self.word: End | None = None
 
-    def watch(self, signals: Signals, lock: Lock, compact: Callable[[], None], silent_seconds: float) -> End:
+    def watch(
+        self,
+        signals: Signals,
+        lock: Lock,
+        compact: Callable[[], None],
+        ended: Callable[[], None],
+        silent_seconds: float,
+    ) -> End:
         """Wait for the driver's end.
 
         Raises:
@@ -210,7 +219,10 @@ class _Driving:
                 self.word = word
                 return word
             if isinstance(word, Beat):
+                more = word.ended > self.ended
                 heard, self.began, self.ended, self.gpus = time.monotonic(), True, word.ended, word.gpus
+                if more:
+                    ended()
                 self.failed |= set(word.failed)
                 if word.ended > COMPACT_AFTER + 1.1 * compacted:
                     compacted = word.ended

@@ -2,5 +2,6 @@
 
 from tas_bench.search.job import TasSearch
 from tas_bench.search.settings import SearchSettings
+from tas_bench.search.stoppable import StoppableSearch, StopRule
 
-__all__ = ["SearchSettings", "TasSearch"]
+__all__ = ["SearchSettings", "StopRule", "StoppableSearch", "TasSearch"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -13,6 +14,9 @@ from tas_bench.jobs import Context, Outcome, Problem, job_id
 from tas_bench.search.searcher import Searcher, expected_macs
 from tas_bench.search.settings import SearchSettings
 from tas_bench.train import booked
+
+GiveUp = Callable[[Sequence[Mapping[str, float]], Sequence[Mapping[str, Any]]], str | None]
+"""From the curve and the trajectory so far: why to go no further, in one line, or None."""
 
 UNDECIDED = 0.05
 """Mean discrepancy below which the argmax is little more than a random size."""
@@ -62,8 +66,14 @@ class TasSearch:
         return search(self, context)
 
 
-def search(job: TasSearch, context: Context) -> Outcome:
+def search(
+    job: TasSearch, context: Context, key: str | None = None, give_up: GiveUp = lambda _curve, _trajectory: None
+) -> Outcome:
     """Algorithm 1, lines 1 to 7; goes on from the last checkpoint where there is one, to bitwise the same end.
+
+    Args:
+        key: of the job that this search is a part of, for its checkpoint; its own by default.
+        give_up: asked before every epoch, of those before it, for a reason to leave it at them.
 
     Raises:
         DivergedError: a loss became NaN or infinite; the last checkpoint stays.
@@ -72,12 +82,16 @@ def search(job: TasSearch, context: Context) -> Outcome:
     with watch.on("startup"), torch.random.fork_rng():
         torch.manual_seed(job.seed)
         searcher = Searcher(job.problem, settings, job.seed, context)
-        checkpoint = Checkpoint(context, job_id(job), searcher.parts, searcher.generator)
+        checkpoint = Checkpoint(context, key or job_id(job), searcher.parts, searcher.generator)
         kept = checkpoint.restore()
     watch.carry(kept.get("seconds", {}))
     curve, trajectory = kept.get("curve", []), kept.get("trajectory", [])
     searcher.images, searcher.macs = kept.get("spent", (0, 0))
+    given_up: str | None = None
     for epoch in range(len(curve), settings.search_epochs):
+        given_up = give_up(curve, trajectory)
+        if given_up:
+            break
         with watch.on("train"):
             curve.append({"epoch": epoch + 1} | searcher.epoch(epoch, watch))
             trajectory.append({"epoch": epoch + 1} | searcher.trajectory(epoch))
@@ -90,10 +104,10 @@ def search(job: TasSearch, context: Context) -> Outcome:
         **derived,
         discrepancy=trajectory[-1]["discrepancy"],
         arch_lr=searcher.arch_lr,
-        warning=_warning(settings, trajectory[-1]["discrepancy"]) or checkpoint.warning,
+        warning=given_up or _warning(settings, trajectory[-1]["discrepancy"]) or checkpoint.warning,
         train_accuracy=curve[-1]["train_accuracy"],
         val_accuracy=curve[-1]["val_accuracy"],
-        epochs=settings.search_epochs,
+        epochs=len(curve),
         train_macs=searcher.macs,
         curve=curve,
         trajectory=trajectory,

@@ -1,0 +1,121 @@
+"""Two results directories side by side: which cells of Table 1 changed, and whether beyond the noise of seeds."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+from scipy.special import stdtrit
+
+from tas_bench.report.ledger import ledger
+from tas_bench.report.source import Source
+from tas_bench.report.stats import Interval, mean_interval
+
+CELL = ["dataset", "backbone", "method", "transfer"]
+
+COLUMNS = [
+    *CELL, "first", "first_n", "second", "second_n", "difference", "half_width", "how", "verdict",
+]  # fmt: skip
+"""A cell's mean accuracies in percent, the second less the first with its 95 % interval, and what that says."""
+
+
+def compare(first: Source, second: Source) -> pd.DataFrame:
+    """One line per cell that either has: its final trainings that ended well.
+
+    Where both have a seed, the differences of shared seeds are taken ("paired"), else those of means (Welch).
+    """
+    both = [source.finals.set_index([*CELL, "seed"])["accuracy"] for source in (first, second)]
+    cells = dict.fromkeys(index[:-1] for found in both for index in found.index)
+    lines = []
+    for cell in cells:
+        one, other = (_of(found, cell) for found in both)
+        how, difference = _difference(one, other)
+        lines.append(
+            dict(zip(CELL, cell, strict=True))
+            | {
+                "first": one.mean(), "first_n": len(one), "second": other.mean(), "second_n": len(other),
+                "difference": difference.mean, "half_width": difference.half_width, "how": how,
+                "verdict": verdict(one, other, difference),
+            }
+        )  # fmt: skip
+    return pd.DataFrame(lines, columns=COLUMNS)
+
+
+def _of(accuracies: pd.Series[Any], cell: tuple[Any, ...]) -> pd.Series[Any]:
+    """A cell's accuracies by seed."""
+    mine = [index[:-1] == cell for index in accuracies.index]
+    return accuracies[mine].groupby(level="seed").mean()
+
+
+def _difference(one: pd.Series[Any], other: pd.Series[Any]) -> tuple[str, Interval]:
+    shared = (other - one).dropna()
+    if len(shared):
+        return "paired", mean_interval(shared)
+    return "Welch", welch(list(one), list(other))
+
+
+def welch(one: Sequence[float], other: Sequence[float]) -> Interval:
+    """Mean of the second less that of the first, with Welch's 95 % interval; n is that of the smaller."""
+    n = min(len(one), len(other))
+    if n == 0:
+        return Interval(None, None, 0)
+    mean = statistics.fmean(other) - statistics.fmean(one)
+    if n < 2:
+        return Interval(mean, None, n)
+    parts = [statistics.variance(values) / len(values) for values in (one, other)]
+    if sum(parts) == 0:
+        return Interval(mean, 0.0, n)
+    freedom = sum(parts) ** 2 / sum(
+        part**2 / (len(values) - 1) for part, values in zip(parts, (one, other), strict=True)
+    )
+    return Interval(mean, float(stdtrit(freedom, 0.975)) * math.sqrt(sum(parts)), n)
+
+
+def verdict(one: pd.Series[Any], other: pd.Series[Any], difference: Interval) -> str:
+    """What became of a cell, in a word or two."""
+    if not len(one) or not len(other):
+        return "only in the second" if len(other) else "only in the first"
+    if one.sort_index().equals(other.sort_index()):
+        return "the same"
+    if difference.half_width is None:
+        return "one seed: not settled"
+    assert difference.mean is not None
+    return "changed" if abs(difference.mean) > difference.half_width else "within noise"
+
+
+def search_costs(first: Source, second: Source) -> pd.DataFrame:
+    """Search costs of methods that both have, per problem: device-seconds and training macs, and their ratios."""
+    lines = []
+    for problem in first.problems:
+        costs = [_costs(source, problem) for source in (first, second)]
+        for method in [name for name in costs[0].index if name in costs[1].index]:
+            line = {"dataset": problem["dataset"], "backbone": problem["backbone"], "method": method}
+            for measure in ("device_seconds", "train_macs"):
+                one, other = (cost.loc[method, f"search_{measure}_mean"] for cost in costs)
+                known = pd.notna(one) and pd.notna(other) and one > 0
+                line |= {f"first_{measure}": one, f"second_{measure}": other}
+                line |= {f"{measure}_ratio": other / one if known else None}
+            lines.append(line)
+    return pd.DataFrame(lines)
+
+
+def _costs(source: Source, problem: Any) -> pd.DataFrame:
+    return ledger(source.of(problem), source.manifest).set_index("method")
+
+
+def unlike(first: Source, second: Source) -> list[str]:
+    """In what two directories differ besides their figures, one line each."""
+    told = []
+    fixed = [source.manifest["fixed"] for source in (first, second)]
+    for key in sorted({*fixed[0], *fixed[1]}):
+        one, other = (settings.get(key, "not there") for settings in fixed)
+        if one != other:
+            told.append(f"{key}: {one}, then {other}")
+    for column in ("commit", "device", "precision", "versions"):
+        one, other = (sorted(source.rows[column].dropna().unique()) for source in (first, second))
+        if one != other:
+            told.append(f"{column}: {', '.join(one) or 'none'}, then {', '.join(other) or 'none'}")
+    return told

@@ -1,0 +1,61 @@
+"""Table 1 of the paper, for every problem of the sweep."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from tas_bench.costs.layer import amount
+from tas_bench.report.parts import Cell, Note, Part, Section, Table, millions, number, text
+from tas_bench.report.source import Source
+from tas_bench.report.table1 import Sweep, budget_noun, table1, teacher_row, unlike_the_paper, why_no_difference
+
+
+def accuracies(source: Source) -> list[Part]:
+    """One table per problem: ours, the paper's, the difference."""
+    if not source.manifest["transfers"]:
+        return []
+    parts: list[Part] = []
+    for problem in source.problems:
+        frames = [make(source.rows, source.uses, problem) for make in (teacher_row, table1)]
+        table = pd.concat(frames, ignore_index=True)
+        name = f"accuracies-{problem['dataset']}-{problem['backbone']}"
+        lines = [_line(row, problem) for row in table.itertuples()]
+        parts.append(Table(name, problem["title"], _header(problem), lines))
+        if told := why_no_difference(problem) or unlike_the_paper(source.of(problem), problem):
+            parts.append(Note(f"{source.heading(problem)}: {told}."))
+    parts.append(
+        Note(
+            "Accuracy: test images, last epoch, mean ± 95 % interval over seeds (none where n = 1). Paper: quoted "
+            "from TAS (NeurIPS 2019), Table 1, one run each."
+        )
+    )
+    return parts
+
+
+def _header(problem: Sweep) -> tuple[str, ...]:
+    counted = budget_noun(problem)
+    own = () if counted == "macs" else (f"{counted.capitalize()}",)
+    ours = ("Macs", *own, "In band", "Accuracy % (ours)", "n", "Failed jobs")
+    return ("Method", *ours, "Macs (paper)", "Accuracy % (paper)", "Difference, points")
+
+
+def _line(row: Any, problem: Sweep) -> tuple[Cell, ...]:
+    counted = budget_noun(problem)
+    own = () if counted == "macs" else (number(row.cost_mean, lambda cost: amount(counted, cost, digits=2)),)
+    return (
+        text(row.name),
+        number(row.macs_mean, millions),
+        *own,
+        number(row.in_band, "{:.0%}"),
+        number(row.accuracy_mean, "{:.2f}", row.accuracy_half_width),
+        Cell(f"{row.n} of {row.planned}", float(row.n)),
+        number(row.failed, "{:.0f}"),
+        number(row.paper_macs, millions),
+        number(row.paper_accuracy),
+        number(row.difference, "{:+.2f}"),
+    )
+
+
+SECTION = Section("accuracies", "Accuracy at the budget", 20, accuracies)

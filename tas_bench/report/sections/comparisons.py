@@ -1,0 +1,72 @@
+"""Methods in pairs, over the seeds and problems that both have finished."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import combinations
+
+from tas_bench.report.ledger import REFERENCE
+from tas_bench.report.parts import Note, Part, Section, Table, number, text
+from tas_bench.report.source import Source
+from tas_bench.report.stats import ENOUGH, Interval, mean_interval, verdict
+
+MANY = 6
+"""From so many methods on, pairs with `REFERENCE` alone are told."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two methods, and one's accuracy less the other's in points."""
+
+    one: str
+    other: str
+    difference: Interval
+
+
+def comparisons(source: Source) -> list[Part]:
+    """One table per transfer mode."""
+    tables: list[Part] = []
+    for transfer in source.manifest["transfers"]:
+        pairs = [pair for pair in compared(source, transfer) if pair.difference.n]
+        if not pairs:
+            continue
+        lines = [
+            (
+                text(f"{source.label(pair.one)} - {source.label(pair.other)}"),
+                number(pair.difference.mean, "{:+.2f}", pair.difference.half_width),
+                number(pair.difference.n, "{:.0f}"),
+                text(verdict(source.label(pair.one), source.label(pair.other), pair.difference)),
+            )
+            for pair in pairs
+        ]
+        header = ("Pair", "Difference, points", "Pairs", "Verdict")
+        caption = f"Accuracy of final trainings ({transfer}), same seed and problem"
+        tables.append(Table(f"comparisons-{transfer}", caption, header, lines))
+    if tables:
+        tables.append(
+            Note(
+                "Mean ± 95 % interval (Student's t) of the differences. Settled: the interval leaves out 0, and "
+                f"there are {ENOUGH} pairs or more. Of 20 such verdicts on equal methods, one is wrong on average."
+            )
+        )
+    return tables
+
+
+def compared(source: Source, transfer: str) -> list[Pair]:
+    """Every pair of methods, or, where methods are many, the reference's."""
+    finals = source.finals
+    mine = finals[finals["transfer"] == transfer]
+    keys = ["dataset", "backbone", "seed"]
+    by_method = {name: mine[mine["method"] == name].set_index(keys)["accuracy"] for name in source.labels}
+    names = sorted(source.labels, key=lambda name: name != REFERENCE)
+    pairs = combinations(names, 2) if len(names) <= MANY else ((names[0], other) for other in names[1:])
+    return [Pair(one, other, mean_interval((by_method[one] - by_method[other]).dropna())) for one, other in pairs]
+
+
+def last_transfer(source: Source) -> str:
+    """The transfer mode that verdicts are told of: the sweep's last with an accuracy."""
+    there = set(source.finals["transfer"])
+    return next(name for name in reversed(source.manifest["transfers"]) if name in there)
+
+
+SECTION = Section("comparisons", "Methods in pairs", 40, comparisons)

@@ -1,0 +1,102 @@
+"""Table 2 of the paper: what sampling more candidates per step, |I|, costs and gains."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pandas as pd
+
+from tas_bench.report.ledger import RESULTS
+from tas_bench.report.parts import Panel, Part, Plot, Section, Series, Table, millions, number
+from tas_bench.report.source import Source
+from tas_bench.report.stats import Interval, mean_interval
+from tas_bench.report.table1 import Sweep, published
+
+PAPER = ("cifar10", "resnet32")
+HOURS, GB = 3600.0, 1e9
+
+
+def samples(source: Source) -> list[Part]:
+    """A table and a plot per problem, where methods differ in |I|."""
+    drawn = {name: source.setting(name, "samples") for name in source.labels}
+    drawn = {name: int(n) for name, n in drawn.items() if isinstance(n, int)}
+    if len(set(drawn.values())) < 2:
+        return []
+    parts: list[Part] = []
+    for problem in source.problems:
+        found = {
+            n: _measured(source.of(problem), name) for name, n in sorted(drawn.items(), key=lambda item: item[1])
+        }
+        same = (problem["dataset"], problem["backbone"]) == PAPER
+        paper = published("table2").set_index("samples") if same else pd.DataFrame()
+        parts += _parts(source, problem, found, paper)
+    return parts
+
+
+MEASURES: dict[str, tuple[str, str | Callable[[float], str], str]] = {
+    "accuracy": ("Accuracy %", "{:.2f}", "accuracy"),
+    "search": ("Search, device-hours", "{:.2f}", "search_hours"),
+    "memory": ("Memory, GB", "{:.2f}", "memory_gb"),
+    "train": ("Training, device-hours", "{:.2f}", "train_hours"),
+    "macs": ("Macs", millions, "macs"),
+}
+"""By name: title, how it is written, and the column of the paper's table."""
+
+
+def _measured(used: pd.DataFrame, method: str) -> dict[str, Interval]:
+    done = used[(used["method"] == method) & (used["status"] == "ok")]
+    search, final = done[~done["kind"].isin(RESULTS)], done[done["kind"] == "final"]
+    frames = {
+        "accuracy": final["accuracy"], "search": search.groupby("seed")["device_seconds"].sum() / HOURS,
+        "memory": search.groupby("seed")["peak_memory"].max() / GB, "train": final["device_seconds"] / HOURS,
+        "macs": search["macs"] if final.empty else final["macs"],
+    }  # fmt: skip
+    return {name: mean_interval(frame.dropna()) for name, frame in frames.items()}
+
+
+def _parts(
+    source: Source, problem: Sweep, found: dict[int, dict[str, Interval]], paper: pd.DataFrame
+) -> list[Part]:
+    header = ["|I|", "n"]
+    for title, _, _ in MEASURES.values():
+        header += [f"{title} (ours)", f"{title} (paper)"] if len(paper) else [title]
+    if len(paper):
+        header.append("Difference in accuracy, points")
+    lines = []
+    for n, measured in found.items():
+        line = [number(n, "{:.0f}"), number(measured["search"].n, "{:.0f}")]
+        for name, (_, how, column) in MEASURES.items():
+            line.append(number(measured[name].mean, how, measured[name].half_width))
+            if len(paper):
+                line.append(number(paper[column].get(n), how))
+        if len(paper):
+            ours, theirs = measured["accuracy"].mean, paper["accuracy"].get(n)
+            line.append(number(None if ours is None or theirs is None else ours - theirs, "{:+.2f}"))
+        lines.append(tuple(line))
+    where, name = source.heading(problem), f"samples-{problem['dataset']}-{problem['backbone']}"
+    panels = [_panel(measure, found, paper) for measure in ("accuracy", "search", "memory")]
+    return [
+        Table(name, f"Candidates sampled per step: {where}", tuple(header), lines),
+        Plot(
+            name, f"What |I| costs and gains: {where}",
+            "Accuracy, search time and memory against the number of candidates sampled per step.",
+            [panel for panel in panels if panel.series],
+        ),
+    ]  # fmt: skip
+
+
+def _panel(measure: str, found: dict[int, dict[str, Interval]], paper: pd.DataFrame) -> Panel:
+    title, _, column = MEASURES[measure]
+    ours = {n: measured[measure] for n, measured in found.items() if measured[measure].mean is not None}
+    series: list[Series] = []
+    if ours:
+        means, spread = [i.mean for i in ours.values()], [i.half_width for i in ours.values()]
+        series.append(Series("ours", list(ours), means, "line", 0, spread))
+    if len(paper):
+        quoted: list[Any] = paper[column].tolist()
+        series.append(Series("paper (quoted)", paper.index.tolist(), quoted, "line", 1, dashed=True))
+    return Panel(title, "|I|", title, series)
+
+
+SECTION = Section("samples", "Candidates per step (Table 2)", 24, samples)

@@ -1,0 +1,58 @@
+"""The whole report of a results directory: the page, its tables and its figures as files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tas_bench.errors import StoreIOError
+from tas_bench.files import write_whole
+from tas_bench.report.html import Made, page
+from tas_bench.report.parts import Note, Part, Plot, Section, Table
+from tas_bench.report.sections import all_sections
+from tas_bench.report.source import Source
+from tas_bench.report.written import written
+from tas_bench.text import one_line
+
+PAGE = "report.html"
+
+
+def write_report(source: Source, out: Path, figures: bool = True) -> Path:
+    """Write `report.html`, `tables/` and `figures/`; the page comes last.
+
+    Args:
+        figures: whether plots are written as PNG and SVG too, which takes most of the time.
+
+    Raises:
+        StoreIOError: a file cannot be written.
+    """
+    made = [Made(section, _parts(section, source)) for section in all_sections()]
+    made = [each for each in made if each.parts]
+    parts = [part for each in made for part in each.parts]
+    for table in (part for part in parts if isinstance(part, Table)):
+        for ending, text in written(table).items():
+            write(out / "tables" / f"{table.name}.{ending}", text.encode())
+    for plot in (part for part in parts if isinstance(part, Plot) and figures):
+        from tas_bench.report.drawn import drawn
+
+        for ending, data in drawn(plot).items():
+            write(out / "figures" / f"{plot.name}.{ending}", data)
+    write(out / PAGE, page(source, made).encode())
+    return out / PAGE
+
+
+def _parts(section: Section, source: Source) -> list[Part]:
+    """What a section says; one that cannot be made of strange rows costs the others nothing."""
+    try:
+        return section.make(source)
+    except Exception as error:
+        told = one_line(f"{type(error).__name__}: {error}")[:200]
+        return [Note(f"This section cannot be made of these rows ({told}).", "bad")]
+
+
+def write(path: Path, data: bytes) -> None:
+    """Write a whole file or none of it, and its folder."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreIOError(f"cannot write {path}: {error.strerror}") from error
+    write_whole(path, data)

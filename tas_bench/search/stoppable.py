@@ -1,0 +1,88 @@
+"""A search that is given up where it is hopeless, by a rule that is part of the job and so of its key."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from tas_bench.jobs import Context, Outcome, Problem, job_id
+from tas_bench.search.job import TasSearch, search
+from tas_bench.search.settings import settles
+
+LAST = 3
+"""Epochs of which the nearest counts: F_cost jumps about."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StopRule:
+    """When a search is hopeless. It is not asked while the argmax settles: then the end is near anyway.
+
+    Attributes:
+        after: epochs that every search has.
+        off: F_cost further than that outside the band, as a share of R, after each of the last epochs.
+        loss: or a validation loss above that, likewise; None looks at F_cost alone.
+    """
+
+    after: int
+    off: float
+    loss: float | None = None
+
+    def why(
+        self, search: TasSearch, curve: Sequence[Mapping[str, float]], trajectory: Sequence[Mapping[str, Any]]
+    ) -> str | None:
+        """What a row says of a search that is given up; None where it goes on."""
+        done, settings, problem = len(curve), search.settings, search.problem
+        if done < max(self.after, LAST) or settles(settings, done):
+            return None
+        low, high = problem.band
+        off = min(max(low - point["f_cost"], point["f_cost"] - high) for point in trajectory[-LAST:])
+        loss = min(point["val_loss"] for point in curve[-LAST:])
+        head = f"given up after epoch {done} of {settings.search_epochs}"
+        if off > self.off * problem.budget:
+            return f"{head}: F_cost stayed {off / problem.budget:.0%} of R outside the band, or further"
+        if self.loss is not None and loss > self.loss:
+            return f"{head}: the validation loss stayed above {self.loss:g}"
+        return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoppableSearch:
+    """A search under a rule: a job of its own, since the same search without it may end otherwise."""
+
+    version: ClassVar[int] = 1
+
+    search: TasSearch
+    rule: StopRule
+
+    @property
+    def problem(self) -> Problem:
+        """The search's."""
+        return self.search.problem
+
+    @property
+    def seed(self) -> int:
+        """The search's."""
+        return self.search.seed
+
+    @property
+    def kind(self) -> str:
+        """A search."""
+        return self.search.kind
+
+    @property
+    def touches_test(self) -> bool:
+        """As the search."""
+        return self.search.touches_test
+
+    def describe(self) -> dict[str, Any]:
+        """Columns known before the job runs."""
+        return self.search.describe()
+
+    def expected_macs(self, images: int) -> int:
+        """Of the whole search: at most."""
+        return self.search.expected_macs(images)
+
+    def run(self, context: Context) -> Outcome:
+        """Search, as far as there is hope."""
+        return search(self.search, context, job_id(self), lambda *so_far: self.rule.why(self.search, *so_far))

@@ -1,0 +1,69 @@
+"""Results for other programs: read back by pandas, Optuna and TensorBoard's own formats."""
+
+import json
+
+import optuna
+import pandas as pd
+import pytest
+from optuna.storages.journal import JournalFileBackend
+
+from tas_bench.cli import main
+from tas_bench.errors import BAD_INPUT, OK
+from tas_bench.reading import load
+from tas_bench.report.example import write_example
+
+
+@pytest.fixture
+def made(tmp_path):
+    write_example(tmp_path / "r", seeds=2, candidates=3, epochs=3)
+    return tmp_path / "r"
+
+
+def exported(made, form):
+    assert main(["export-rows", str(made), "--to", form]) == OK
+    return made / "_exported" / form
+
+
+def test_csv(made):
+    out = exported(made, "csv")
+    rows, back = load(made), pd.read_csv(out / "rows.csv")
+    assert back["job_id"].tolist() == rows["job_id"].tolist()
+    assert list(back.columns) == list(rows.columns)
+    assert [json.loads(widths) for widths in back["widths"]] == [list(widths) for widths in rows["widths"]]
+    assert len(pd.read_csv(out / "curves.csv")) == len(load(made, table="curves"))
+    assert {path.name for path in out.iterdir()} == {"rows.csv", "uses.csv", "curves.csv", "trajectories.csv"}
+
+
+def test_latex(made):
+    out = exported(made, "latex")
+    text = (out / "accuracies-cifar100-resnet32.tex").read_text()
+    assert text.count(r"\\") == 14
+    assert "72.41" in text
+
+
+def test_optuna(made, capsys):
+    path = exported(made, "optuna") / "journal.log"
+    storage = optuna.storages.JournalStorage(JournalFileBackend(str(path)))
+    names = optuna.get_all_study_names(storage)
+    methods = ("cma_es", "random_search", "tas")
+    assert sorted(names) == [f"table1-cifar100-resnet32-{method}-{seed}" for method in methods for seed in (0, 1)]
+    study = optuna.load_study(study_name="table1-cifar100-resnet32-cma_es-1", storage=storage)
+    rows = load(made).set_index("job_id")
+    assert len(study.trials) == 3
+    for trial in study.trials:
+        row = rows.loc[trial.user_attrs["job_id"]]
+        assert trial.value == row["val_accuracy"]
+        assert [trial.params[f"width_{i:03}"] for i in range(31)] == list(row["widths"])
+        assert trial.params["depth_002"] == 5
+    assert main(["export-rows", str(made), "--to", "optuna"]) == BAD_INPUT
+    assert "is there already" in capsys.readouterr().err
+
+
+def test_tensorboard(made):
+    out = exported(made, "tensorboard")
+    rows = load(made)
+    assert len(list(out.iterdir())) == len(rows)
+    [search] = out.glob("tas-search-s1-*")
+    events = b"".join(path.read_bytes() for path in search.iterdir())
+    assert b"val_accuracy" in events
+    assert b"f_cost" in events

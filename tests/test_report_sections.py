@@ -1,0 +1,208 @@
+"""Sections of the report by hand: verdicts, hypervolumes, anytime means, sizes, Tables 2 and 3, Figure 3."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from optuna._hypervolume import compute_hypervolume
+
+from tas_bench.backbones import find_backbone
+from tas_bench.report.example import write_example
+from tas_bench.report.interactive import figure
+from tas_bench.report.parts import Panel, Plot, Series, Table, number
+from tas_bench.report.sections import all_sections
+from tas_bench.report.sections.anytime import mean_of
+from tas_bench.report.sections.comparisons import compared
+from tas_bench.report.sections.learning import POINTS, thin
+from tas_bench.report.sections.sizes import channels
+from tas_bench.report.source import read_source
+from tas_bench.report.stats import Interval, front, hypervolume, is_settled, verdict
+
+
+def parts(source, name):
+    [section] = [section for section in all_sections() if section.name == name]
+    return section.make(source)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    root = tmp_path_factory.mktemp("made")
+    write_example(root, seeds=3, candidates=2, epochs=4)
+    return read_source(root)
+
+
+# ---------------------------------------------------------------- statistics
+
+
+@pytest.mark.parametrize(
+    ("difference", "said"),
+    [
+        (Interval(0.8, 0.5, 3), "TAS > random by 0.80 ± 0.50, n = 3: not settled, fewer than 5 pairs"),
+        (Interval(0.8, 0.5, 5), "TAS > random by 0.80 ± 0.50, n = 5: settled"),
+        (Interval(-0.8, 0.5, 5), "random > TAS by 0.80 ± 0.50, n = 5: settled"),
+        (Interval(0.8, 0.9, 9), "TAS > random by 0.80 ± 0.90, n = 9: not settled, the interval holds 0"),
+        (Interval(0.0, 0.0, 9), "TAS = random by 0.00 ± 0.00, n = 9: not settled, the interval holds 0"),
+        (Interval(0.8, None, 1), "TAS > random by 0.80, n = 1: not settled, one pair tells nothing of the spread"),
+        (Interval(None, None, 0), "TAS against random: no seed on which both have ended"),
+    ],
+)
+def test_verdicts(difference, said):
+    assert verdict("TAS", "random", difference) == said
+    assert is_settled(difference) == said.endswith(": settled")
+
+
+def test_pairs_are_of_the_same_seed_and_problem(made):
+    finals = made.finals
+    by = finals[finals["transfer"] == "kd"].set_index(["method", "seed"])["accuracy"]
+    [pair] = [pair for pair in compared(made, "kd") if {pair.one, pair.other} == {"tas", "ratio"}]
+    apart = [by["tas", seed] - by["ratio", seed] for seed in range(3)]
+    assert pair.difference.mean == pytest.approx(np.mean(apart))
+    assert pair.difference.half_width == pytest.approx(4.302653 * np.std(apart, ddof=1) / np.sqrt(3), rel=1e-5)
+    assert len(compared(made, "kd")) == 6
+
+
+POINT = st.tuples(st.integers(1, 20).map(float), st.integers(0, 20).map(float))
+
+
+@given(st.lists(POINT, max_size=12))
+def test_hypervolume_is_optunas(points):
+    below = np.array([(cost, -gain) for cost, gain in points if cost <= 15]).reshape(-1, 2)
+    expected = compute_hypervolume(below, np.array([15.0, 0.0])) / 15 if len(below) else 0.0
+    assert hypervolume(points, 15.0) == pytest.approx(expected)
+    kept = front(points)
+    assert set(kept) <= set(points)
+    for cost, gain in points:
+        assert any(c <= cost and g >= gain for c, g in kept)
+
+
+def test_anytime_means_by_hand():
+    one = (np.array([1.0, 3.0]), np.array([10.0, 20.0]))
+    other = (np.array([2.0, 4.0]), np.array([30.0, 50.0]))
+    assert mean_of([one, other]) == ([2.0, 3.0, 4.0], [20.0, 25.0, 35.0])
+    many = (np.arange(5000.0), np.arange(5000.0))
+    assert len(mean_of([many])[0]) <= 100
+
+
+@given(st.integers(1, 2000))
+def test_thinned_curves_keep_their_ends(count):
+    kept = thin(count)
+    assert len(kept) <= POINTS
+    assert (kept[0], kept[-1]) == (0, count - 1)
+    assert (np.diff(kept) > 0).all()
+
+
+def test_number_cells():
+    assert number(71.234, "{:.2f}", 0.5, "(n = 3)").text == "71.23 ± 0.50 (n = 3)"
+    assert number(-1.0, "{:+.2f}", 0.5).text == "-1.00 ± 0.50"
+    assert number(float("nan")).text == ""
+    assert number(None, "{}", 3.0).value is None
+
+
+# ---------------------------------------------------------------- sections
+
+
+def test_dropped_blocks_have_no_channels():
+    backbone = find_backbone("resnet20")
+    widths = list(range(1, len(backbone.convs) + 1))
+    kept = channels(widths, [3, 1, 2], backbone)
+    assert kept[:9] == widths[:9]
+    assert kept[9:13] == [0, 0, 0, 0]
+    assert kept[13:17] == widths[13:17]
+    assert kept[17:] == [0, 0]
+    assert channels(widths[1:], [3, 1, 2], backbone) is None
+
+
+def test_search_cost_is_the_sum_of_what_was_asked_for(made):
+    table = next(part for part in parts(made, "search_cost") if isinstance(part, Table))
+    by = {line[0].text: dict(zip(table.header, line, strict=True)) for line in table.lines}
+    rows = made.rows[(made.rows["kind"] == "candidate") & (made.rows["method"] == "cma_es")]
+    assert by["CMA-ES"]["Search: device time"].value == pytest.approx(rows["device_seconds"].sum() / 3)
+    assert by["CMA-ES"]["Jobs"].value == 2
+    assert by["Pre-defined"]["Search: device time"].text == "0"
+    assert by["TAS"]["Macs / TAS"].text == "x 1.00"
+    assert by["CMA-ES"]["Quoted GPU-hours"].text == "over 1000"
+
+
+def test_table_3_beside_ours(made):
+    table = next(part for part in parts(made, "rivals") if isinstance(part, Table))
+    assert [line[0].text for line in table.lines] == ["LCCL", "SFP", "FPGM", "TAS (D)", "TAS (W)", "TAS"]
+    ours = made.finals.query("method == 'tas' and transfer == 'kd'")["accuracy"].mean()
+    line = dict(zip(table.header, table.lines[-1], strict=True))
+    assert line["Accuracy % (ours)"].value == pytest.approx(ours)
+    assert line["Difference, points"].value == pytest.approx(ours - 72.41)
+    assert line["Drop (paper)"].value == -1.8
+
+
+def test_table_2_beside_ours(tmp_path):
+    write_example(tmp_path, seeds=2, candidates=1, epochs=3)
+    source = read_source(tmp_path)
+    fixed = {"samples-1.samples": 1, "samples-2.samples": 2, "ratio.samples": None}
+    methods = [{"name": f"samples-{n}", "label": f"|I| = {n}"} for n in (1, 2)]
+    place = {"dataset": "cifar10", "backbone": "resnet32"}
+    renamed = source.uses["method"].replace({"tas": "samples-2", "ratio": "samples-1"})
+    uses = source.uses.assign(method=renamed, **place)
+    manifest = {**source.manifest, "fixed": fixed, "methods": methods, "problems": [{**place, "keep": 0.56}]}
+    [table, plot] = parts(
+        type(source)(manifest, source.rows, uses, source.curves, source.trajectories, {}), "samples"
+    )
+    line = dict(zip(table.header, table.lines[1], strict=True))
+    assert line["|I|"].value == 2
+    assert line["Accuracy % (paper)"].value == 92.98
+    assert line["Search, device-hours (paper)"].value == 3.83
+    seconds = source.rows.loc[source.rows["kind"] == "search", "device_seconds"].mean()
+    assert line["Search, device-hours (ours)"].value == pytest.approx(seconds / 3600)
+    assert [panel.title for panel in plot.panels] == ["Accuracy %", "Search, device-hours", "Memory, GB"]
+
+
+def test_figure_3_has_four_panels_where_a_method_is_free(made):
+    [plot] = [part for part in parts(made, "trajectories") if isinstance(part, Plot)]
+    assert [panel.title.split(",")[0] for panel in plot.panels] == ["F_cost", "Discrepancy"]
+    assert [series.name for series in plot.panels[0].series] == ["TAS", "(1 - t) R", "(1 + t) R"]
+    methods = [*made.manifest["methods"], {"name": "free", "label": "free"}]
+    fixed = made.manifest["fixed"] | {"free.lambda_cost": 0.0}
+    search = made.uses[made.uses["kind"] == "search"].assign(method="free")
+    both = type(made)(
+        {**made.manifest, "methods": methods, "fixed": fixed}, made.rows,
+        type(search)(np.vstack([made.uses, search]), columns=made.uses.columns).infer_objects(),
+        made.curves, made.trajectories, {},
+    )  # fmt: skip
+    [plot] = [part for part in parts(both, "trajectories") if isinstance(part, Plot)]
+    assert [panel.title for panel in plot.panels] == [
+        "F_cost, with the cost's constraint", "Discrepancy, with the cost's constraint", "F_cost, without",
+        "Discrepancy, without",
+    ]  # fmt: skip
+
+
+def test_learning_curves_count_the_teacher_once(made):
+    [plot] = parts(made, "learning")
+    panels = {panel.title: panel for panel in plot.panels}
+    assert [series.name for series in panels["teacher scratch"].series] == ["teacher (n = 3)"]
+    assert len(panels["final kd"].series) == 4
+    curves = load_curves(made, "tas", "kd")
+    [series] = [series for series in panels["final kd"].series if series.name == "TAS (n = 3)"]
+    assert series.y == pytest.approx((100 * curves).tolist())
+
+
+def load_curves(made, method, transfer):
+    jobs = made.finals.query("method == @method and transfer == @transfer")["job_id"]
+    return made.curves[made.curves["job_id"].isin(jobs)].groupby("epoch")["train_accuracy"].mean()
+
+
+# ---------------------------------------------------------------- drawing
+
+
+def test_figures_are_what_plotly_takes(made):
+    import plotly.graph_objects as go
+
+    plots = [part for section in all_sections() for part in section.make(made) if isinstance(part, Plot)]
+    for panel in (panel for plot in plots for panel in plot.panels):
+        found = go.Figure(figure(panel))
+        assert len(found.data) >= len(panel.series)
+
+
+def test_bands_leave_out_what_has_no_interval():
+    series = Series("a", [1, 2, 3], [1.0, 2.0, float("nan")], "line", 0, [0.5, 0.25, None])
+    band, line = figure(Panel("p", "x", "y", [series]))["data"]
+    assert band["x"] == [1, 2, 2, 1]
+    assert band["y"] == [0.5, 1.75, 2.25, 1.5]
+    assert line["y"] == [1.0, 2.0, None]
