@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,6 +15,8 @@ from tas_bench.errors import InputError
 from tas_bench.files import write_whole
 from tas_bench.reading import Table, load
 from tas_bench.report.render import csv
+from tas_bench.store import Store
+from tas_bench.track import TensorBoard, name_of, scalars_of
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -109,38 +110,14 @@ def _trial(job: Any, widest: list[int], deepest: list[int]) -> FrozenTrial:
 
 
 def to_tensorboard(results: Path, out: Path) -> list[Path]:
-    """A folder of events per job, named after who asked first: its learning curve, and how its search went."""
+    """A folder of events per job, named after who asked first: measures, its curve, and how its search went."""
     if find_spec("tensorboardX") is None:
         raise InputError("--to tensorboard needs tensorboardX: pip install 'tas-bench[tensorboard]'")
-    from tensorboardX import SummaryWriter
-
-    rows = load(results).set_index("job_id")
-    points = _by_job(load(results, table="curves"))
-    for key, more in _by_job(load(results, table="trajectories")).items():
-        points.setdefault(key, []).extend(more)
-    written = []
-    for key, scalars in points.items():
-        row = rows.loc[key] if key in rows.index else None
-        name = key if row is None else f"{row['method']}-{row['kind']}-s{row['seed']}-{key}"
-        written.append(out / re.sub(r"[^\w-]", "_", name))
-        with SummaryWriter(str(written[-1])) as writer:
-            for name, value, epoch in scalars:
-                writer.add_scalar(name, value, epoch)
-    return written
-
-
-def _by_job(table: pd.DataFrame) -> dict[str, list[tuple[str, float, int]]]:
-    """Every number of a table as (name, value, epoch), by job."""
-    numbers = table.drop(columns=["job_id", "epoch"]).select_dtypes("number").columns
-    return {
-        str(key): [
-            (str(name), float(value), int(epoch))
-            for name in numbers
-            for epoch, value in zip(mine["epoch"], mine[name], strict=True)
-            if pd.notna(value)
-        ]
-        for key, mine in table.sort_values("epoch").groupby("job_id")
-    }
+    board, store = TensorBoard(out), Store(results)
+    for key in load(results)["job_id"]:
+        if (row := store.row(key)) is not None:
+            board.tell(name_of(row), row, scalars_of(results, key))
+    return sorted(out.iterdir())
 
 
 FORMS: dict[str, Callable[[Path, Path], list[Path]]] = {

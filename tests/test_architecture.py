@@ -61,6 +61,7 @@ ORDER = [
     "tas_bench.latency",
     "tas_bench.figures",
     "tas_bench.replay",
+    "tas_bench.track",
     "tas_bench.signals",
     "tas_bench.resources",
     "tas_bench.pace",

@@ -147,13 +147,15 @@ def test_slots_times_wall_is_busy_and_idle(tmp_path):
         smoke(DEMO_SWEEP),
         {"transfers": "scratch", "epochs": "8", "search_epochs": "8", "methods": "random_search,tas"},
     )
-    run_sweep(short, tmp_path, None, Resources(total_cpus=2), Talk(quiet=True))
+    run_sweep(short, tmp_path, None, Resources(total_cpus=2), Talk(track=("tensorboard",)))
     rows = Store(tmp_path).outcomes()
     [run] = runs(tmp_path)
     [line] = accounts(pd.read_parquet(tmp_path / "rows"), [run]).to_dict("records")
     assert line["jobs"] == len(rows) == 5
     assert line["slots"] == pytest.approx(2)
     assert abs(line["unbooked"]) < 0.05
+    told = {path.name.rpartition("-")[2] for path in (tmp_path / "_tensorboard").iterdir()}
+    assert told == set(rows), "and every job was told of as it ended"
     booked = pd.read_parquet(tmp_path / "rows")["idle_seconds"]
     assert (booked >= 0).all()
     assert booked.sum() <= run["idle_seconds"] + 1

@@ -68,6 +68,10 @@ def run_options(sub: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     sub.add_argument("--quiet", action="store_true", help="no progress display")
     sub.add_argument(
+        "--track", action="append", default=[], metavar="NAME",
+        help="tell tensorboard (DIR/_tensorboard), mlflow or wandb of every job as it ends; repeatable",
+    )  # fmt: skip
+    sub.add_argument(
         "--dry-run", action="store_true",
         help="tell the jobs and what they will cost; run nothing, write nothing, download nothing",
     )  # fmt: skip
@@ -99,7 +103,9 @@ def carry_out(
     from tas_bench.latency import Bench, settle
     from tas_bench.runner.supervisor import Talk, run_sweep
     from tas_bench.signals import Interrupted
+    from tas_bench.track import check as check_trackers
 
+    check_trackers(args.track)
     results = args.results or DEFAULT_RESULTS / sweep.name
     resources = resources_of(args, job_seconds=3600 * args.job_hours)
     if args.dry_run:
@@ -125,7 +131,7 @@ def carry_out(
             say(str(expected))
 
     try:
-        talk = Talk(begin, say, lambda: ended(results), args.quiet)
+        talk = Talk(begin, say, lambda: ended(results), args.quiet, tuple(args.track))
         done = run_sweep(sweep, results, args.data, resources, talk, args.break_lock)
     except Interrupted as stop:
         say(f"stopped; finished jobs are kept. Go on with: {shlex.join(['tas-bench', *args.argv])}")

@@ -125,7 +125,7 @@ def share_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--address", metavar="HOST:PORT", help="join a running Ray cluster, or `auto`")
     sub.add_argument(
         "--cpus-per-job", action="append", default=[], metavar="[KIND=]X",
-        help="CPU cores a job holds (default 1); with KIND, of teacher, search, candidate or final jobs alone",
+        help="CPU cores a job holds (default 1); with KIND (teacher, search, supernet ...), of such jobs alone",
     )  # fmt: skip
     sub.add_argument(
         "--gpus-per-job", action="append", default=[], metavar="[KIND=]X",

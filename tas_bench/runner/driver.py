@@ -33,6 +33,7 @@ from tas_bench.signals import Interrupted, Signals
 from tas_bench.store import Store
 from tas_bench.sweep import Sweep
 from tas_bench.text import one_line
+from tas_bench.track import Tracking
 from tas_bench.usage import Usage
 
 log = logging.getLogger("tas_bench")
@@ -51,6 +52,7 @@ class Order:
     Attributes:
         folder: private, for a local Ray; the supervisor drops it.
         quiet: no progress display.
+        track: who is told of every job as it ends.
         first: no driver of this run has given a sign of life before.
         gpus: found by an earlier driver of this run.
         failed: jobs that have failed in this run: the next run tries them again.
@@ -61,6 +63,7 @@ class Order:
     resources: Resources
     folder: Path
     quiet: bool
+    track: tuple[str, ...] = ()
     first: bool = True
     gpus: float = 0
     failed: frozenset[str] = frozenset()
@@ -138,6 +141,7 @@ def _drive(order: Order, pipe: Connection) -> None:
     if plans.done:
         pipe.send(End())
         return
+    tracking = Tracking(order.track, store, sweep.name)
     display, usage = Progress(Console(stderr=True), sweep.jobs, order.quiet), Usage(store.path)
     with Signals() as signals, cluster.ray_for(resources, order.folder), display:
         signals.take()  # again, since ray.init took SIGTERM for itself
@@ -157,7 +161,7 @@ def _drive(order: Order, pipe: Connection) -> None:
                     beat = time.monotonic()
                     pipe.send(Beat(len(plans.outcomes) - plans.replayed, dispatch.take_failed(), gpus))
                     usage.write(pool.slots, dispatch.busy_seconds)
-                _step(pool, dispatch, resources)
+                _step(pool, dispatch, resources, tracking)
         finally:
             usage.write(pool.slots, dispatch.busy_seconds, last=True)
         if dispatch.fault is not None:
@@ -165,7 +169,7 @@ def _drive(order: Order, pipe: Connection) -> None:
         pipe.send(End())  # before Ray is shut down, which may take its time
 
 
-def _step(pool: Pool, dispatch: Dispatch, resources: Resources) -> None:
+def _step(pool: Pool, dispatch: Dispatch, resources: Resources, tracking: Tracking) -> None:
     """Feed who is idle, and take in what has ended."""
     feed(pool, dispatch)
     if not pool.nodes and resources.address is None:
@@ -173,6 +177,7 @@ def _step(pool: Pool, dispatch: Dispatch, resources: Resources) -> None:
     for ended in pool.poll(POLL):
         if ended.report is not None:
             dispatch.complete(ended.task.key, ended.report.fault)
+            tracking.ended(ended.task.key)
         else:
             dispatch.died(ended.task.key, ended.how, ended.detail)
 

@@ -76,12 +76,14 @@ class Talk:
         tell: takes a line.
         ended: called now and then when more jobs have ended.
         quiet: no progress display.
+        track: who is told of every job as it ends; see `tas_bench.track`.
     """
 
     begin: Callable[[], None] = lambda: None
     tell: Callable[[str], None] = lambda _line: None
     ended: Callable[[], None] = lambda: None
     quiet: bool = True
+    track: tuple[str, ...] = ()
 
 
 def run_sweep(
@@ -138,7 +140,7 @@ def run_jobs(
     """
     died = 0
     with Signals() as signals, private_folder() as folder:
-        order = Order(sweep, context, resources, folder, talk.quiet)
+        order = Order(sweep, context, resources, folder, talk.quiet, talk.track)
         while True:
             driving = _Driving(order)
             try:

@@ -1,0 +1,171 @@
+"""Tells other programs of every job as it ends: TensorBoard, MLflow, Weights & Biases.
+
+The rows are the truth; a tracker that fails is told of in the log and left alone, and never harms a run.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Protocol
+
+from tas_bench.errors import InputError, unknown
+from tas_bench.store import Row, Store
+from tas_bench.tables import read_table
+from tas_bench.text import one_line
+
+log = logging.getLogger("tas_bench")
+
+PACKAGES = {"tensorboard": "tensorboardX", "mlflow": "mlflow", "wandb": "wandb"}
+"""What each tracker needs; the extra that brings it has the tracker's name."""
+
+WORDS = ("job_id", "sweep", "method", "kind", "transfer", "dataset", "backbone", "status")
+
+Scalars = Sequence[tuple[str, float, int]]
+"""(name, value, epoch)."""
+
+
+class Tracker(Protocol):
+    """Whoever wants to know of jobs."""
+
+    def tell(self, name: str, row: Row, points: Scalars) -> None:
+        """A job has ended: its name, its row, and its curves."""
+        ...
+
+
+def check(names: Sequence[str]) -> None:
+    """Refuse trackers that are unknown or not installed.
+
+    Raises:
+        InputError: names the package and how to install it.
+    """
+    for name in names:
+        if name not in PACKAGES:
+            raise unknown("tracker", name, PACKAGES)
+        if find_spec(PACKAGES[name]) is None:
+            raise InputError(f"--track {name} needs {PACKAGES[name]}: pip install 'tas-bench[{name}]'")
+
+
+class Tracking:
+    """All trackers of a run."""
+
+    def __init__(self, names: Sequence[str], store: Store, sweep: str) -> None:
+        self.store = store
+        self.trackers: dict[str, Tracker] = {}
+        for name in names:
+            try:
+                self.trackers[name] = MAKERS[name](store.path, sweep)
+            except Exception as error:  # a server that does not answer
+                log.warning("tracker %s cannot start: %s", name, one_line(error)[:300])
+
+    def ended(self, key: str) -> None:
+        """Tell all of them of a job that has its row."""
+        for name in list(self.trackers):
+            try:
+                row = self.store.row(key)
+                if row is not None:
+                    self.trackers[name].tell(name_of(row), row, scalars_of(self.store.path, key))
+            except Exception as error:  # other people's code, servers and networks
+                log.warning("tracker %s failed, and is told no more: %s", name, one_line(error)[:300])
+                del self.trackers[name]
+
+
+def name_of(row: Row) -> str:
+    """What a job is called elsewhere: who asked first, and its key."""
+    transfer = f"-{row['transfer']}" if row["transfer"] else ""
+    return f"{row['method']}-{row['kind']}{transfer}-s{row['seed']}-{row['job_id']}"
+
+
+def scalars_of(results: Path, key: str) -> Scalars:
+    """Every number of a job's learning curve, and of how its search went."""
+    points: list[tuple[str, float, int]] = []
+    for folder in ("_curves", "_trajectories"):
+        path = results / folder / f"{key}.parquet"
+        for point in read_table(path, None).to_pylist() if path.exists() else ():
+            numbers = {name: value for name, value in point.items() if name not in ("job_id", "epoch")}
+            points += [(name, value, point["epoch"]) for name, value in numbers_of(numbers).items()]
+    return points
+
+
+def numbers_of(row: Row) -> dict[str, float]:
+    """The row's measures."""
+    return {
+        name: float(value)
+        for name, value in row.items()
+        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    }
+
+
+def words_of(row: Row) -> dict[str, str]:
+    """What else the row says, its size as JSON."""
+    found = {name: row[name] for name in WORDS}
+    found |= {name: json.dumps(row[name]) for name in ("widths", "depths") if row[name]}
+    return {name: str(value) for name, value in found.items() if value is not None}
+
+
+class TensorBoard:
+    """A folder of events per job."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def tell(self, name: str, row: Row, points: Scalars) -> None:
+        """Curves by epoch; measures at step 0."""
+        from tensorboardX import SummaryWriter
+
+        with SummaryWriter(str(self.folder / name)) as writer:
+            for scalar, value, epoch in points:
+                writer.add_scalar(scalar, value, epoch)
+            for scalar, value in numbers_of(row).items():
+                writer.add_scalar(f"row/{scalar}", value, 0)
+
+
+class MLflow:
+    """A run per job, in an experiment named after the sweep; where to, MLflow's own environment says."""
+
+    def __init__(self, _results: Path, sweep: str) -> None:
+        import mlflow
+
+        self.experiment = mlflow.set_experiment(f"tas_bench {sweep}").experiment_id
+
+    def tell(self, name: str, row: Row, points: Scalars) -> None:
+        """Words as parameters, measures and curves as metrics."""
+        import mlflow
+
+        with mlflow.start_run(experiment_id=self.experiment, run_name=name):
+            mlflow.log_params(words_of(row))
+            mlflow.log_metrics(numbers_of(row))
+            for scalar, value, epoch in points:
+                mlflow.log_metric(f"curve_{scalar}", value, step=epoch)
+
+
+class WandB:
+    """A run per job, in a project of its own; offline, and where to, W&B's own environment says."""
+
+    def __init__(self, results: Path, sweep: str) -> None:
+        self.results, self.sweep = results, sweep
+
+    def tell(self, name: str, row: Row, points: Scalars) -> None:
+        """Words as configuration, measures as the summary, curves by epoch."""
+        import wandb
+
+        run = wandb.init(
+            project="tas_bench", group=self.sweep, name=name, config=words_of(row), dir=str(self.results),
+            settings=wandb.Settings(silent=True), reinit="finish_previous",
+        )  # fmt: skip
+        by_epoch: dict[int, dict[str, float]] = {}
+        for scalar, value, epoch in points:
+            by_epoch.setdefault(epoch, {})[scalar] = value
+        for epoch in sorted(by_epoch):
+            run.log(by_epoch[epoch], step=epoch)
+        run.summary.update(numbers_of(row))
+        run.finish()
+
+
+MAKERS: Mapping[str, Callable[[Path, str], Tracker]] = {
+    "tensorboard": lambda results, _sweep: TensorBoard(results / "_tensorboard"), "mlflow": MLflow, "wandb": WandB,
+}  # fmt: skip
