@@ -9,6 +9,7 @@ from baselines.random_search import RandomSearch
 from baselines.ratio import Ratio
 from baselines.reinforce import Reinforce
 from baselines.successive_halving import SuccessiveHalving
+from baselines.torch_pruning_l1 import TorchPruningL1
 from tas_bench.sweep import Sweep
 from tas_bench.tas import Tas
 from tas_bench.transfer.kd import KD
@@ -29,6 +30,12 @@ TRAINED = (
     Evolution(), Reinforce(), OptunaTpe(), OptunaNsga2(), SuccessiveHalving(),
 )  # fmt: skip
 """Those that train sizes."""
+
+PRUNED = (
+    TorchPruningL1(),
+    Variant("torch_pruning_l1-uniform", "Torch-Pruning L1, uniform", TorchPruningL1(scope="uniform")),
+)
+"""Those that prune the trained teacher."""
 
 SHORTENED = {
     "seeds": "0",
@@ -51,6 +58,7 @@ SHORTENED = {
     "optuna_tpe.parallel": "2",
     "at_once": "12",
     "search_epochs": "6",
+    "finetune_epochs": "2",
 }
 """Three or four sizes each, in minutes."""
 
@@ -64,6 +72,7 @@ SWEEP = Sweep(
         Ratio(),
         *TRAINED,
         *SHARED,
+        *PRUNED,
         Variant("tas-d", "TAS (D)", Tas(search="D")),
         Variant("tas-w", "TAS (W)", Tas(search="W")),
         Variant("tas-released", "TAS, released preset", Tas.presets()["released"]),

@@ -73,7 +73,7 @@ def train_by_hand(job: Train, store: Store, context: Context, console: Console, 
     Raises:
         TrainingFailedError: one of them ended badly.
     """
-    if job.teacher is not None:
+    if isinstance(job.teacher, Train):
         _train(job.teacher, store, context, console, quiet)
     return _train(job, store, context, console, quiet)
 

@@ -234,5 +234,6 @@ def _label(use: Use) -> str:
 def _labels(sweep: Sweep, use: Use) -> Labels:
     """What the row says of the budget; a size's cost is told here, so that a worker needs no latency table."""
     problem, size = use.problem, getattr(use.job, "size", None)
-    budget = None if use.job.kind in WEIGHTED else problem.budget  # which serve all budgets
+    for_all = use.job.kind in WEIGHTED and not hasattr(use.job, "problem")  # budgets
+    budget = None if for_all else problem.budget
     return Labels(sweep.name, use.method, budget, problem.cost, size and problem.cost_of(size))

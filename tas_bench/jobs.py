@@ -32,10 +32,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-KINDS = ("teacher", "search", "supernet", "candidate", "score", "final")
+KINDS = ("teacher", "search", "supernet", "candidate", "score", "pruning", "final")
 """The kinds of job there are."""
 
-WEIGHTED = ("teacher", "supernet")
+WEIGHTED = ("teacher", "supernet", "pruning")
 """The kinds whose weights other jobs need: without them a row is no answer."""
 
 
@@ -320,8 +320,10 @@ class Method(Protocol):
 
     A method may have a property `warning` (one line to be told before a run starts), a property `jobs` (how many
     it will ask for, for the time left), a class method `presets` (named settings), a method `outside(problem)`
-    (sizes not in the space whose cost it wants to know, for a latency to be measured) and a method
-    `for_slots(slots)` (itself, with settings that follow how many jobs run side by side).
+    (sizes not in the space whose cost it wants to know, for a latency to be measured), a method `for_slots(slots)`
+    (itself, with settings that follow how many jobs run side by side), a static method `missing()` (why it cannot
+    run here, and what to do; None where it can) and a method `own_weights(problem, seed)` (its job that trained
+    weights of the size it returns: Init starts from these instead of the teacher's).
     """
 
     name: ClassVar[str]

@@ -14,7 +14,7 @@ _ROW_COLUMNS: list[tuple[str, pa.DataType, str]] = [
     ("attempts", pa.int32(), "ends so far, failed ones included, over all runs"),
     ("error", pa.string(), "one line, for jobs that are not ok"),
     ("sweep", pa.string(), "the sweep that asked for it first"),
-    ("kind", pa.string(), "teacher, search, supernet, candidate, score or final"),
+    ("kind", pa.string(), "teacher, search, supernet, candidate, score, pruning or final"),
     ("method", pa.string(), "the method that asked for it first; see the table `uses` for all"),
     ("transfer", pa.string(), "scratch, init or kd, for trainings"),
     ("dataset", pa.string(), "digits, cifar10 or cifar100"),
@@ -84,7 +84,7 @@ _USE_COLUMNS: list[tuple[str, pa.DataType, str]] = [
     ("backbone", pa.string(), "its backbone"),
     ("method", pa.string(), "its method; 'teacher' for the teacher's plan"),
     ("seed", pa.int64(), "its seed"),
-    ("kind", pa.string(), "teacher, search, supernet, candidate, score or final"),
+    ("kind", pa.string(), "teacher, search, supernet, candidate, score, pruning or final"),
     ("transfer", pa.string(), "scratch, init or kd, for trainings"),
 ]
 

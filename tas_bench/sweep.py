@@ -22,7 +22,7 @@ from tas_bench.plans import AnyPlan, NamedPlan
 from tas_bench.space import Size
 from tas_bench.train import final_job, teacher_job
 from tas_bench.transfer import Transfer
-from tas_bench.variant import Variant, inner_methods, parts_of
+from tas_bench.variant import Variant, inner_methods, parts_of, settings_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,22 +185,28 @@ def _teacher_plan(problem: Problem, seed: int) -> AnyPlan:
 
 def cell_plan(problem: Problem, method: Method | Variant, transfers: Sequence[Transfer], seed: int) -> AnyPlan:
     """Search a size, then train it from scratch and with the teacher's help: one method's cells of Table 1."""
-    size = yield from without_test(method.plan(problem, seed))
+    size = yield from without_test(method.plan(problem, seed), teacher_job(problem, seed))
     if any(t.needs_teacher for t in transfers):
         [teacher] = yield [teacher_job(problem, seed)]
         if not teacher.ok:
             raise PlanFailedError(f"the teacher of seed {seed} ended as {teacher.status}: {teacher.error}")
     if transfers:
-        yield [final_job(problem, size, seed, t) for t in transfers]
+        own_weights = getattr(settings_of(method), "own_weights", None)
+        own = own_weights(problem, seed) if own_weights else None
+        yield [final_job(problem, size, seed, t, own) for t in transfers]
 
 
-def without_test(plan: Plan) -> Generator[Sequence[Job], Sequence[Outcome], Size]:
-    """A method's plan, kept from the test set: it may not ask for jobs that touch it, nor see what they found."""
+def without_test(plan: Plan, teacher: Job | None = None) -> Generator[Sequence[Job], Sequence[Outcome], Size]:
+    """A method's plan, kept from the test set: it may not ask for jobs that touch it, nor see what they found.
+
+    Args:
+        teacher: the one such job it may ask for: its weights are no secret.
+    """
     try:
         batch = next(plan)
         while True:
             for job in batch:
-                if job.touches_test:
+                if job.touches_test and job != teacher:
                     raise RuntimeError(f"a method asked for a {job.kind} job, which sees the test set")
             outcomes = yield batch
             batch = plan.send([outcome.without_test() for outcome in outcomes])

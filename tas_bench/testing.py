@@ -34,6 +34,7 @@ from tas_bench.network import Network
 from tas_bench.space import RATIOS, IntArray, Size
 from tas_bench.store import outcome_of
 from tas_bench.sweep import without_test
+from tas_bench.train import teacher_job
 from tas_bench.worker import Labels, row_of
 
 if TYPE_CHECKING:
@@ -308,7 +309,7 @@ def _path(
     method: Method, problem: Problem, seed: int, answers: Callable[[Sequence[Job]], list[Outcome]]
 ) -> tuple[list[list[str]], Size]:
     """Keys of the jobs of every batch, and the size in the end."""
-    plan, batches = without_test(method.plan(problem, seed)), []
+    plan, batches = without_test(method.plan(problem, seed), teacher_job(problem, seed)), []
     try:
         batch = next(plan)
         while True:

@@ -30,7 +30,7 @@ from tas_bench.data import (
     load_train,
     set_aside,
 )
-from tas_bench.jobs import Context, DataSpec, Outcome, Problem, Recipe, job_id, weights_path
+from tas_bench.jobs import Context, DataSpec, Job, Outcome, Problem, Recipe, job_id, weights_path
 from tas_bench.loop import Loop, accuracies, accuracy
 from tas_bench.network import Network, fold_norms
 from tas_bench.space import Size
@@ -49,7 +49,8 @@ class Train:
     """Train one size of a backbone.
 
     Attributes:
-        teacher: the job whose weights `transfer` draws on; None for scratch.
+        teacher: the job whose weights `transfer` draws on: the unpruned network's training, or one that ends in
+            weights of this very size; None for scratch.
     """
 
     version: ClassVar[int] = 2
@@ -61,7 +62,7 @@ class Train:
     seed: int
     role: Role
     transfer: Transfer = Scratch()
-    teacher: Train | None = None
+    teacher: Job | None = None
 
     @property
     def kind(self) -> str:
@@ -134,28 +135,40 @@ def candidate_job(problem: Problem, size: Size, seed: int, epochs: int | None = 
     )  # fmt: skip
 
 
-def final_job(problem: Problem, size: Size, seed: int, transfer: Transfer) -> Train:
-    """A found size, trained on the whole training set and tested."""
+def final_job(
+    problem: Problem, size: Size, seed: int, transfer: Transfer, own_weights: Job | None = None
+) -> Train:
+    """A found size, trained on the whole training set and tested.
+
+    Args:
+        own_weights: a job that has trained this size before: what a transfer of weights starts from. Logits are
+            always the teacher's.
+    """
+    teacher = own_weights if own_weights and not transfer.needs_logits else teacher_job(problem, seed)
     return Train(
         data=problem.data, backbone_name=problem.backbone_name, size=problem.backbone.canonical(size),
         recipe=problem.recipe, seed=seed, role="final", transfer=transfer,
-        teacher=teacher_job(problem, seed) if transfer.needs_teacher else None,
+        teacher=teacher if transfer.needs_teacher else None,
     )  # fmt: skip
 
 
-def train(job: Train, context: Context, part: Part | None = None) -> Outcome:
+def train(
+    job: Train, context: Context, part: Part | None = None, watch: measure.Stopwatch | None = None
+) -> Outcome:
     """Train a network and measure it; goes on from the last checkpoint where there is one.
 
     Where memory runs out, it goes on with half as many images at a time, as `Loop` says, from the last checkpoint.
 
     Args:
         part: train a part of it only; all of it by default.
+        watch: has booked what went before.
 
     Raises:
         DivergedError: the loss became NaN or infinite; the last checkpoint stays.
         MemoryError, RuntimeError: memory has no room for two images.
     """
-    watch, most, part = measure.Stopwatch(), job.recipe.batch, part or Part(job.recipe.epochs, job_id(job))
+    watch, part = watch or measure.Stopwatch(), part or Part(job.recipe.epochs, job_id(job))
+    most = job.recipe.batch
     while True:
         try:
             return _Training(job, context, watch, most, part).run()
@@ -318,9 +331,9 @@ def _network(job: Train, info: DatasetInfo, device: str) -> Network:
 
 
 def _teacher(job: Train, info: DatasetInfo, context: Context) -> Network | None:
-    """The trained unpruned network, in eval mode."""
+    """The network that the job draws on, in eval mode."""
     if job.teacher is None:
         return None
-    teacher = _network(job.teacher, info, context.device)
+    teacher = _network(job.teacher if isinstance(job.teacher, Train) else job, info, context.device)
     teacher.load_state_dict(read_weights(weights_path(context.results, job_id(job.teacher)), context.device))
     return teacher.eval().requires_grad_(False)

@@ -37,6 +37,7 @@ ORDER = [
     "tas_bench.loop",
     "tas_bench.train",
     "tas_bench.rung",
+    "tas_bench.pruned",
     "tas_bench.subnetwork",
     "tas_bench.oneshot",
     "tas_bench.fitness",

@@ -36,6 +36,7 @@ from tas_bench.transfer.scratch import Scratch
 from tas_bench.worker import Labels, execute
 
 METHODS = {Tas.name: Tas} | classes("baselines", has="plan")
+del METHODS["torch_pruning_l1"]  # it refuses latency: see test_pruned
 
 IMAGE = ImageShape(1, 8)
 LAYERS = TINY.layers(10, IMAGE)

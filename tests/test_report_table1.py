@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from report_rows import BUDGET, SWEEP, Sweep, full_sweep, lines_of, on, shown
 
+from tas_bench.report.ledger import is_over
 from tas_bench.report.table1 import COLUMNS, narrowed, published, teacher_row
 
 ROOT = Path(__file__).parents[1]
@@ -150,6 +151,17 @@ def test_failed_candidate_counts_with_what_it_cost():
 def test_search_is_over_once_the_teacher_is_asked_for():
     sweep = Sweep().add("tas", 0, "search", device_seconds=5.0, train_macs=1).add("tas", 0, "teacher", row=False)
     assert lines_of(sweep).loc["TAS", ["search_n", "search_device_seconds_mean"]].tolist() == [1, 5.0]
+
+
+def test_search_that_needs_the_teacher_is_not_over_when_that_is_asked_for():
+    sweep = Sweep().add("tas", 0, "teacher")
+    assert lines_of(sweep).loc["TAS", "search_n"] == 0
+    sweep.add("tas", 0, "pruning", device_seconds=5.0, train_macs=1)
+    assert lines_of(sweep).loc["TAS", ["search_n", "search_device_seconds_mean"]].tolist() == [1, 5.0]
+    for kinds, over in (("teacher",), False), (("teacher", "pruning"), True), (("teacher", "final"), True):
+        assert is_over(pd.DataFrame({"kind": kinds, "status": "ok"}), SWEEP) is over
+    no_search = Sweep().add("ratio", 0, "teacher").final("ratio", 0, "kd", 0.7)
+    assert lines_of(no_search).loc["Pre-defined", "search_n"] == 1
 
 
 def test_job_shared_by_two_methods_counts_for_both():

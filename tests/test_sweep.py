@@ -437,12 +437,25 @@ class Cheat:
 FULL = PROBLEM.backbone.full
 
 
-@pytest.mark.parametrize("job", [teacher_job(PROBLEM, 0), final_job(PROBLEM, FULL, 0, Scratch())])
+LONGER = replace(PROBLEM, recipe=replace(PROBLEM.recipe, epochs=9))
+
+
+@pytest.mark.parametrize(
+    "job", [teacher_job(PROBLEM, 1), teacher_job(LONGER, 0), final_job(PROBLEM, FULL, 0, Scratch())]
+)
 def test_a_method_may_not_ask_for_the_test_set(job):
     plan = cell_plan(PROBLEM, Cheat(job), (Scratch(),), 0)
     next(plan)
     with pytest.raises(RuntimeError, match="sees the test set"):
         plan.send([Outcome()])
+
+
+def test_it_may_ask_for_its_own_teacher_and_does_not_see_how_that_did_in_the_test():
+    plan = cell_plan(PROBLEM, Cheat(teacher_job(PROBLEM, 0)), (Scratch(),), 0)
+    next(plan)
+    assert plan.send([Outcome()]) == [teacher_job(PROBLEM, 0)]
+    with pytest.raises(AttributeError):  # of the size that it returns on seeing none
+        plan.send([Outcome(test_accuracy=0.9)])
 
 
 def test_a_method_never_sees_test_accuracy():

@@ -40,7 +40,8 @@ def show(args: argparse.Namespace) -> int:
     for heading, things in catalogue().items():
         sys.stdout.write(f"{heading}\n")
         for name, thing in sorted(things.items()):
-            sys.stdout.write(f"  {name:16}{_about(thing)}\n")
+            missing = thing.missing() if hasattr(thing, "missing") else None
+            sys.stdout.write(f"  {name:20}{_about(thing)}{f' ({missing})' if missing else ''}\n")
     return OK
 
 

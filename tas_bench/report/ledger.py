@@ -78,11 +78,16 @@ def ledger(used: pd.DataFrame, sweep: Mapping[str, Any]) -> pd.DataFrame:
 def is_over(plan: pd.DataFrame, sweep: Mapping[str, Any]) -> bool:
     """Whether a plan's search is over, with all its rows: it asks for teacher and final trainings thereafter.
 
+    A search that needs the teacher asks for that first: it alone says nothing.
     A plan of a sweep that only searches may go on as long as it likes: it counts with what it has.
     """
     search = plan[~plan["kind"].isin(RESULTS)]
-    went_on = len(search) < len(plan) or (not sweep["transfers"] and len(search) > 0)
-    return went_on and bool(search["status"].notna().all())
+    went_on = (
+        (plan["kind"] == "final").any()
+        or 0 < len(search) < len(plan)
+        or (not sweep["transfers"] and len(search) > 0)
+    )
+    return bool(went_on) and bool(search["status"].notna().all())
 
 
 def training_images(used: pd.DataFrame) -> int | None:
