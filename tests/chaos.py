@@ -31,7 +31,8 @@ STOPPED = (-signal.SIGKILL, -signal.SIGTERM, 128 + signal.SIGTERM)
 
 OF_TIME = (
     "attempts", "warning", "versions", "commit", "started", "ended", "device", "precision", "images_per_second",
-    "device_seconds", "seconds_startup", "seconds_data", "seconds_train", "seconds_eval", "peak_memory",
+    "device_seconds", "idle_seconds", "seconds_startup", "seconds_data", "seconds_train", "seconds_eval",
+    "peak_memory",
 )  # fmt: skip
 """Columns that no two runs have alike."""
 
