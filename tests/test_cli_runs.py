@@ -93,7 +93,7 @@ def test_a_run_prints_its_report_and_goes_on_where_it_was(without_ray, capsys):
     assert "Pre-defined" in out, "what earlier runs added stays in the report"
     assert "Random Search" in out
     assert main(["report", "out"]) == OK
-    assert capsys.readouterr().out == out
+    assert capsys.readouterr().out == f"{out}out/_report/report.html written\n"
     for name in ("table1.md", "table1.csv"):
         assert "Random Search" in (Path("out") / "_report" / name).read_text()
 

@@ -202,7 +202,7 @@ def test_rows_say_what_ran(done):
 
 
 def test_uses_say_who_asked(done):
-    uses = tas_bench.store.load(done.results, table="uses")
+    uses = tas_bench.load(done.results, table="uses")
     assert set(uses["plan"]) == {f"stub-s{seed}" for seed in range(6)}
     assert sorted(uses["job_id"]) == sorted(done.rows["job_id"])
 

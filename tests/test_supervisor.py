@@ -87,7 +87,7 @@ def test_drivers_that_die_again_and_again_are_given_up(tmp_path, monkeypatch):
         def __init__(self, order):
             started.append(order)
 
-        def watch(self, signals, lock, compact, silent):
+        def watch(self, *_):
             return End(1, "the driver was killed by signal 9", passing=True)
 
         def stop(self):
