@@ -152,7 +152,7 @@ class Remote(ProxyUPath):
             with self._plainly():
                 try:
                     self.fs.pipe_file(self.path, data, mode="create")
-                except Exception as error:
+                except Exception as error:  # each client has its own: the status tells
                     status = _status(error)
                     if status == THERE:
                         break

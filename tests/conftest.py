@@ -7,6 +7,7 @@ import pytest
 import torch
 from helpers import write_folder
 from hypothesis import settings
+from small_cifar import write_parquet, write_pickles
 from xdist.scheduler import LoadFileScheduling
 
 from tas_bench.cli import main
@@ -18,7 +19,8 @@ settings.register_profile("shared-machine", deadline=None, max_examples=40)
 settings.load_profile("shared-machine")
 
 STARTS_RAY = tuple(
-    f"tests/test_{name}.py" for name in ("chaos", "cli_runs", "cluster", "runner", "supervisor", "tune_command")
+    f"tests/test_{name}.py"
+    for name in ("chaos", "cli_runs", "cluster", "ledger", "runner", "supervisor", "tune_command")
 )
 """A Ray wants a core for itself: `make test` never runs two of these files at once."""
 
@@ -38,6 +40,18 @@ def pytest_xdist_make_scheduler(config, log):
 @pytest.fixture(autouse=True, scope="session")
 def one_thread():
     torch.set_num_threads(1)
+
+
+@pytest.fixture
+def parquet(tmp_path):
+    """A small CIFAR-10 as parquet."""
+    return write_parquet(tmp_path)
+
+
+@pytest.fixture
+def pickled(tmp_path, monkeypatch):
+    """The same as torchvision's pickles."""
+    return write_pickles(tmp_path / "torch", monkeypatch)
 
 
 @pytest.fixture

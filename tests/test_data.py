@@ -1,15 +1,7 @@
 """Data sets: reading both layouts, and every way they can be wrong."""
 
-import hashlib
-import io
 import os
-import pickle
-import sys
-import tarfile
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 
 import numpy as np
 import pyarrow as pa
@@ -19,18 +11,16 @@ import torch
 from helpers import line
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from small_cifar import CIFAR10, SPEC, TEST, TRAIN, encoded, labels_of, some_images, write_shard
 
 from tas_bench.backbones.backbone import ImageShape
 from tas_bench.data import (
     all_datasets,
     check_data,
     dataset_info,
-    download,
     halves,
     load_test,
     load_train,
-    pickles,
     set_aside,
 )
 from tas_bench.data.parquet import ParquetPart
@@ -38,82 +28,10 @@ from tas_bench.data.split import stratified
 from tas_bench.errors import InputError
 from tas_bench.jobs import DataSpec
 
-CIFAR10 = dataset_info("cifar10")
-SPEC = DataSpec(name="cifar10")
-TRAIN, TEST = 40, 20
 REAL = Path(os.environ.get("TAS_BENCH_DATA", Path(__file__).parents[2] / "shared" / "data"))
 needs_real = pytest.mark.skipif(
     not (REAL / "cifar100").is_dir(), reason=f"no real CIFAR in '{REAL}'; set TAS_BENCH_DATA"
 )
-
-
-# ---------------------------------------------------------------- small data sets in both layouts
-
-
-def some_images(n, seed=0):
-    return np.random.default_rng(seed).integers(0, 256, (n, 32, 32, 3), dtype=np.uint8)
-
-
-def encoded(pixels, form="PNG"):
-    data = io.BytesIO()
-    Image.fromarray(pixels).save(data, form, lossless=True)
-    return data.getvalue()
-
-
-def write_shard(path, images, labels, column="label", **options):
-    forms = ["PNG", "WEBP"] * len(images)
-    rows = [
-        {"bytes": pixels if isinstance(pixels, bytes) else encoded(pixels, form), "path": None}
-        for pixels, form in zip(images, forms, strict=False)
-    ]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.table({"img": rows, column: labels}), path, row_group_size=7, **options)
-
-
-def labels_of(n, classes=10):
-    return [(3 * i + i // classes) % classes for i in range(n)]
-
-
-@pytest.fixture
-def parquet(tmp_path):
-    """A small CIFAR-10 in `tmp_path`/cifar10: two shards for training, one for testing."""
-    folder, images, labels = tmp_path / "cifar10", some_images(TRAIN), labels_of(TRAIN)
-    write_shard(folder / "train-00000-of-00002.parquet", images[:25], labels[:25])
-    write_shard(folder / "train-00001-of-00002.parquet", images[25:], labels[25:])
-    write_shard(folder / "test-00000-of-00001.parquet", some_images(TEST, 1), labels_of(TEST))
-    return folder
-
-
-def write_pickles(folder, monkeypatch):
-    """The same CIFAR-10 as torchvision's archive holds it, and torchvision told its sums."""
-    base = folder / "cifar-10-batches-py"
-    base.mkdir(parents=True)
-
-    def write(name, content):
-        data = pickle.dumps(content)
-        (base / name).write_bytes(data)
-        return [name, hashlib.md5(data).hexdigest()]
-
-    def batch(images, labels):
-        return {"data": images.transpose(0, 3, 1, 2).reshape(len(images), -1), "labels": labels}
-
-    images, labels = some_images(TRAIN), labels_of(TRAIN)
-    train = [
-        write("data_batch_1", batch(images[:30], labels[:30])),
-        write("data_batch_2", batch(images[30:], labels[30:])),
-    ]
-    test = [write("test_batch", batch(some_images(TEST, 1), labels_of(TEST)))]
-    meta = write("batches.meta", {"label_names": list("abcdefghij")})
-    loader = pickles._loader(CIFAR10)
-    monkeypatch.setattr(loader, "train_list", train)
-    monkeypatch.setattr(loader, "test_list", test)
-    monkeypatch.setattr(loader, "meta", {"filename": meta[0], "key": "label_names", "md5": meta[1]})
-    return base
-
-
-@pytest.fixture
-def pickled(tmp_path, monkeypatch):
-    return write_pickles(tmp_path / "torch", monkeypatch)
 
 
 # ---------------------------------------------------------------- what is known, and reading it
@@ -393,85 +311,3 @@ def test_any_damage_is_one_line_or_harmless(fuzz_folder, data):
         assert line(lambda: part.images(np.arange(len(part.labels()))))
     else:
         assert images.dtype == np.uint8
-
-
-# ---------------------------------------------------------------- torchvision's layout and download
-
-
-@pytest.fixture
-def server(tmp_path):
-    """A web server of the files in `tmp_path`."""
-
-    class Quiet(SimpleHTTPRequestHandler):
-        def log_message(self, *args):
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=tmp_path)) as httpd:
-        thread = Thread(target=httpd.serve_forever, args=(0.01,))
-        thread.start()
-        yield f"http://127.0.0.1:{httpd.server_port}"
-        httpd.shutdown()
-        thread.join()
-
-
-class Bomb:
-    """A pickle that leaves a trace when it is opened."""
-
-    def __init__(self, trace):
-        self.trace = trace
-
-    def __reduce__(self):
-        return Path.touch, (self.trace,)
-
-
-@pytest.mark.parametrize("name", ["data_batch_2", "test_batch", "batches.meta"])
-def test_pickle_with_a_wrong_sum_is_not_opened(pickled, tmp_path, name):
-    (pickled / name).write_bytes(pickle.dumps(Bomb(tmp_path / "trace")))
-    message = line(check_data, SPEC, pickled)
-    assert f"{name}' is damaged (wrong MD5); fetch https://" in message
-    assert message == line(load_test, SPEC, pickled)
-    assert not (tmp_path / "trace").exists()
-
-
-def test_pickle_missing(pickled):
-    (pickled / "data_batch_1").unlink()
-    assert "lacks the file data_batch_1; fetch https://" in line(check_data, SPEC, pickled.parent)
-
-
-def test_without_torchvision(pickled, monkeypatch):
-    monkeypatch.setitem(sys.modules, "torchvision.datasets", None)
-    message = line(check_data, SPEC, pickled)
-    assert message.startswith("torchvision cannot be imported (")
-    assert message.endswith("or use the parquet files")
-
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torchvision's tarfile.extractall, from Python 3.12
-def test_download_fetches_once(tmp_path, monkeypatch, server):
-    source = write_pickles(tmp_path / "source", monkeypatch)
-    archive = tmp_path / "cifar-10-python.tar.gz"
-    with tarfile.open(archive, "w:gz") as tar:
-        tar.add(source, source.name)
-    loader = pickles._loader(CIFAR10)
-    monkeypatch.setattr(loader, "url", f"{server}/{archive.name}")
-    monkeypatch.setattr(loader, "tgz_md5", hashlib.md5(archive.read_bytes()).hexdigest())
-    root = tmp_path / "new" / "data"
-    download("cifar10", root)
-    check_data(SPEC, root)
-    monkeypatch.setattr(loader, "url", "http://127.0.0.1:9/gone")
-    download("cifar10", root)  # all there
-    (root / source.name / "test_batch").write_bytes(b"")
-    (root / "cifar-10-python.tar.gz").unlink()
-    message = line(download, "cifar10", root)
-    assert message.startswith(
-        "cannot download cifar10 (<urlopen error [Errno 111] Connection refused>); fetch http"
-    )
-
-
-def test_download_leaves_what_is_there(parquet, tmp_path, monkeypatch):
-    monkeypatch.setattr(pickles._loader(CIFAR10), "url", "http://127.0.0.1:9/gone")
-    download("digits", tmp_path)
-    download("cifar10", parquet)
-    download("cifar10", parquet.parent)
-    assert "unknown dataset" in line(download, "mnist", tmp_path)
-    (tmp_path / "file").touch()
-    assert "cannot download cifar10 (" in line(download, "cifar10", tmp_path / "file")

@@ -11,8 +11,10 @@ import pandas as pd
 from scipy.special import stdtrit
 
 from tas_bench.report.ledger import ledger
+from tas_bench.report.render import Grid
 from tas_bench.report.source import Source
 from tas_bench.report.stats import Interval, mean_interval
+from tas_bench.text import one_line
 
 CELL = ["dataset", "backbone", "method", "transfer"]
 
@@ -119,3 +121,29 @@ def unlike(first: Source, second: Source) -> list[str]:
         if one != other:
             told.append(f"{column}: {', '.join(one) or 'none'}, then {', '.join(other) or 'none'}")
     return told
+
+
+def cells_grid(cells: pd.DataFrame, first: Source, second: Source) -> Grid:
+    """The cells as text."""
+    labels, lines = second.labels | first.labels, []
+    cell: Any
+    for cell in cells.fillna({"difference": math.nan, "half_width": math.nan}).itertuples():
+        spread = "" if math.isnan(cell.half_width) else f" ± {cell.half_width:.2f}"
+        means = [
+            f"{m:.2f} (n={n})" if n else "" for m, n in ((cell.first, cell.first_n), (cell.second, cell.second_n))
+        ]
+        difference = "" if math.isnan(cell.difference) else f"{cell.difference:+.2f}{spread}"
+        name = one_line(f"{labels.get(cell.method, cell.method)} {cell.transfer}")
+        lines.append((name, f"{cell.dataset} {cell.backbone}", *means, difference, cell.verdict))
+    return Grid("Accuracy %, test images", ("", "problem", "first", "second", "second - first", "verdict"), lines)
+
+
+def costs_grid(costs: pd.DataFrame, first: Source) -> Grid:
+    """The search costs as text."""
+    lines = []
+    cost: Any
+    for cost in costs.fillna(math.nan).itertuples():
+        ratios = cost.device_seconds_ratio, cost.train_macs_ratio
+        told = ["" if math.isnan(ratio) else f"x {ratio:.2f}" for ratio in ratios]
+        lines.append((one_line(first.label(cost.method)), f"{cost.dataset} {cost.backbone}", *told))
+    return Grid("Search cost, second / first", ("", "problem", "device time", "training macs"), lines)

@@ -44,7 +44,7 @@ def _parts(section: Section, source: Source) -> list[Part]:
     """What a section says; one that cannot be made of strange rows costs the others nothing."""
     try:
         return section.make(source)
-    except Exception as error:
+    except Exception as error:  # values that no section foresaw
         told = one_line(f"{type(error).__name__}: {error}")[:200]
         return [Note(f"This section cannot be made of these rows ({told}).", "bad")]
 
