@@ -1,5 +1,7 @@
 """Sections of the report by hand: verdicts, hypervolumes, anytime means, sizes, Tables 2 and 3, Figure 3."""
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,9 +9,10 @@ from hypothesis import strategies as st
 from optuna._hypervolume import compute_hypervolume
 
 from tas_bench.backbones import find_backbone
+from tas_bench.report.drawn import drawn
 from tas_bench.report.example import write_example
 from tas_bench.report.interactive import figure
-from tas_bench.report.parts import Panel, Plot, Series, Table, number
+from tas_bench.report.parts import Heat, Panel, Plot, Series, Table, number
 from tas_bench.report.sections import all_sections
 from tas_bench.report.sections.anytime import mean_of
 from tas_bench.report.sections.comparisons import compared
@@ -154,6 +157,23 @@ def test_table_2_beside_ours(tmp_path):
     assert [panel.title for panel in plot.panels] == ["Accuracy %", "Search, device-hours", "Memory, GB"]
 
 
+def test_table_4_beside_ours(made):
+    place = {"dataset": "imagenet", "backbone": "resnet18"}
+    uses = made.uses.assign(**place)
+    rows = made.rows.assign(test_top5=made.rows["test_accuracy"] + 0.2)
+    manifest = {**made.manifest, "problems": [{**place, "keep": 0.67}]}
+    source = type(made)(manifest, rows, uses, made.curves, made.trajectories, {})
+    table = next(part for part in parts(source, "rivals") if isinstance(part, Table))
+    assert table.caption == "Table 4, imagenet, resnet18 (kd)"
+    assert [line[0].text for line in table.lines] == ["LCCL", "SFP", "FPGM", "TAS"]
+    quoted, ours = (dict(zip(table.header, line, strict=True)) for line in table.lines[-2:])
+    assert (quoted["Accuracy % (paper)"].value, quoted["Top-5 drop (paper)"].value) == (68.41, 1.15)
+    assert quoted["Accuracy % (ours)"].text == quoted["Top-5 % (ours)"].text == ""
+    accuracy = source.finals.query("method == 'tas' and transfer == 'kd'")["accuracy"].mean()
+    assert ours["Difference, points"].value == pytest.approx(accuracy - 69.15)
+    assert ours["Top-5 % (ours)"].value == pytest.approx(accuracy + 20)
+
+
 def test_figure_3_has_four_panels_where_a_method_is_free(made):
     [plot] = [part for part in parts(made, "trajectories") if isinstance(part, Plot)]
     assert [panel.title.split(",")[0] for panel in plot.panels] == ["F_cost", "Discrepancy"]
@@ -198,6 +218,18 @@ def test_figures_are_what_plotly_takes(made):
     for panel in (panel for plot in plots for panel in plot.panels):
         found = go.Figure(figure(panel))
         assert len(found.data) >= len(panel.series)
+
+
+def test_a_heat_map_is_what_plotly_and_matplotlib_take():
+    import plotly.graph_objects as go
+
+    heat = Heat("p", "x", "y", ("a", "<b>"), ("c",), [[0.5, math.nan]], [["$5", ""]], "zero")
+    [cells] = go.Figure(figure(heat)).data
+    assert (cells.zmin, cells.zmax, cells.x[1], cells.text[0][0]) == (-0.5, 0.5, "&lt;b&gt;", "$5")
+    assert list(map(list, cells.z)) == [[0.5, None]]
+    files = drawn(Plot("p", "p", "p", [heat]))
+    assert files["png"].startswith(b"\x89PNG")
+    assert b"$5" in files["svg"]
 
 
 def test_bands_leave_out_what_has_no_interval():

@@ -16,6 +16,7 @@ from helpers import one_by_one
 from tas_bench.cli import main
 from tas_bench.errors import FAILED_JOBS, OK
 from tas_bench.reading import load
+from tas_bench.report.sections.tuning import HEADER
 from tas_bench.runner import supervisor
 from tas_bench.store import Store
 from tas_bench.tune.study import open_study
@@ -88,7 +89,13 @@ def test_a_tuning_answers_and_goes_on_where_it_was(without_ray, capsys):
     assert main([*TUNE, "--over", "samples=2/3"]) != OK  # a tuning of something else
     assert "was made with tune.over" in capsys.readouterr().err
 
-    assert main(["report", "out"]) == OK
+    assert main(["report", "out"]) == OK  # which makes the cells of the rows alone
+    told = pd.read_csv("out/_report/tables/tune-digits-tiny.csv", index_col=["lambda_cost", "t"])
+    grouped = table.groupby(["lambda_cost", "t"])
+    assert told["Argmax in the band"].to_dict() == grouped["hit"].sum().to_dict()
+    assert told["Validation accuracy %"].to_dict() == pytest.approx((100 * grouped["accuracy"].mean()).to_dict())
+    for measure, column in (("gap", HEADER[4]), ("oscillation", HEADER[5])):
+        assert told[column].to_dict() == pytest.approx(grouped[measure].mean().to_dict())
     assert main(["check", "out"]) == OK
 
 

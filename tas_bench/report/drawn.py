@@ -7,8 +7,8 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from tas_bench.report.interactive import MANY
-from tas_bench.report.look import colour_of, dash_of, mark_of
-from tas_bench.report.parts import Panel, Plot, Series
+from tas_bench.report.look import SCALES, colour_of, dash_of, mark_of
+from tas_bench.report.parts import Heat, Panel, Plot, Series
 from tas_bench.text import one_line
 
 if TYPE_CHECKING:
@@ -31,7 +31,14 @@ def drawn(plot: Plot) -> dict[str, bytes]:
     figure = Figure(figsize=(5.2 * columns, 3.4 * rows), layout="constrained")
     FigureCanvasAgg(figure)
     for i, panel in enumerate(plot.panels, 1):
-        _draw(figure.add_subplot(rows, columns, i), panel)
+        axes = figure.add_subplot(rows, columns, i)
+        if isinstance(panel, Heat):
+            _paint(axes, panel)
+        else:
+            _draw(axes, panel)
+        axes.set_title(_plain(panel.title), fontsize=10)
+        axes.set_xlabel(_plain(panel.x))
+        axes.set_ylabel(_plain(panel.y))
     found = {}
     with rc_context({"svg.hashsalt": plot.name, "svg.fonttype": "none"}):
         for ending in FORMATS:
@@ -46,14 +53,24 @@ def _draw(axes: Axes, panel: Panel) -> None:
     below: dict[Any, float] = {}
     for series in panel.series:
         _add(axes, series, below if panel.stacked else {})
-    axes.set_title(_plain(panel.title), fontsize=10)
-    axes.set_xlabel(_plain(panel.x))
-    axes.set_ylabel(_plain(panel.y))
     if panel.log_x:
         axes.set_xscale("log")
     axes.grid(alpha=0.3)
     if panel.series:
         axes.legend(fontsize=7)
+
+
+def _paint(axes: Axes, heat: Heat) -> None:
+    from matplotlib.colors import LinearSegmentedColormap
+
+    low, high = heat.ends
+    scale = LinearSegmentedColormap.from_list(heat.scale, list(SCALES[heat.scale]))
+    axes.imshow(heat.values, cmap=scale, vmin=low, vmax=high, aspect="auto", origin="lower")
+    for row, words in enumerate(heat.words):
+        for column, word in enumerate(words):
+            axes.text(column, row, _plain(word), ha="center", va="center", color="black", fontsize=8)
+    axes.set_xticks(range(len(heat.columns)), [_plain(name) for name in heat.columns])
+    axes.set_yticks(range(len(heat.rows)), [_plain(name) for name in heat.rows])
 
 
 def _add(axes: Axes, series: Series, below: dict[Any, float]) -> None:

@@ -6,8 +6,8 @@ import math
 from html import escape
 from typing import Any
 
-from tas_bench.report.look import colour_of, dash_of, mark_of
-from tas_bench.report.parts import Panel, Series
+from tas_bench.report.look import SCALES, colour_of, dash_of, mark_of
+from tas_bench.report.parts import Heat, Panel, Series
 from tas_bench.text import one_line
 
 DIGITS = 6
@@ -16,8 +16,12 @@ MANY = 40
 """Points more than this are drawn small."""
 
 
-def figure(panel: Panel) -> dict[str, Any]:
+def figure(panel: Panel | Heat) -> dict[str, Any]:
     """What `Plotly.newPlot` takes. Each trace's `meta` is its colour's number, for the script."""
+    return _heat(panel) if isinstance(panel, Heat) else _panel(panel)
+
+
+def _panel(panel: Panel) -> dict[str, Any]:
     axis: dict[str, Any] = {"automargin": True, "zeroline": False}
     layout = {
         "xaxis": axis | {"title": {"text": _name(panel.x)}} | ({"type": "log"} if panel.log_x else {}),
@@ -31,6 +35,25 @@ def figure(panel: Panel) -> dict[str, Any]:
     }
     traces = [trace for series in panel.series for trace in _traces(series)]
     return {"data": traces, "layout": layout}
+
+
+def _heat(heat: Heat) -> dict[str, Any]:
+    low, high = heat.ends
+    trace = {
+        "type": "heatmap", "x": [_name(c) for c in heat.columns], "y": [_name(r) for r in heat.rows],
+        "z": [[_short(v) for v in row] for row in heat.values],
+        "text": [[_name(word) for word in words] for words in heat.words],
+        "texttemplate": "%{text}", "textfont": {"color": "#111111"}, "hovertemplate": "%{text}<extra></extra>",
+        "colorscale": [[i / 2, colour] for i, colour in enumerate(SCALES[heat.scale])], "zmin": low, "zmax": high,
+        "showscale": False, "xgap": 2, "ygap": 2,
+    }  # fmt: skip
+    axis: dict[str, Any] = {"automargin": True, "type": "category", "showgrid": False}
+    layout = {
+        "xaxis": axis | {"title": {"text": _name(heat.x)}},
+        "yaxis": axis | {"title": {"text": _name(heat.y)}},
+        "margin": {"l": 50, "r": 10, "t": 10, "b": 50}, "dragmode": False,
+    }  # fmt: skip
+    return {"data": [trace], "layout": layout}
 
 
 def _traces(series: Series) -> list[dict[str, Any]]:

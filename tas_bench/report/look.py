@@ -6,6 +6,13 @@ LIGHT = ("#0b62a4", "#b8450c", "#0f7a55", "#8e3b86", "#8a6100", "#7a4a21", "#5b5
 DARK = ("#6bb8f0", "#ff9d5c", "#4fd6a3", "#ec9fe0", "#e6c34a", "#d2a679", "#b0a8ff", "#ff8fa3")
 """On white and on near black, each at least 4.5 to 1; what has no number is grey."""
 
+_BAD, _MIDDLE, _GOOD = "#f4a582", "#f7f7f7", "#92c5de"
+SCALES = {
+    "zero": ("#92c5de", _MIDDLE, "#f4a582"), "high": (_BAD, _MIDDLE, _GOOD), "share": (_BAD, _MIDDLE, _GOOD),
+    "low": (_GOOD, _MIDDLE, _BAD),
+}  # fmt: skip
+"""Colours of heat maps, told apart by the colour-blind and pale enough to read black words on."""
+
 GREY = {"light": "#5c6166", "dark": "#aab0b7"}
 MARKS = (
     ("circle", "o"),

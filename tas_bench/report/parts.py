@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 Value = float | str | None
 Style = Literal["line", "steps", "levels", "points", "bars", "rule"]
 Tone = Literal["plain", "good", "bad"]
+Scale = Literal["zero", "high", "low", "share"]
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,33 @@ class Panel:
 
 
 @dataclass(frozen=True)
+class Heat:
+    """A panel with a cell for every pair of two settings, coloured by a value and labelled with words.
+
+    Attributes:
+        columns, rows: the settings' values, from the left and from below.
+        values, words: by row, then by column; nan where there is nothing.
+        scale: "zero" is best at 0; "high" and "low" are best at the greatest and the least; "share" is best at 1.
+    """
+
+    title: str
+    x: str
+    y: str
+    columns: tuple[str, ...]
+    rows: tuple[str, ...]
+    values: list[list[float]]
+    words: list[list[str]]
+    scale: Scale = "high"
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """Values that take the first and the last colour of the scale."""
+        known = [v for row in self.values for v in row if math.isfinite(v)] or [0.0]
+        most = max(0.05, *map(abs, known))
+        return {"zero": (-most, most), "share": (0.0, 1.0)}.get(self.scale, (min(known), max(known)))
+
+
+@dataclass(frozen=True)
 class Plot:
     """Panels that belong together.
 
@@ -86,7 +115,7 @@ class Plot:
     name: str
     title: str
     alt: str
-    panels: list[Panel]
+    panels: Sequence[Panel | Heat]
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,16 @@ def mean_interval(values: Iterable[float]) -> Interval:
     return Interval(mean, float(stdtrit(n - 1, 0.975)) * statistics.stdev(found) / math.sqrt(n), n)
 
 
+def wilson(hits: int, n: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of a rate; all there is for n = 0."""
+    from scipy.stats import binomtest  # which takes a second to import
+
+    if not n:
+        return 0.0, 1.0
+    interval = binomtest(hits, n).proportion_ci(method="wilson")
+    return float(interval.low), float(interval.high)
+
+
 ENOUGH = 5
 """Fewer values than this settle nothing: intervals of so few rest on the spread of so few."""
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tas_bench.report.stats import wilson
 from tas_bench.tune.space import Axis, Params
 from tas_bench.tune.trials import Trial
 
@@ -71,16 +72,6 @@ def advise(trials: Sequence[Trial], confirmed: Sequence[Trial], axes: Sequence[A
     low, high = wilson(hits, n)
     over = tuple(other for other in confirmed if other is not by_hits)
     return Advice(params, trial, by_hits, hits, n, by_hits is not None, low, high, over)
-
-
-def wilson(hits: int, n: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of a rate; all there is for n = 0."""
-    from scipy.stats import binomtest  # which takes a second to import
-
-    if not n:
-        return 0.0, 1.0
-    interval = binomtest(hits, n).proportion_ci(method="wilson")
-    return float(interval.low), float(interval.high)
 
 
 def ranked(trials: Sequence[Trial], axes: Sequence[Axis]) -> list[Params]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,8 @@ from tas_bench.files import log_folder, remote, write_whole
 from tas_bench.plans import NamedPlan, Plans
 from tas_bench.reading import load
 from tas_bench.replay import lookup_in
+from tas_bench.report.cells import cells_of
+from tas_bench.report.drawn import drawn
 from tas_bench.report.render import Grid, csv, markdown
 from tas_bench.store import Store
 from tas_bench.sweep import Sweep
@@ -24,7 +25,7 @@ from tas_bench.tune.advice import Advice, advise
 from tas_bench.tune.figure import figure
 from tas_bench.tune.study import importances, keep_study, pareto
 from tas_bench.tune.tuning import Tuner, Tuning
-from tas_bench.tune.views import cells_of, points_of, searches_of, traces_of
+from tas_bench.tune.views import points_of, searches_of, traces_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -71,7 +72,11 @@ def read(sweep: Sweep, results: Path, failed: bool = True) -> list[Tuned]:
             tuner = Tuner(tuning, plan.problem, plan.seed)
             Plans([NamedPlan(plan.name, plan.method, plan.seed, plan.problem, tuner.plan())], lookup)
             searches, traces = searches_of(tuner, trajectories), traces_of(tuner, trajectories)
-            cells = cells_of(searches, tuning.axes) if len(searches) else pd.DataFrame()
+            cells = (
+                cells_of(searches, [axis.name for axis in tuning.axes if axis.log])
+                if len(searches)
+                else pd.DataFrame()
+            )
             tuned.append(Tuned(plan.name, tuner, searches, traces, cells))
     return tuned
 
@@ -110,9 +115,8 @@ def _write(one: Tuned, sweep: Sweep, folder: Path, grids: list[Grid], lines: lis
     write_whole(folder / f"tune-{one.name}.md", (page + picture_line).encode())
     write_whole(folder / f"tune-{one.name}.csv", csv(one.searches).encode())
     if len(one.cells):
-        picture = io.BytesIO()
-        figure(one.cells, one.searches, one.traces, pareto(one.tuner)).savefig(picture, format="png", dpi=120)
-        write_whole(folder / f"tune-{one.name}.png", picture.getvalue())
+        picture = figure(f"tune-{one.name}", one.cells, one.searches, one.traces, pareto(one.tuner))
+        write_whole(folder / f"tune-{one.name}.png", drawn(picture)["png"])
 
 
 # ---- tables

@@ -20,6 +20,9 @@ HEADER = (
     "Accuracy % (paper)", "Drop (paper)", "Macs (paper)", "Pruned (paper)", "Difference, points",
 )  # fmt: skip
 
+TOP5 = ("Top-5 % (ours)", "Top-5 % (paper)", "Top-5 drop (paper)")
+"""More columns of Table 4."""
+
 
 def rivals(source: Source) -> list[Part]:
     """A table per problem that the paper has, where a method of it was run."""
@@ -39,8 +42,9 @@ def rivals(source: Source) -> list[Part]:
                 _line(source, row, used, method, transfer)
                 for row, method in zip(quoted.itertuples(), ran, strict=True)
             ]
+            header = HEADER + (TOP5 if "top5" in paper else ())
             name = f"rivals-{problem['dataset']}-{problem['backbone']}"
-            parts.append(Table(name, f"Table {number_}, {source.heading(problem)} ({transfer})", HEADER, lines))
+            parts.append(Table(name, f"Table {number_}, {source.heading(problem)} ({transfer})", header, lines))
             if told := unlike_the_paper(used, problem):
                 parts.append(Note(f"{source.heading(problem)}: {told}."))
     if parts:
@@ -70,6 +74,12 @@ def _line(source: Source, paper: Any, used: pd.DataFrame, method: str | None, tr
     drops = teacher.groupby(level=0).first().sub(mine.set_index("seed")["accuracy"]).dropna()
     drop = mean_interval(drops) if len(mine) else Interval(None, None, 0)
     difference = None if accuracy.mean is None else accuracy.mean - paper.accuracy
+    top5 = mean_interval(100 * mine["test_top5"].dropna())
+    more = (
+        (number(top5.mean, "{:.2f}", top5.half_width), number(paper.top5), number(paper.top5_drop))
+        if hasattr(paper, "top5")
+        else ()
+    )
     return (
         text(_name(source, paper.label, method)),
         number(accuracy.mean, "{:.2f}", accuracy.half_width),
@@ -81,6 +91,7 @@ def _line(source: Source, paper: Any, used: pd.DataFrame, method: str | None, tr
         number(paper.macs, millions),
         number(paper.pruned, "{:.1f} %"),
         number(difference, "{:+.2f}"),
+        *more,
     )
 
 

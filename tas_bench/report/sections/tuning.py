@@ -1,0 +1,99 @@
+"""A tuning's searches by lambda_cost and t: how often the argmax met the budget, and how far off it was."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pandas as pd
+
+from tas_bench.backbones import all_backbones
+from tas_bench.backbones.backbone import Backbone
+from tas_bench.report.cells import cells_of, heats, lines, swing
+from tas_bench.report.parts import Cell, Heat, Note, Panel, Part, Plot, Section, Table, number, text
+from tas_bench.report.sections.sizes import channels
+from tas_bench.report.source import Source
+
+HEADER = (
+    "lambda_cost", "t", "Argmax in the band", "95 % interval", "(F - R) / R of the argmax",
+    "Oscillation of F_cost / R", "Validation accuracy %",
+)  # fmt: skip
+
+
+def tuning(source: Source) -> list[Part]:
+    """A plot and a table per problem and tuning."""
+    parts: list[Part] = []
+    backbones = all_backbones()
+    for problem in source.problems:
+        for name in source.labels:
+            if (over := source.setting(name, "over")) is None:
+                continue
+            used = source.of(problem)
+            searches = _searches(used[used["method"] == name], backbones.get(problem["backbone"]))
+            if searches.empty:
+                continue
+            traces = source.trajectories.merge(searches[["job_id", "budget", "lambda_cost"]], on="job_id")
+            traces["share"] = traces["f_cost"] / traces["budget"]
+            swings = {key: swing(each["share"]) for key, each in traces.groupby("job_id")}
+            searches["oscillation"] = pd.to_numeric(searches["job_id"].map(swings))
+            logs = [str(axis).partition("=")[0] for axis in over if str(axis).endswith(":log")]
+            cells, where = cells_of(searches, logs), source.heading(problem)
+            key = f"{name}-{problem['dataset']}-{problem['backbone']}"
+            alt = "Heat maps over lambda_cost and t, and F_cost over epochs."
+            panels: list[Panel | Heat] = [*heats(cells), lines(traces)]
+            parts += [Plot(key, f"Searches by lambda_cost and t: {where}", alt, panels), _table(key, where, cells)]
+    if parts:
+        told = (
+            "F is the cost of the argmax size, R the budget; where it misses the band, the derived size does not."
+        )
+        parts.append(Note(f"{told} Searches that confirm a recommendation are among them."))
+    return parts
+
+
+def _searches(used: pd.DataFrame, backbone: Backbone | None) -> pd.DataFrame:
+    """A line per search: its lambda_cost and t, and what became of it."""
+    found = used[used["kind"].eq("search") & used["status"].notna()].copy()
+    jobs = [_search(job) for job in found["job"]]
+    found["lambda_cost"] = [job["settings"]["lambda_cost"] for job in jobs]
+    found["t"] = [job["problem"]["t"] for job in jobs]
+    epochs = pd.Series([job["settings"]["search_epochs"] for job in jobs], index=found.index)
+    found["stopped"] = found["status"].eq("ok") & found["epochs"].lt(epochs)
+    found["hit"] = found["status"].eq("ok") & ~found["stopped"] & found["derived"].ne("in-band")
+    found["gap"] = found["argmax_macs"].fillna(found["macs"]) / found["budget"] - 1
+    trained = used[used["kind"].eq("candidate") & used["status"].eq("ok")]
+    accuracy = dict(zip(_sizes(trained, backbone), trained["val_accuracy"], strict=True))
+    found["accuracy"] = pd.to_numeric(
+        pd.Series([accuracy.get(size) for size in _sizes(found, backbone)], index=found.index)
+    )
+    return found
+
+
+def _search(job: Any) -> dict[str, Any]:
+    """A job as it stands in its row; of a search that may be given up, the search itself."""
+    told = json.loads(job)
+    return dict(told.get("search", told))
+
+
+def _sizes(used: pd.DataFrame, backbone: Backbone | None) -> list[tuple[object, ...]]:
+    """What joins a training to its search: the job's seed and what is kept of every layer."""
+    keys: list[tuple[object, ...]] = []
+    row: Any
+    for row in used.itertuples():
+        kept = channels(row.widths, row.depths, backbone) if backbone and row.status == "ok" else None
+        keys.append((_search(row.job)["seed"], *(kept or ())))
+    return keys
+
+
+def _table(name: str, where: str, cells: pd.DataFrame) -> Table:
+    rows: list[tuple[Cell, ...]] = []
+    cell: Any
+    for cell in cells.itertuples():
+        hits = number(cell.hits, f"{{:.0f}} of {cell.n}")
+        interval = text(f"{cell.hit_low:.0%} to {cell.hit_high:.0%}")
+        gap, swings = number(cell.gap, "{:+.1%}"), number(cell.oscillation, "{:.1%}")
+        settings = text(cell.lambda_cost), text(cell.t)
+        rows.append((*settings, hits, interval, gap, swings, number(100 * cell.accuracy)))
+    return Table(name, f"Searches by lambda_cost and t: {where}", HEADER, rows)
+
+
+SECTION = Section("tuning", "lambda_cost and t", 26, tuning)
