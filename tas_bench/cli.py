@@ -18,6 +18,7 @@ from tas_bench.commands import (
     export,
     export_rows,
     list,  # noqa: A004 (a file is named as its command)
+    pack,
     report,
     run,
     status,
@@ -28,7 +29,7 @@ from tas_bench.commands.shared import Parser, complain
 from tas_bench.errors import INTERNAL, IO_FAULT, TasBenchError
 from tas_bench.signals import Interrupted, raised_at_once
 
-COMMANDS = (run, tune, doctor, status, report, compare, check, list, cost, train, export, export_rows)
+COMMANDS = (run, tune, doctor, status, report, compare, check, list, cost, train, export, export_rows, pack)
 
 logging.getLogger("tas_bench").addHandler(logging.NullHandler())  # a run logs to files, not to the terminal
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from tas_bench.errors import InputError, StoreDamagedError, StoreIOError
 from tas_bench.files import path_of
-from tas_bench.schema import CURVE_KEYS, TRAJECTORIES, USES
+from tas_bench.schema import CURVE_KEYS, ROWS, TRAJECTORIES, USES
 from tas_bench.snapshot import read_rows
 from tas_bench.tables import read_table
 
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Table = Literal["rows", "curves", "trajectories", "uses"]
-SCHEMAS = {"uses": USES, "curves": None, "trajectories": TRAJECTORIES}
+SCHEMAS = {"rows": ROWS, "uses": USES, "curves": None, "trajectories": TRAJECTORIES}
+TABLES: tuple[Table, ...] = ("rows", "uses", "curves", "trajectories")
 READERS = 4
 """Files read at a time: parquet's own work, and waiting for the file system, take no turns."""
 
@@ -57,7 +58,17 @@ def load(
 
 
 def read(root: Path, table: Table = "rows", damaged: list[str] | None = None) -> pd.DataFrame:
-    """One table of one directory.
+    """One table of one directory, as `read_arrow` reads it."""
+    return read_arrow(root, table, damaged).to_pandas()
+
+
+def packed_path(root: Path, table: Table) -> Path:
+    """Where a table lies that `tas-bench pack` wrote."""
+    return root / f"{table}.parquet"
+
+
+def read_arrow(root: Path, table: Table, damaged: list[str] | None = None) -> pa.Table:
+    """One table of one directory, packed or not.
 
     Args:
         damaged: files that cannot be read back are left out and told here, in a line each; None raises.
@@ -66,11 +77,15 @@ def read(root: Path, table: Table = "rows", damaged: list[str] | None = None) ->
         InputError: there is no such directory, or it holds no results.
         StoreDamagedError: as `damaged` says.
     """
-    if not (root / "rows").is_dir():
-        raise InputError(f"{root} holds no results (no directory {root / 'rows'})")
-    if table == "rows":
-        return read_rows(root, damaged)[1].to_pandas()
     schema = SCHEMAS[table]
+    if (root / "rows").is_dir():
+        if table == "rows":
+            return read_rows(root, damaged)[1]
+        files = sorted(f for f in (root / f"_{table}").glob("*.parquet") if not f.name.startswith("."))
+    elif packed_path(root, "rows").is_file():
+        files = [packed_path(root, table)]
+    else:
+        raise InputError(f"{root} holds no results (no directory {root / 'rows'})")
 
     def tolerant(path: Path) -> pa.Table | None:
         try:
@@ -81,11 +96,10 @@ def read(root: Path, table: Table = "rows", damaged: list[str] | None = None) ->
             damaged.append(str(error))
             return None
 
-    files = sorted(f for f in (root / f"_{table}").glob("*.parquet") if not f.name.startswith("."))
     with ThreadPoolExecutor(READERS) as pool:
         tables = [found for found in pool.map(tolerant, files) if found is not None]
     empty = (schema or CURVE_KEYS).empty_table()
-    return pa.concat_tables(tables or [empty], promote_options="default").to_pandas()
+    return pa.concat_tables(tables or [empty], promote_options="default")
 
 
 def _narrowed(frame: pd.DataFrame, root: Path, column: str, value: str) -> pd.DataFrame:

@@ -29,6 +29,7 @@ from tas_bench.errors import InputError, StoreDamagedError, StoreIOError
 from tas_bench.files import REFUSALS, create, is_left, read_whole, temporaries, write_whole
 from tas_bench.jobs import WEIGHTED, Outcome, weights_path
 from tas_bench.lock import Holder, Lock, hold, holder_of
+from tas_bench.reading import packed_path
 from tas_bench.schema import MANIFEST, ROWS, TRAJECTORIES, USES, check_shape
 from tas_bench.snapshot import read_rows, write_snapshot
 from tas_bench.space import Size
@@ -159,6 +160,8 @@ class Store:
             InputError: something is in the way, or another run holds it.
             StoreIOError: the file system takes no files there.
         """
+        if packed_path(self.path, "rows").is_file():
+            raise InputError(f"{self.path} is packed; `tas-bench unpack {self.path} DIR` makes DIR to go on in")
         with contextlib.ExitStack() as stack:
             try:
                 for name in FOLDERS:

@@ -26,6 +26,7 @@ REMEDIES = {
     "_curves": LOST.format("this learning curve"),
     "_trajectories": LOST.format("this trajectory"),
 }
+PACKED = "pack it again, or take it from where it came"
 """What to do about a damaged file, by its folder."""
 
 
@@ -43,7 +44,7 @@ def read_table(path: Path, schema: pa.Schema | None) -> pa.Table:
                 raise StoreDamagedError(f"{path} has schema version {version}; upgrade tas_bench to read it")
             table = file.read(use_threads=False)
             check_digest(table)
-            if schema is ROWS and len(table) != 1:
+            if schema is ROWS and len(table) != 1 and path.parent.name == "rows":
                 raise ValueError(f"{len(table)} rows in it, not one")
             if schema is None:
                 table.select(CURVE_KEYS.names)  # or it is no curve
@@ -58,7 +59,9 @@ def read_table(path: Path, schema: pa.Schema | None) -> pa.Table:
         raise
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
         reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
-        raise StoreDamagedError(f"{path} is damaged ({reason}); {REMEDIES[path.parent.name]}") from error
+        raise StoreDamagedError(
+            f"{path} is damaged ({reason}); {REMEDIES.get(path.parent.name, PACKED)}"
+        ) from error
 
 
 def read_row(path: Path) -> pa.Table:

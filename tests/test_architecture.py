@@ -71,6 +71,7 @@ ORDER = [
     "tas_bench.runner",
     "tas_bench.report",
     "tas_bench.exchange",
+    "tas_bench.packed",
     "tas_bench.tune",
     "tas_bench.status",
     "tas_bench.stub",

@@ -274,10 +274,10 @@ def own():
     shutil.rmtree(found, ignore_errors=True)
 
 
-def test_stopped_by_signals_and_killed_a_run_loses_nothing(tmp_path, own, capsys, request):
+def test_stopped_by_signals_a_run_loses_nothing(tmp_path, own, capsys, request):
     results, kept = tmp_path / "results", {}
     words = ["tas-bench", "run", "demo", "--results", str(results), *STOPPED]
-    for stop, code in ((signal.SIGINT, 130), (signal.SIGKILL, -9), (signal.SIGTERM, 143)):
+    for stop, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
         before, process = set(Path(own).glob("tas-bench*")), launch("tas_bench", *words[1:], TMPDIR=own)
         wait_for_a_row(process, results)
         if stop == signal.SIGINT:
@@ -288,10 +288,9 @@ def test_stopped_by_signals_and_killed_a_run_loses_nothing(tmp_path, own, capsys
         _, err = process.communicate(timeout=60)
         assert process.returncode == code
         assert "Traceback" not in err
-        if code > 0:
-            assert err.endswith(f"stopped; finished jobs are kept. Go on with: {shlex.join(words)}\n")
-            assert time.monotonic() - at < 15
-            assert set(Path(own).glob("tas-bench*")) <= before, "a local Ray leaves nothing behind"
+        assert err.endswith(f"stopped; finished jobs are kept. Go on with: {shlex.join(words)}\n")
+        assert time.monotonic() - at < 15
+        assert set(Path(own).glob("tas-bench*")) <= before, "a local Ray leaves nothing behind"
         rows = started(results)
         assert kept.items() <= rows.items(), "finished jobs are never run again"
         kept = rows
@@ -336,12 +335,12 @@ def test_ctrl_c_while_the_driver_starts_is_one_line(tmp_path, own):
 @pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two cores")
 def test_kinds_of_job_with_other_shares_take_turns(tmp_path, own):
     shares = ["--cpus-per-job", "1", "--cpus-per-job", "teacher=2"]
-    sweep = tiny("random_search", transfers="scratch,kd", seeds="0,1")
+    sweep = tiny("random_search", transfers="scratch,kd", seeds="0")
     words = ["run", "demo", "--results", str(tmp_path), *sweep, *sets("trials=3"), *shares]
     process = launch("tas_bench", *words, TMPDIR=own)
     _, err = process.communicate(timeout=200)
     assert process.returncode == OK, err
-    assert len(load(tmp_path)) == 2 * (1 + 3 + 2)
+    assert len(load(tmp_path)) == 1 + 3 + 2
 
 
 def answers(port):

@@ -57,7 +57,9 @@ class Attack(threading.Thread):
     [
         pytest.param("spawn_main", signal.SIGKILL, 60, 0.5, marks=pytest.mark.slow),  # as tests/test_chaos.py does
         ("spawn_main", signal.SIGSTOP, 8, 0.5),
-        ("raylet/raylet --", signal.SIGKILL, 15, 3),  # warm actors work on without it for a while
+        pytest.param(  # warm actors work on without it for a while
+            "raylet/raylet --", signal.SIGKILL, 15, 3, marks=pytest.mark.slow
+        ),
         pytest.param("gcs_server", signal.SIGKILL, 10, 0.5, marks=pytest.mark.slow),
     ],
     ids=["driver killed", "driver hangs", "raylet killed", "gcs killed"],

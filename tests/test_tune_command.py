@@ -133,6 +133,7 @@ def test_hopeless_searches_are_given_up(without_ray, capsys):
     assert in_journal("out")[0][2] == ()
 
 
+@pytest.mark.slow
 def test_a_killed_tuning_goes_on_with_the_same_trials(without_ray, monkeypatch):
     assert main(TUNE) == OK
     Path("out").rename("whole")

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from tas_bench.errors import InputError
-from tas_bench.reading import Table, read
+from tas_bench.reading import TABLES, read
 from tas_bench.report.table1 import Sweep, narrowed
 from tas_bench.schema import ROWS, USES
 from tas_bench.store import Store
@@ -104,7 +104,7 @@ def read_source(results: Path) -> Source:
         StoreDamagedError: its manifest cannot be read back.
     """
     damaged: list[str] = []
-    frames = {table: read(results, table, damaged) for table in _TABLES}
+    frames = {table: read(results, table, damaged) for table in TABLES}
     manifest = Store(results).manifest()
     if manifest is None and len(frames["rows"]):
         raise InputError(f"{results} holds rows of no sweep; read them with tas_bench.load('{results}')")
@@ -126,9 +126,6 @@ def read_source(results: Path) -> Source:
         runs(results),
         tuple(damaged),
     )
-
-
-_TABLES: tuple[Table, ...] = ("rows", "uses", "curves", "trajectories")
 
 
 def _logs(results: Path) -> dict[str, tuple[str, Sequence[Mapping[str, Any]]]]:
