@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from tas_bench.errors import InputError
 from tas_bench.files import create, read_whole, write_whole
-from tas_bench.reading import TABLES, Table, packed_path, read_arrow
+from tas_bench.reading import TABLES, packed_path, read_arrow
 from tas_bench.store import Store
 from tas_bench.tables import table_bytes
 
@@ -37,8 +37,7 @@ def pack(results: Path, out: Path) -> int:
         raise InputError(f"{results} holds rows of no sweep; there is nothing to pack")
     (out / "_runs").mkdir(parents=True, exist_ok=True)
     for table, found in tables.items():
-        order = pc.sort_indices(found, sort_keys=[(name, "ascending") for name in _keys(table)])
-        write_whole(packed_path(out, table), table_bytes(found.take(order)))
+        write_whole(packed_path(out, table), table_bytes(found))
     for pattern in BESIDE:
         for path in sorted(results.glob(pattern)):
             write_whole(out / path.relative_to(results), read_whole(path))
@@ -70,14 +69,10 @@ def unpack(packed: Path, results: Path) -> int:
         for table in ("curves", "trajectories", "uses", "rows"):  # a row comes after what belongs to it
             found = read_arrow(packed, table)
             folder = results / ("rows" if table == "rows" else f"_{table}")
-            for name, part in _parts(found, _keys(table)[0]):
+            for name, part in _parts(found, "plan" if table == "uses" else "job_id"):
                 added += create(folder / f"{name}.parquet", table_bytes(part)) and table == "rows"
         store.compact()
     return added
-
-
-def _keys(table: Table) -> list[str]:
-    return {"rows": ["job_id"], "uses": ["plan", "job_id"]}.get(table, ["job_id", "epoch"])
 
 
 def _parts(table: pa.Table, key: str) -> list[tuple[str, pa.Table]]:

@@ -15,7 +15,7 @@ from tas_bench.report.interactive import figure
 from tas_bench.report.parts import Heat, Panel, Plot, Series, Table, number
 from tas_bench.report.sections import all_sections
 from tas_bench.report.sections.anytime import mean_of
-from tas_bench.report.sections.comparisons import compared
+from tas_bench.report.sections.comparisons import compared, compared_transfers
 from tas_bench.report.sections.learning import POINTS, thin
 from tas_bench.report.sections.sizes import channels
 from tas_bench.report.source import read_source
@@ -62,6 +62,22 @@ def test_pairs_are_of_the_same_seed_and_problem(made):
     assert pair.difference.mean == pytest.approx(np.mean(apart))
     assert pair.difference.half_width == pytest.approx(4.302653 * np.std(apart, ddof=1) / np.sqrt(3), rel=1e-5)
     assert len(compared(made, "kd")) == 6
+
+
+def test_transfer_modes_are_paired_by_seed(made):
+    finals = made.finals
+    means = finals.groupby(["transfer", "seed"])["accuracy"].mean()
+    pairs = {(pair.one, pair.other): pair.difference for pair in compared_transfers(made)}
+    assert list(pairs) == [("kd", "init"), ("kd", "scratch"), ("init", "scratch")]
+    for (one, other), found in pairs.items():
+        apart = [means[one, seed] - means[other, seed] for seed in range(3)]
+        assert (found.mean, found.n) == (pytest.approx(np.mean(apart)), 3)
+    cut = made.rows[made.rows["job_id"] != "final-tas-2-kd-0"]
+    part = type(made)(made.manifest, cut, made.uses, made.curves, made.trajectories, {})
+    ratio = finals[finals["seed"].eq(2) & finals["method"].ne("tas")]
+    [kd, scratch] = (ratio[ratio["transfer"] == mode]["accuracy"].mean() for mode in ("kd", "scratch"))
+    apart = [means["kd", seed] - means["scratch", seed] for seed in range(2)] + [kd - scratch]
+    assert compared_transfers(part)[1].difference.mean == pytest.approx(np.mean(apart))
 
 
 POINT = st.tuples(st.integers(1, 20).map(float), st.integers(0, 20).map(float))

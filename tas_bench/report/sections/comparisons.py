@@ -1,4 +1,4 @@
-"""Methods in pairs, over the seeds and problems that both have finished."""
+"""Methods in pairs, and transfer modes in pairs, over the seeds and problems that both have finished."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MANY = 6
 
 @dataclass(frozen=True)
 class Pair:
-    """Two methods, and one's accuracy less the other's in points."""
+    """Two methods or transfer modes, and one's accuracy less the other's in points."""
 
     one: str
     other: str
@@ -24,24 +24,13 @@ class Pair:
 
 
 def comparisons(source: Source) -> list[Part]:
-    """One table per transfer mode."""
+    """One table per transfer mode, and one of them."""
     tables: list[Part] = []
     for transfer in source.manifest["transfers"]:
-        pairs = [pair for pair in compared(source, transfer) if pair.difference.n]
-        if not pairs:
-            continue
-        lines = [
-            (
-                text(f"{source.label(pair.one)} - {source.label(pair.other)}"),
-                number(pair.difference.mean, "{:+.2f}", pair.difference.half_width),
-                number(pair.difference.n, "{:.0f}"),
-                text(verdict(source.label(pair.one), source.label(pair.other), pair.difference)),
-            )
-            for pair in pairs
-        ]
-        header = ("Pair", "Difference, points", "Pairs", "Verdict")
         caption = f"Accuracy of final trainings ({transfer}), same seed and problem"
-        tables.append(Table(f"comparisons-{transfer}", caption, header, lines))
+        tables += _table(source, f"comparisons-{transfer}", caption, compared(source, transfer))
+    caption = "Accuracy by transfer mode, mean over methods, same seed and problem"
+    tables += _table(source, "comparisons", caption, compared_transfers(source))
     if tables:
         tables.append(
             Note(
@@ -50,6 +39,20 @@ def comparisons(source: Source) -> list[Part]:
             )
         )
     return tables
+
+
+def _table(source: Source, name: str, caption: str, pairs: list[Pair]) -> list[Part]:
+    lines = [
+        (
+            text(f"{source.label(pair.one)} - {source.label(pair.other)}"),
+            number(pair.difference.mean, "{:+.2f}", pair.difference.half_width),
+            number(pair.difference.n, "{:.0f}"),
+            text(verdict(source.label(pair.one), source.label(pair.other), pair.difference)),
+        )
+        for pair in pairs
+        if pair.difference.n
+    ]
+    return [Table(name, caption, ("Pair", "Difference, points", "Pairs", "Verdict"), lines)] if lines else []
 
 
 def compared(source: Source, transfer: str) -> list[Pair]:
@@ -61,6 +64,16 @@ def compared(source: Source, transfer: str) -> list[Pair]:
     names = sorted(source.labels, key=lambda name: name != REFERENCE)
     pairs = combinations(names, 2) if len(names) <= MANY else ((names[0], other) for other in names[1:])
     return [Pair(one, other, mean_interval((by_method[one] - by_method[other]).dropna())) for one, other in pairs]
+
+
+def compared_transfers(source: Source) -> list[Pair]:
+    """Every pair of transfer modes, the later one first: means over the methods that have ended in all modes."""
+    modes: list[str] = list(source.manifest["transfers"])
+    keys = ["dataset", "backbone", "seed"]
+    wide = source.finals.pivot_table("accuracy", [*keys, "method"], "transfer").reindex(columns=modes).dropna()
+    means = wide.groupby(level=keys).mean()
+    pairs = combinations(reversed(modes), 2)
+    return [Pair(one, other, mean_interval(means[one] - means[other])) for one, other in pairs]
 
 
 def last_transfer(source: Source) -> str:
