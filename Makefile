@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test test-slow chaos lint bench clean
+.PHONY: setup demo test test-slow chaos lint bench replication clean
 
 setup: .venv/ready
 
@@ -33,6 +33,11 @@ lint: setup
 
 bench: setup
 	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+
+# The comparison on real CIFAR that RESULTS.md tells of: hours on 2 cores, stopped and gone on with at will.
+DATA ?= data
+replication: setup
+	$(BIN)/python results/replication.py --data $(DATA)
 
 clean:
 	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

@@ -1,0 +1,117 @@
+"""RESULTS.md of the packed rows: every number in it is made here, none stands in the template."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from jinja2 import Environment, StrictUndefined
+
+from sweeps.replication_cifar100 import SWEEP as TABLE1
+from sweeps.replication_samples import SWEEP as TABLE2
+from sweeps.replication_tolerance import SWEEP as TOLERANCE
+from tas_bench.files import write_whole
+from tas_bench.report.drawn import drawn
+from tas_bench.report.parts import Note, Plot, Table
+from tas_bench.report.sections import all_sections
+from tas_bench.report.sections.comparisons import compared, compared_transfers
+from tas_bench.report.source import Source, read_source
+from tas_bench.report.stats import ENOUGH, Interval
+from tas_bench.report.table1 import published
+from tas_bench.report.written import as_markdown
+from tas_bench.text import duration
+
+HERE = Path(__file__).parent
+SWEEPS = (TABLE1, TABLE2, TOLERANCE)
+
+
+def results_page(root: Path, figures: bool = False) -> str:
+    """RESULTS.md, its tables made of the packed rows.
+
+    Args:
+        figures: also draw the plots it shows.
+    """
+    environment = Environment(undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True)  # noqa: S701
+    template = environment.from_string((root / "RESULTS.md.jinja").read_text(encoding="utf-8"))
+    sources = {sweep.name: read_source(root / sweep.name) for sweep in SWEEPS if (root / sweep.name).is_dir()}
+
+    def part(name: str, section: str) -> str:
+        return section_of(sources[name], section, root if figures else None)
+
+    return template.render(
+        part=part, there=sources.__contains__, scale=lambda name: scale(sources[name]),
+        claims=lambda name: claims(sources[name]),
+    )  # fmt: skip
+
+
+def section_of(source: Source, name: str, root: Path | None) -> str:
+    """A section of the report as Markdown; where `root` is given, its plots are drawn."""
+    [section] = [section for section in all_sections() if section.name == name]
+    blocks = []
+    for part in section.make(source):
+        if isinstance(part, Note):
+            blocks.append(f"*{part.text}*")
+        elif isinstance(part, Table):
+            blocks.append(as_markdown(part).strip())
+        else:
+            blocks.append(picture(part, str(source.manifest["name"]), root))
+    return "\n\n".join(blocks)
+
+
+def picture(plot: Plot, sweep: str, root: Path | None) -> str:
+    """A plot as a link to its file."""
+    path = f"{sweep}/figures/{plot.name}.png"
+    if root is not None:
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        write_whole(root / path, drawn(plot)["png"])
+    return f"![{plot.title}. {plot.alt}](results/{path})"
+
+
+def scale(source: Source) -> str:
+    """What was run, on what, and how far it is."""
+    manifest, rows = source.manifest, source.rows
+    fixed, ok = manifest["fixed"], rows["status"].eq("ok").sum()
+    devices, precisions = (", ".join(sorted(rows[name].dropna().unique())) for name in ("device", "precision"))
+    asked = source.used.drop_duplicates("job_id")
+    searches = sorted({str(value) for key, value in fixed.items() if key.endswith(".search_epochs")})
+    return "\n".join(
+        [
+            f"- Run: {source.problems[0]['title']}, the whole test set; teachers and finals train for "
+            f"{fixed['recipe.epochs']} epochs in batches of {fixed['recipe.batch']}, searches for "
+            f"{', '.join(searches)}; seeds {', '.join(map(str, manifest['seeds']))}.",
+            f"- On: {devices}; {precisions}.",
+            f"- Rows: {ok} of the {len(asked)} jobs asked for so far ended well, "
+            f"{duration(float(rows['device_seconds'].sum()))} of device time.",
+        ]
+    )
+
+
+def claims(source: Source) -> str:
+    """The paper's orders beside ours: what agrees, what does not, what is undecided."""
+    paper = published("table1").set_index(["method", "transfer"])["accuracy"].unstack()
+    lines = ["| Claim | Paper (quoted), points | Ours, points | n | |", "| --- | ---: | ---: | ---: | --- |"]
+    for pair in compared_transfers(source):
+        theirs = (paper[pair.one] - paper[pair.other]).mean()
+        lines.append(claim(f"{pair.one} above {pair.other}, mean over methods", theirs, pair.difference))
+    for transfer in source.manifest["transfers"]:
+        for pair in compared(source, transfer):
+            if pair.one in paper.index and pair.other in paper.index:
+                theirs = paper.loc[pair.one, transfer] - paper.loc[pair.other, transfer]
+                one, other, ours = pair.one, pair.other, pair.difference
+                if theirs < 0:
+                    one, other, theirs = other, one, -theirs
+                    ours = Interval(None if ours.mean is None else -ours.mean, ours.half_width, ours.n)
+                names = f"{source.label(one)} above {source.label(other)}, {transfer}"
+                lines.append(claim(names, theirs, ours))
+    return "\n".join(lines)
+
+
+def claim(what: str, theirs: float, ours: Interval) -> str:
+    """A line: what the paper's figures say, what ours say, and whether they agree."""
+    told, said = "", "no pair yet"
+    if ours.mean is not None:
+        half = "" if ours.half_width is None else f" ± {ours.half_width:.2f}"
+        told = f"{ours.mean:+.2f}{half}"
+        clear = ours.half_width is not None and ours.half_width < abs(ours.mean)
+        said = ("agrees" if ours.mean > 0 else "disagrees") if clear else "undecided"
+        said += f", fewer than {ENOUGH} pairs" if clear and ours.n < ENOUGH else ""
+    return f"| {what} | {theirs:+.2f} | {told} | {ours.n} | {said} |"

@@ -1,0 +1,134 @@
+"""RESULTS.md is what the committed rows say: made again of them, and its tables by other means."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from scipy import stats
+
+ROOT = Path(__file__).parents[1]
+PAGE = (ROOT / "RESULTS.md").read_text(encoding="utf-8")
+TABLE1, TABLE2, TOLERANCE = (f"replication_{name}" for name in ("cifar100", "samples", "tolerance"))
+TRANSFERS = {"scratch": "", "init": " w/ Init", "kd": " w/ KD"}
+
+
+def packed(sweep, table):
+    path = ROOT / "results" / sweep / f"{table}.parquet"
+    if not path.is_file():
+        pytest.skip(f"no rows of {sweep} yet")
+    return pq.read_table(path).to_pandas()
+
+
+def asked(sweep):
+    """Jobs by who asked for them, one line per method, seed and job; of the row what it measured."""
+    uses, rows = packed(sweep, "uses"), packed(sweep, "rows")
+    own = ["sweep", "dataset", "backbone", "method", "seed", "kind", "transfer"]
+    found = uses.drop_duplicates(["method", "seed", "job_id", "kind"]).merge(rows.drop(columns=own), on="job_id")
+    return found[found["status"] == "ok"]
+
+
+def tables(first):
+    """Tables whose first column is called so, as dicts of cells by column."""
+    found, lines = [], PAGE.splitlines()
+    for i, line in enumerate(lines):
+        if line.startswith(f"| {first} |") and lines[i + 1].startswith("| ---"):
+            header = cells(line)
+            body = []
+            for other in lines[i + 2 :]:
+                if not other.startswith("|"):
+                    break
+                body.append(dict(zip(header, cells(other), strict=True)))
+            found.append(body)
+    return found
+
+
+def cells(line):
+    return [re.sub(r"\\(.)", r"\1", cell.strip()) for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+
+
+def told(values, how="{:.2f}"):
+    """A mean with its 95 % interval, as the tables write it."""
+    values = np.asarray(values, dtype=float)
+    if len(values) < 2:
+        return how.format(values.mean()) if len(values) else ""
+    low, high = stats.t.interval(0.95, len(values) - 1, values.mean(), stats.sem(values))
+    return f"{how.format(values.mean())} ± {how.format((high - low) / 2)}"
+
+
+def test_it_is_made_of_the_rows(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "results"))
+    import page
+
+    assert page.results_page(ROOT / "results") == PAGE
+
+
+def test_every_picture_is_there():
+    pictures = re.findall(r"\]\((results/[^)]*)\)", PAGE)
+    assert pictures
+    assert all((ROOT / path).is_file() for path in pictures)
+
+
+def test_the_template_claims_no_figures():
+    template = (ROOT / "results" / "RESULTS.md.jinja").read_text(encoding="utf-8")
+    assert re.findall(r"\d+\.\d+", template) == []
+
+
+def test_table_1():
+    jobs = asked(TABLE1)
+    [lines] = [t for t in tables("Method") if "Accuracy % (ours)" in t[0] and "In band" in t[0]]
+    labels = {"ratio": "Pre-defined", "random_search": "Random Search", "cma_es": "CMA-ES", "tas": "TAS"}
+    by_name = {line["Method"]: line for line in lines}
+    for method, label in labels.items():
+        for transfer, suffix in TRANSFERS.items():
+            mine = jobs[(jobs["kind"] == "final") & (jobs["method"] == method) & (jobs["transfer"] == transfer)]
+            line = by_name[label + suffix]
+            assert line["Accuracy % (ours)"] == told(100 * mine["test_accuracy"])
+            assert line["n"].startswith(f"{len(mine)} of ")
+            assert line["Macs"] == (f"{mine['macs'].mean() / 1e6:,.2f} M" if len(mine) else "")
+            assert (mine["cost"] / mine["budget"]).between(0.95, 1.05).all()
+    teacher = jobs[jobs["kind"] == "teacher"].drop_duplicates("job_id")
+    assert by_name["Unpruned (teacher)"]["Accuracy % (ours)"] == told(100 * teacher["test_accuracy"])
+
+
+def test_search_cost():
+    jobs = asked(TABLE1)
+    over = set(jobs.loc[jobs["kind"] == "final", ["method", "seed"]].itertuples(index=False, name=None))
+    search = jobs[~jobs["kind"].isin(["teacher", "final"])]
+    search = search[[pair in over for pair in zip(search["method"], search["seed"], strict=True)]]
+    macs = search.groupby(["method", "seed"])["train_macs"].sum()
+    seconds = search.groupby(["method", "seed"])["device_seconds"].sum()
+    [lines] = [t for t in tables("Method") if "Quoted GPU-hours" in t[0]]
+    for label, method in (("Random Search", "random_search"), ("CMA-ES", "cma_es"), ("TAS", "tas")):
+        [line] = [line for line in lines if line["Method"] == label]
+        for column, sums in (("Macs / TAS", macs), ("Device time / TAS", seconds)):
+            if line[column]:
+                assert line[column] == f"x {sums[method].mean() / sums['tas'].mean():.2f}"
+    assert [line["Quoted GPU-hours"] for line in lines] == ["", "20", "over 1000", "3.83"]
+
+
+def test_table_2():
+    jobs = asked(TABLE2)
+    [lines] = tables("|I|")
+    for line in lines:
+        mine = jobs[jobs["method"] == f"samples-{line['|I|']}"]
+        finals, searches = mine[mine["kind"] == "final"], mine[mine["kind"] == "search"]
+        assert line["Accuracy %"] == told(100 * finals["test_accuracy"])
+        assert line["Memory, GB"] == told(searches["peak_memory"] / 1e9)
+
+
+def test_lambda_cost_and_t():
+    jobs = asked(TOLERANCE)
+    jobs = jobs[jobs["kind"] == "search"]
+    job = jobs["job"].map(json.loads)
+    jobs["cell"] = [(f"{j['settings']['lambda_cost']:g}", f"{j['problem']['t']:g}") for j in job]
+    [lines] = tables("lambda_cost")
+    assert {(line["lambda_cost"], line["t"]) for line in lines} == set(jobs["cell"])
+    for line in lines:
+        mine = jobs[jobs["cell"] == (line["lambda_cost"], line["t"])]
+        error = mine["argmax_macs"] / mine["budget"] - 1
+        hits = int((error.abs() <= float(line["t"])).sum())
+        assert line["Argmax in the band"] == f"{hits} of {len(mine)}"
+        assert line["(F - R) / R of the argmax"] == f"{error.mean():+.1%}"
