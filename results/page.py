@@ -39,7 +39,7 @@ def results_page(root: Path, figures: bool = False) -> str:
 
     return template.render(
         part=part, there=sources.__contains__, scale=lambda name: scale(sources[name]),
-        claims=lambda name: claims(sources[name]),
+        claims=lambda name: claims(sources[name]), quoted=quoted,
     )  # fmt: skip
 
 
@@ -69,49 +69,54 @@ def picture(plot: Plot, sweep: str, root: Path | None) -> str:
 def scale(source: Source) -> str:
     """What was run, on what, and how far it is."""
     manifest, rows = source.manifest, source.rows
-    fixed, ok = manifest["fixed"], rows["status"].eq("ok").sum()
+    fixed, asked = manifest["fixed"], source.used.drop_duplicates("job_id")
     devices, precisions = (", ".join(sorted(rows[name].dropna().unique())) for name in ("device", "precision"))
-    asked = source.used.drop_duplicates("job_id")
     searches = sorted({str(value) for key, value in fixed.items() if key.endswith(".search_epochs")})
-    return "\n".join(
-        [
-            f"- Run: {source.problems[0]['title']}, the whole test set; teachers and finals train for "
-            f"{fixed['recipe.epochs']} epochs in batches of {fixed['recipe.batch']}, searches for "
-            f"{', '.join(searches)}; seeds {', '.join(map(str, manifest['seeds']))}.",
-            f"- On: {devices}; {precisions}.",
-            f"- Rows: {ok} of the {len(asked)} jobs asked for so far ended well, "
-            f"{duration(float(rows['device_seconds'].sum()))} of device time.",
-        ]
-    )
+    told = [source.problems[0]["title"], f"searches for {', '.join(searches)} epochs"]
+    if manifest["transfers"]:
+        told.append(f"teachers and finals for {fixed['recipe.epochs']}, tested on the whole test set")
+    told += [f"batches of {fixed['recipe.batch']}", f"seeds {', '.join(map(str, sorted(rows['seed'].unique())))}"]
+    ended = f"{rows['status'].eq('ok').sum()} of the {len(asked)} jobs asked for so far ended well"
+    spent = duration(float(rows["device_seconds"].sum()))
+    return f"- Run: {'; '.join(told)}.\n- On: {devices}, {precisions}.\n- Rows: {ended}, {spent} of device time."
+
+
+def quoted(table: str, columns: dict[str, str]) -> str:
+    """Columns of a table of the paper, under the titles given, as Markdown."""
+    rows = published(table)[list(columns)].fillna("")
+    lines = [columns.values(), ["---"] * len(columns), *rows.astype(str).to_numpy().tolist()]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def claims(source: Source) -> str:
-    """The paper's orders beside ours: what agrees, what does not, what is undecided."""
+    """The paper's orders beside ours: what agrees, what does not, what is undecided; rivals it lacks come last."""
     paper = published("table1").set_index(["method", "transfer"])["accuracy"].unstack()
     lines = ["| Claim | Paper (quoted), points | Ours, points | n | |", "| --- | ---: | ---: | ---: | --- |"]
     for pair in compared_transfers(source):
         theirs = (paper[pair.one] - paper[pair.other]).mean()
         lines.append(claim(f"{pair.one} above {pair.other}, mean over methods", theirs, pair.difference))
+    unclaimed = []
     for transfer in source.manifest["transfers"]:
         for pair in compared(source, transfer):
-            if pair.one in paper.index and pair.other in paper.index:
-                theirs = paper.loc[pair.one, transfer] - paper.loc[pair.other, transfer]
-                one, other, ours = pair.one, pair.other, pair.difference
+            one, other, ours, theirs = pair.one, pair.other, pair.difference, None
+            if one in paper.index and other in paper.index:
+                theirs = paper.loc[one, transfer] - paper.loc[other, transfer]
                 if theirs < 0:
                     one, other, theirs = other, one, -theirs
                     ours = Interval(None if ours.mean is None else -ours.mean, ours.half_width, ours.n)
-                names = f"{source.label(one)} above {source.label(other)}, {transfer}"
-                lines.append(claim(names, theirs, ours))
-    return "\n".join(lines)
+            names = f"{source.label(one)} above {source.label(other)}, {transfer}"
+            (lines if theirs is not None else unclaimed).append(claim(names, theirs, ours))
+    return "\n".join(lines + unclaimed)
 
 
-def claim(what: str, theirs: float, ours: Interval) -> str:
+def claim(what: str, theirs: float | None, ours: Interval) -> str:
     """A line: what the paper's figures say, what ours say, and whether they agree."""
     told, said = "", "no pair yet"
+    yes, no = ("agrees", "disagrees") if theirs is not None else ("so it is", "the other way round")
     if ours.mean is not None:
         half = "" if ours.half_width is None else f" ± {ours.half_width:.2f}"
         told = f"{ours.mean:+.2f}{half}"
         clear = ours.half_width is not None and ours.half_width < abs(ours.mean)
-        said = ("agrees" if ours.mean > 0 else "disagrees") if clear else "undecided"
-        said += f", fewer than {ENOUGH} pairs" if clear and ours.n < ENOUGH else ""
-    return f"| {what} | {theirs:+.2f} | {told} | {ours.n} | {said} |"
+        said = (yes if ours.mean > 0 else no) if clear else "undecided"
+        said += f", but fewer than {ENOUGH} pairs" if clear and ours.n < ENOUGH else ""
+    return f"| {what} | {'' if theirs is None else f'{theirs:+.2f}'} | {told} | {ours.n} | {said} |"

@@ -38,7 +38,8 @@ SWEEP = Sweep(
         "trials": "2",
         "generations": "1",
         "population": "2",
-        "proxy_epochs": "1",
+        "random_search.proxy_epochs": "1",
+        "cma_es.proxy_epochs": "1",
         "search_epochs": "3",
     },
 )
