@@ -68,6 +68,7 @@ def test_every_node_is_used_and_a_late_one_too(three, tmp_path):
     assert ask("remove") == "removed"
 
 
+@pytest.mark.slow  # tests/test_chaos.py does the same, with more nodes
 def test_a_lost_nodes_jobs_move(three, tmp_path):
     address, ask = three
     sweep = stub_sweep(StubMethod(jobs=9, seconds=2))
