@@ -10,6 +10,7 @@ sweep that is complete is not run again, though its teachers' weights are not pa
 from __future__ import annotations
 
 import argparse
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -33,6 +34,8 @@ def main() -> int:
     parser.add_argument("--data", type=Path, metavar="DIR", help="folder that holds CIFAR-10 and CIFAR-100")
     parser.add_argument("--write", action="store_true", help="only write RESULTS.md from the packed rows")
     args = parser.parse_args()
+    if args.data is None and not args.write:
+        parser.error("--data DIR is needed, unless only --write is")
     code = 0
     if not args.write:
         missing = [sweep for sweep in SWEEPS if not complete(sweep)]
@@ -80,11 +83,27 @@ def run(sweep: Sweep, data: Path) -> int:
     for count in range(1, len(sweep.seeds) + 1):
         seeds = f"seeds={','.join(map(str, sweep.seeds[:count]))}"
         words = [*command, "--set", seeds, "--results", str(runs_of(sweep))]
-        code = subprocess.run(words, check=False).returncode  # noqa: S603
+        code = run_command(words)
         pack(runs_of(sweep), HERE / sweep.name)
         if code:
             break
     return code
+
+
+def run_command(words: list[str]) -> int:
+    """Its exit code. A signal to this process stops it too, as it stops by itself: with its jobs kept."""
+    process = subprocess.Popen(words)  # noqa: S603
+
+    def stop(signum: int, _frame: object) -> None:
+        if signum == signal.SIGTERM:  # Ctrl-C has reached it already
+            process.terminate()
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        return process.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 if __name__ == "__main__":
