@@ -27,9 +27,7 @@ def test_there_are_blocks_of_every_kind():
         assert any(command.startswith(program) for command in COMMANDS)
 
 
-@pytest.mark.parametrize(
-    "command", [c for c in COMMANDS if c.startswith("tas-bench") and "cost narrow14" not in c]
-)
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("tas-bench")])
 def test_the_parser_knows_every_command(command):
     assert _parser().parse_args(shlex.split(command)[1:]).command
 
