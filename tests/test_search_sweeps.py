@@ -4,6 +4,7 @@ import pytest
 from helpers import drive
 
 from sweeps.methods import SWEEP as METHODS
+from sweeps.replication_cifar100 import SWEEP as REPLICATION
 from sweeps.search_cost import EQUAL, EQUAL_SHARED, SWEEP
 from tas_bench.discover import classes
 from tas_bench.oneshot import OneShot, Score
@@ -37,6 +38,20 @@ def test_so_does_one_with_shared_weights(method):
         PROBLEM.macs(size) for size in draws
     )
     assert 0.8 < spent / macs_of_tas() <= 1.02
+
+
+def test_the_replications_rivals_cost_what_tas_does():
+    [problem] = REPLICATION.problems
+    spent = {
+        method.name: sum(
+            job.expected_macs(problem.data.train_subset)
+            for batch in drive(method.plan(problem, 0), made_up)[0]
+            for job in batch
+        )
+        for method in REPLICATION.methods
+    }
+    for rival in ("random_search", "cma_es"):
+        assert 0.9 < spent[rival] / spent["tas"] < 1.1
 
 
 def test_all_others_judge_24_sizes():
