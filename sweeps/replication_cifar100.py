@@ -22,8 +22,8 @@ SWEEP = Sweep(
     keep=0.6,
     methods=(
         Ratio(),
-        RandomSearch(trials=12, proxy_epochs=11),
-        CmaEs(generations=2, population=6, proxy_epochs=11),
+        RandomSearch(trials=12, proxy_epochs=12),
+        CmaEs(generations=2, population=6, proxy_epochs=12),
         Tas(search_epochs=60),
     ),
     transfers=(Scratch(), Init(), KD()),
