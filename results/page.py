@@ -1,4 +1,4 @@
-"""RESULTS.md of the packed rows: every number in it is made here, none stands in the template."""
+"""RESULTS.md of the packed rows: every figure in it is made here, none stands in the template."""
 
 from __future__ import annotations
 
@@ -40,6 +40,7 @@ def results_page(root: Path, figures: bool = False) -> str:
     return template.render(
         part=part, there=sources.__contains__, scale=lambda name: scale(sources[name]),
         claims=lambda name: claims(sources[name]), quoted=quoted,
+        fixed=lambda name, key: sources[name].manifest["fixed"][key],
     )  # fmt: skip
 
 
@@ -76,7 +77,7 @@ def scale(source: Source) -> str:
     if manifest["transfers"]:
         told.append(f"teachers and finals for {fixed['recipe.epochs']}, tested on the whole test set")
     told += [f"batches of {fixed['recipe.batch']}", f"seeds {', '.join(map(str, sorted(rows['seed'].unique())))}"]
-    ended = f"{rows['status'].eq('ok').sum()} of the {len(asked)} jobs asked for so far ended well"
+    ended = f"{asked['status'].eq('ok').sum()} of the {len(asked)} jobs asked for so far ended well"
     spent = duration(float(rows["device_seconds"].sum()))
     return f"- Run: {'; '.join(told)}.\n- On: {devices}, {precisions}.\n- Rows: {ended}, {spent} of device time."
 
@@ -92,9 +93,11 @@ def claims(source: Source) -> str:
     """The paper's orders beside ours: what agrees, what does not, what is undecided; rivals it lacks come last."""
     paper = published("table1").set_index(["method", "transfer"])["accuracy"].unstack()
     lines = ["| Claim | Paper (quoted), points | Ours, points | n | |", "| --- | ---: | ---: | ---: | --- |"]
-    for pair in compared_transfers(source):
-        theirs = (paper[pair.one] - paper[pair.other]).mean()
-        lines.append(claim(f"{pair.one} above {pair.other}, mean over methods", theirs, pair.difference))
+    both = [name for name in source.labels if name in paper.index]
+    for pair in compared_transfers(source, both):
+        theirs = (paper[pair.one] - paper[pair.other])[both].mean()
+        what = f"{pair.one} above {pair.other}, mean over {', '.join(map(source.label, both))}"
+        lines.append(claim(what, theirs, pair.difference))
     unclaimed = []
     for transfer in source.manifest["transfers"]:
         for pair in compared(source, transfer):

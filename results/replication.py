@@ -17,11 +17,13 @@ from pathlib import Path
 
 from page import HERE, SWEEPS, results_page
 
+from tas_bench.commands.shared import complain
+from tas_bench.errors import BAD_INPUT, FAILED_JOBS, OK, TasBenchError
 from tas_bench.estimate import estimate
 from tas_bench.files import write_whole
 from tas_bench.packed import pack, unpack
 from tas_bench.plans import Plans
-from tas_bench.reading import load, packed_path
+from tas_bench.reading import packed_path, read_arrow
 from tas_bench.resources import Resources
 from tas_bench.store import outcome_of
 from tas_bench.sweep import Sweep
@@ -36,19 +38,33 @@ def main() -> int:
     args = parser.parse_args()
     if args.data is None and not args.write:
         parser.error("--data DIR is needed, unless only --write is")
-    code = 0
-    if not args.write:
-        missing = [sweep for sweep in SWEEPS if not complete(sweep)]
-        for sweep in missing:
-            if packed_path(HERE / sweep.name, "rows").is_file():
-                unpack(HERE / sweep.name, runs_of(sweep))
-        for i, sweep in enumerate(missing):
-            sys.stderr.write(f"{time_left(missing[i:], args.data)}\n")
-            code = run(sweep, args.data)
-            if code:
-                break
-    write_whole(HERE.parent / "RESULTS.md", results_page(HERE, figures=True).encode())
+    try:
+        code = OK if args.write else replicate(args.data)
+        write_whole(HERE.parent / "RESULTS.md", results_page(HERE, figures=True).encode())
+    except TasBenchError as error:
+        complain(str(error))
+        return error.exit_code
     return code
+
+
+def replicate(data: Path) -> int:
+    """Run what is missing, sweep by sweep; the exit code of the first that did not end, else of the worst.
+
+    Raises:
+        TasBenchError: a directory is in use, or damaged.
+    """
+    missing = [sweep for sweep in SWEEPS if not complete(sweep, HERE / sweep.name)]
+    for sweep in missing:
+        if packed_path(HERE / sweep.name, "rows").is_file():
+            unpack(HERE / sweep.name, runs_of(sweep))
+    codes = [OK]
+    for i, sweep in enumerate(missing):
+        sys.stderr.write(f"{time_left(missing[i:], data)}\n")
+        for count in range(1, len(sweep.seeds) + 1):  # so that whole columns come first
+            codes.append(run(sweep, sweep.seeds[:count], data))
+            if codes[-1] not in (OK, FAILED_JOBS):
+                return codes[-1]
+    return max(codes)
 
 
 def runs_of(sweep: Sweep) -> Path:
@@ -56,11 +72,11 @@ def runs_of(sweep: Sweep) -> Path:
     return HERE / "runs" / sweep.name
 
 
-def complete(sweep: Sweep) -> bool:
+def complete(sweep: Sweep, packed: Path) -> bool:
     """Whether the packed rows answer every job of the sweep."""
-    if not packed_path(HERE / sweep.name, "rows").is_file():
+    if not packed_path(packed, "rows").is_file():
         return False
-    rows = {row["job_id"]: row for row in load(HERE / sweep.name).to_dict("records")}
+    rows = {row["job_id"]: row for row in read_arrow(packed, "rows").to_pylist() if row["status"] == "ok"}
     plans = Plans(sweep.plans(), lambda _job, key: outcome_of(rows[key]) if key in rows else None)
     return all(plan.done for plan in plans.plans)
 
@@ -76,33 +92,27 @@ def time_left(sweeps: list[Sweep], data: Path) -> str:
     return "\n".join([f"replication: about {whole} left", *lines])
 
 
-def run(sweep: Sweep, data: Path) -> int:
-    """Run a sweep seed by seed, so that whole columns come first; pack what it has, even where it is stopped."""
+def run(sweep: Sweep, seeds: tuple[int, ...], data: Path) -> int:
+    """Run these seeds of a sweep and pack what it has, even where it is stopped; its exit code."""
     command = [sys.executable, "-m", "tas_bench", "run", sweep.name, "--data", str(data)]
-    code = 0
-    for count in range(1, len(sweep.seeds) + 1):
-        seeds = f"seeds={','.join(map(str, sweep.seeds[:count]))}"
-        words = [*command, "--set", seeds, "--results", str(runs_of(sweep))]
-        code = run_command(words)
+    setting = f"seeds={','.join(map(str, seeds))}"
+    code = run_command([*command, "--set", setting, "--results", str(runs_of(sweep))])
+    if code != BAD_INPUT:
         pack(runs_of(sweep), HERE / sweep.name)
-        if code:
-            break
     return code
 
 
 def run_command(words: list[str]) -> int:
     """Its exit code. A signal to this process stops it too, as it stops by itself: with its jobs kept."""
-    process = subprocess.Popen(words)  # noqa: S603
-
-    def stop(signum: int, _frame: object) -> None:
-        if signum == signal.SIGTERM:  # Ctrl-C has reached it already
-            process.terminate()
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    process = subprocess.Popen(words, start_new_session=True)  # noqa: S603 (Ctrl-C comes by this process alone)
+    handlers = {
+        number: signal.signal(number, lambda signum, _frame: process.send_signal(signum))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
     try:
         return process.wait()
     finally:
-        for number, handler in before.items():
+        for number, handler in handlers.items():
             signal.signal(number, handler)
 
 

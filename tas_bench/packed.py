@@ -6,82 +6,116 @@ Weights, checkpoints and logs stay behind.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tas_bench.errors import InputError
+from tas_bench.errors import InputError, StoreDamagedError
 from tas_bench.files import create, read_whole, write_whole
-from tas_bench.reading import TABLES, packed_path, read_arrow
+from tas_bench.reading import packed_path, read_arrow
+from tas_bench.schema import USES
 from tas_bench.store import Store
-from tas_bench.tables import table_bytes
+from tas_bench.tables import read_table, table_bytes
 
-BESIDE = ("_sweep.json", "_data.json", "_runs/*.json")
-"""What goes along as it is."""
+FILE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,200}")
+"""What a packed table may name a file: who sent it may be a stranger."""
 
 
 def pack(results: Path, out: Path) -> int:
-    """Write a results directory's tables and settings into another folder, over what it held.
+    """Write a results directory's tables and settings into another folder, over an earlier pack of it.
 
     Returns:
         How many rows it has.
 
     Raises:
-        InputError: there are no results, or no sweep.
+        InputError: there are no results, or no sweep; the folder is a results directory, or packs another sweep.
         StoreDamagedError: a file cannot be read back.
         StoreIOError: the file system refused.
     """
-    tables = {table: read_arrow(results, table) for table in TABLES}
-    if Store(results).manifest() is None:
+    tables = {table: read_arrow(results, table) for table in ("curves", "trajectories", "uses", "rows")}
+    mine, theirs = Store(results).manifest(), Store(out).manifest()
+    if mine is None:
         raise InputError(f"{results} holds rows of no sweep; there is nothing to pack")
+    if (out / "rows").is_dir():
+        raise InputError(f"{out} is a results directory; pack into a folder of its own")
+    if theirs is not None and theirs["name"] != mine["name"]:
+        raise InputError(f"{out} holds sweep '{theirs['name']}', not '{mine['name']}'; pack into another folder")
     (out / "_runs").mkdir(parents=True, exist_ok=True)
+    for old in (out / "_runs").glob("*.json"):
+        old.unlink()
+    for source, copy in _beside(results, out):
+        write_whole(copy, read_whole(source))
     for table, found in tables.items():
         write_whole(packed_path(out, table), table_bytes(found))
-    for pattern in BESIDE:
-        for path in sorted(results.glob(pattern)):
-            write_whole(out / path.relative_to(results), read_whole(path))
     return len(tables["rows"])
 
 
 def unpack(packed: Path, results: Path) -> int:
-    """Make a results directory of what `pack` wrote, or add to one what it lacks; what is there stays.
+    """Make a results directory of what `pack` wrote, or add to one what it lacks; jobs that ended well there stay.
 
     Returns:
         How many rows it lacked.
 
     Raises:
-        InputError: nothing is packed there, or the directory is another sweep's or in use.
+        InputError: nothing is packed there; the directory is in use, another sweep's, of other data or settings.
         StoreDamagedError: a file cannot be read back.
         StoreIOError: the file system refused.
     """
     if not packed_path(packed, "rows").is_file():
         raise InputError(f"{packed} holds nothing packed (no file {packed_path(packed, 'rows')})")
-    mine, theirs = Store(packed).manifest(), Store(results).manifest()
-    if mine is not None and theirs is not None and mine["name"] != theirs["name"]:
-        raise InputError(f"{results} holds sweep '{theirs['name']}', not '{mine['name']}'; take another folder")
+    curves, trajectories, uses = (
+        dict(_parts(packed, table, key))
+        for table, key in (("curves", "job_id"), ("trajectories", "job_id"), ("uses", "plan"))
+    )
+    rows = dict(_parts(packed, "rows", "job_id"))
+    if (manifest := Store(packed).manifest()) is None:
+        raise InputError(f"{packed} holds no _sweep.json; take it from where the rows came")
     store = Store(results)
     with store.lock():
-        for pattern in BESIDE:
-            for path in sorted(packed.glob(pattern)):
-                create(results / path.relative_to(packed), read_whole(path))
+        store.claim(manifest, Store(packed).own_data())
+        for source, copy in _beside(packed, results, settings=False):
+            create(copy, read_whole(source))
         added = 0
-        for table in ("curves", "trajectories", "uses", "rows"):  # a row comes after what belongs to it
-            found = read_arrow(packed, table)
-            folder = results / ("rows" if table == "rows" else f"_{table}")
-            for name, part in _parts(found, "plan" if table == "uses" else "job_id"):
-                added += create(folder / f"{name}.parquet", table_bytes(part)) and table == "rows"
+        for key, row in rows.items():
+            standing = store.row(key)
+            if standing is None or standing["status"] != "ok":
+                for folder, found in (("_curves", curves), ("_trajectories", trajectories)):
+                    if key in found:
+                        write_whole(results / folder / f"{key}.parquet", table_bytes(found[key]))
+                added += store.commit(row.to_pylist()[0])
+        for plan, asked in uses.items():
+            _add_uses(results / "_uses" / f"{plan}.parquet", asked)
         store.compact()
     return added
 
 
-def _parts(table: pa.Table, key: str) -> list[tuple[str, pa.Table]]:
+def _beside(source: Path, out: Path, settings: bool = True) -> Iterator[tuple[Path, Path]]:
+    """Files that go along as they are, and where to."""
+    for name in ("_sweep.json", "_data.json") if settings else ():
+        if (source / name).is_file():
+            yield source / name, out / name
+    for path in sorted((source / "_runs").glob("*.json")):
+        yield path, out / "_runs" / path.name
+
+
+def _add_uses(path: Path, asked: pa.Table) -> None:
+    earlier = read_table(path, USES).to_pylist() if path.exists() else []
+    more = [use for use in asked.to_pylist() if use not in earlier]
+    write_whole(path, table_bytes(pa.Table.from_pylist([*earlier, *more], schema=USES)))
+
+
+def _parts(packed: Path, table: str, key: str) -> Iterator[tuple[str, pa.Table]]:
     """A table by the files that it was made of; of curves, with the measures that each has."""
-    curves = "sweep" not in table.column_names and "tau" not in table.column_names
-    parts = []
-    for name in pc.unique(table[key]).to_pylist():
-        part = table.filter(pc.equal(table[key], name))
-        if curves:
+    found = read_arrow(packed, table)
+    for name in pc.unique(found[key]).to_pylist():
+        if not isinstance(name, str) or not FILE_NAME.fullmatch(name):
+            raise StoreDamagedError(
+                f"{packed_path(packed, table)} names a {key} {name!a:.80}, which is no file's name"
+            )
+        part = found.filter(pc.equal(found[key], name))
+        if table == "curves":
             part = part.select([c for c in part.column_names if part[c].null_count < len(part)])
-        parts.append((name, part.replace_schema_metadata(table.schema.metadata)))
-    return parts
+        yield name, part.replace_schema_metadata(found.schema.metadata)

@@ -62,12 +62,12 @@ def read(root: Path, table: Table = "rows", damaged: list[str] | None = None) ->
     return read_arrow(root, table, damaged).to_pandas()
 
 
-def packed_path(root: Path, table: Table) -> Path:
+def packed_path(root: Path, table: str) -> Path:
     """Where a table lies that `tas-bench pack` wrote."""
     return root / f"{table}.parquet"
 
 
-def read_arrow(root: Path, table: Table, damaged: list[str] | None = None) -> pa.Table:
+def read_arrow(root: Path, table: str, damaged: list[str] | None = None) -> pa.Table:
     """One table of one directory, packed or not.
 
     Args:
@@ -77,19 +77,19 @@ def read_arrow(root: Path, table: Table, damaged: list[str] | None = None) -> pa
         InputError: there is no such directory, or it holds no results.
         StoreDamagedError: as `damaged` says.
     """
-    schema = SCHEMAS[table]
+    schema, packed = SCHEMAS[table], False
     if (root / "rows").is_dir():
         if table == "rows":
             return read_rows(root, damaged)[1]
         files = sorted(f for f in (root / f"_{table}").glob("*.parquet") if not f.name.startswith("."))
-    elif packed_path(root, "rows").is_file():
+    elif packed := packed_path(root, "rows").is_file():
         files = [packed_path(root, table)]
     else:
         raise InputError(f"{root} holds no results (no directory {root / 'rows'})")
 
     def tolerant(path: Path) -> pa.Table | None:
         try:
-            return read_table(path, schema)
+            return read_table(path, schema, packed)
         except (StoreDamagedError, StoreIOError) as error:
             if damaged is None or isinstance(error, OSError):
                 raise

@@ -26,12 +26,13 @@ REMEDIES = {
     "_curves": LOST.format("this learning curve"),
     "_trajectories": LOST.format("this trajectory"),
 }
-PACKED = "pack it again, or take it from where it came"
 """What to do about a damaged file, by its folder."""
 
+PACKED = "pack it again, or take it from where it came"
 
-def read_table(path: Path, schema: pa.Schema | None) -> pa.Table:
-    """One file, checksums verified, cast to the schema.
+
+def read_table(path: Path, schema: pa.Schema | None, packed: bool = False) -> pa.Table:
+    """One file, checksums verified, cast to the schema; or, packed, what all files of a folder held.
 
     Raises:
         StoreDamagedError: it cannot be read back, or was written by a newer tas_bench.
@@ -44,7 +45,7 @@ def read_table(path: Path, schema: pa.Schema | None) -> pa.Table:
                 raise StoreDamagedError(f"{path} has schema version {version}; upgrade tas_bench to read it")
             table = file.read(use_threads=False)
             check_digest(table)
-            if schema is ROWS and len(table) != 1 and path.parent.name == "rows":
+            if schema is ROWS and len(table) != 1 and not packed:
                 raise ValueError(f"{len(table)} rows in it, not one")
             if schema is None:
                 table.select(CURVE_KEYS.names)  # or it is no curve
@@ -60,7 +61,7 @@ def read_table(path: Path, schema: pa.Schema | None) -> pa.Table:
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
         reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
         raise StoreDamagedError(
-            f"{path} is damaged ({reason}); {REMEDIES.get(path.parent.name, PACKED)}"
+            f"{path} is damaged ({reason}); {PACKED if packed else REMEDIES[path.parent.name]}"
         ) from error
 
 

@@ -4,6 +4,8 @@ import shutil
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from test_cli_runs import sets, tiny, without_ray  # noqa: F401
 
@@ -13,6 +15,7 @@ from tas_bench.errors import DAMAGED, OK
 from tas_bench.reading import TABLES, load
 from tas_bench.report.example import write_example
 from tas_bench.store import Store
+from tas_bench.tables import row_bytes, table_bytes
 
 RUN = ["run", "demo", "--quiet", *tiny("ratio,random_search", epochs=2), *sets("trials=3"), "--results"]
 
@@ -37,10 +40,8 @@ def test_nothing_is_lost_on_the_way(made, capsys):
         whole = in_order(load("made", table=table))
         for other in ("packed", "again"):
             pd.testing.assert_frame_equal(in_order(load(other, table=table)), whole)
-    assert {p.name for p in Path("packed").iterdir()} == {f"{t}.parquet" for t in TABLES} | {
-        "_sweep.json",
-        "_runs",
-    }
+    files = {path.name for path in Path("packed").iterdir()}
+    assert files == {"_sweep.json", "_runs", *(f"{table}.parquet" for table in TABLES)}
     for results in ("made", "packed"):
         assert main(["report", results]) == OK
     tables = [
@@ -55,7 +56,7 @@ def test_a_run_goes_on_with_it(without_ray, capsys):  # noqa: F811
     assert main([*RUN, "whole"]) == OK
     rows = load("whole")
     main(["pack", "whole", "all"])
-    for key in rows.loc[rows["kind"] == "final", "job_id"]:
+    for key in rows["job_id"][:2]:
         Path("whole/rows", f"{key}.parquet").unlink()
     main(["pack", "whole", "part"])
     assert len(load("part")) == len(rows) - 2
@@ -69,17 +70,75 @@ def test_a_run_goes_on_with_it(without_ray, capsys):  # noqa: F811
         pd.testing.assert_frame_equal(in_order(load(f"from_{packed}"))[same], in_order(load("all"))[same])
 
 
+def test_teachers_are_trained_again_for_they_have_no_weights(without_ray, capsys):  # noqa: F811
+    argv = ["run", "demo", "--quiet", *tiny("ratio", transfers="scratch,kd"), "--results"]
+    assert main([*argv, "whole"]) == OK
+    main(["pack", "whole", "packed"])
+    main(["unpack", "packed", "again"])
+    capsys.readouterr()
+    assert main([*argv, "again"]) == OK
+    assert "1 jobs run, 2 found finished" in capsys.readouterr().err
+    rows = [in_order(load(folder)).set_index("kind") for folder in ("whole", "again")]
+    assert (rows[0].loc["final", "started"] == rows[1].loc["final", "started"]).all()
+
+
+def test_it_adds_what_is_missing_and_replaces_what_failed(made, capsys):
+    main(["pack", "made", "packed"])
+    main(["unpack", "packed", "again"])
+    key = load("made").query("kind == 'final'")["job_id"].iloc[0]
+    whole = load("made").query("job_id == @key")
+    Path("again/rows", f"{key}.parquet").write_bytes(
+        row_bytes(Store(Path("made")).row(key) | {"status": "failed"})
+    )
+    plan = next(Path("again/_uses").glob("ratio-s0.parquet"))
+    asked = pq.read_table(plan)
+    Store(Path("again")).write_uses("ratio-s0", asked.to_pylist()[:2], ["scratch", "init", "kd"])
+    capsys.readouterr()
+    assert main(["unpack", "packed", "again"]) == OK
+    assert capsys.readouterr().out == "1 rows added to again\n"
+    same = ["job_id", "status", "test_accuracy"]
+    assert load("again").query("job_id == @key")[same].to_numpy().tolist() == whole[same].to_numpy().tolist()
+    assert len(pq.read_table(plan)) == len(asked)
+
+
+def test_a_pack_replaces_an_earlier_one(made):
+    main(["pack", "made", "packed"])
+    Path("packed/_runs/of_another_time.json").write_text("{}")
+    next(Path("made/rows").iterdir()).unlink()
+    assert main(["pack", "made", "packed"]) == OK
+    assert len(load("packed")) == 39
+    assert not list(Path("packed/_runs").iterdir())
+
+
+def copy(folder, to):
+    shutil.copytree(folder, to)
+    return Path(to)
+
+
 def test_what_is_refused(made, refused, capsys):
     assert main(["pack", "made", "packed"]) == OK
-    shutil.copytree("packed", "torn")
-    whole = Path("torn/rows.parquet").read_bytes()
-    Path("torn/rows.parquet").write_bytes(whole[: len(whole) // 2])
-    shutil.copytree("made", "other")
-    Path("other/_sweep.json").write_bytes(sealed(Store(Path("made")).manifest() | {"name": "other"}))
+    manifest = Store(Path("made")).manifest()
+    whole = Path("packed/rows.parquet").read_bytes()
+    (copy("packed", "torn") / "rows.parquet").write_bytes(whole[: len(whole) // 2])
+    (copy("made", "other") / "_sweep.json").write_bytes(sealed(manifest | {"name": "other"}))
+    changed = manifest["fixed"] | {"tas.samples": 3}
+    (copy("made", "changed") / "_sweep.json").write_bytes(sealed(manifest | {"fixed": changed}))
+    (copy("made", "nameless") / "_sweep.json").unlink()
+    uses = pq.read_table("packed/uses.parquet")
+    strange = pa.array(["../../away"] * len(uses))
+    sly = uses.set_column(uses.schema.get_field_index("plan"), uses.schema.field("plan"), strange)
+    (copy("packed", "sly") / "uses.parquet").write_bytes(table_bytes(sly))
     capsys.readouterr()
     assert "nowhere holds no results" in refused("pack", "nowhere", "out")
+    assert "nameless holds rows of no sweep" in refused("pack", "nameless", "out")
+    assert "other is a results directory" in refused("pack", "made", "other")
+    assert "packed holds sweep 'table1', not 'other'" in refused("pack", "other", "packed")
     assert "made holds nothing packed (no file made/rows.parquet)" in refused("unpack", "made", "out")
     assert "other holds sweep 'other', not 'table1'" in refused("unpack", "packed", "other")
+    assert "changed was made with tas.samples = 3" in refused("unpack", "packed", "changed")
+    assert "nameless holds rows but no _sweep.json" in refused("unpack", "packed", "nameless")
     assert "torn/rows.parquet is damaged" in refused("unpack", "torn", "made", code=DAMAGED)
+    told = refused("unpack", "sly", "out", code=DAMAGED)
+    assert told == "sly/uses.parquet names a plan '../../away', which is no file's name"
     told = refused("run", "demo", "--results", "packed", *tiny("ratio"))
     assert told == "packed is packed; `tas-bench unpack packed DIR` makes DIR to go on in"

@@ -8,6 +8,15 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from scipy import stats
+from test_cli_runs import tiny, without_ray  # noqa: F401
+
+from sweeps.demo import SWEEP as DEMO
+from tas_bench.cli import main
+from tas_bench.errors import OK
+from tas_bench.reading import load
+from tas_bench.settings import with_settings
+from tas_bench.store import Store
+from tas_bench.tables import read_row, row_bytes
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "RESULTS.md").read_text(encoding="utf-8")
@@ -26,8 +35,7 @@ def asked(sweep):
     """Jobs by who asked for them, one line per method, seed and job; of the row what it measured."""
     uses, rows = packed(sweep, "uses"), packed(sweep, "rows")
     own = ["sweep", "dataset", "backbone", "method", "seed", "kind", "transfer"]
-    found = uses.drop_duplicates(["method", "seed", "job_id", "kind"]).merge(rows.drop(columns=own), on="job_id")
-    return found[found["status"] == "ok"]
+    return uses.drop_duplicates(["method", "seed", "job_id", "kind"]).merge(rows.drop(columns=own), on="job_id")
 
 
 def tables(first):
@@ -58,11 +66,35 @@ def told(values, how="{:.2f}"):
     return f"{how.format(values.mean())} ± {how.format((high - low) / 2)}"
 
 
-def test_it_is_made_of_the_rows(monkeypatch):
+@pytest.fixture
+def scripts(monkeypatch):
+    """The scripts in `results/` can be imported."""
     monkeypatch.syspath_prepend(str(ROOT / "results"))
+
+
+@pytest.mark.usefixtures("scripts")
+def test_it_is_made_of_the_rows():
     import page
 
     assert page.results_page(ROOT / "results") == PAGE
+
+
+@pytest.mark.usefixtures("scripts", "without_ray")
+def test_a_sweep_is_complete_when_every_job_ended_well():
+    import replication
+
+    short = with_settings(
+        DEMO, {"backbones": "tiny", "methods": "ratio", "transfers": "kd", "epochs": "1", "seeds": "0"}
+    )
+    assert not replication.complete(short, Path("packed"))
+    assert main(["run", "demo", "--quiet", *tiny("ratio", transfers="kd"), "--results", "whole"]) == OK
+    assert main(["pack", "whole", "packed"]) == OK
+    assert replication.complete(short, Path("packed"))
+    assert not replication.complete(with_settings(short, {"seeds": "0,1"}), Path("packed"))
+    row = Store(Path("whole")).row_path(load("whole").query("kind == 'final'")["job_id"].item())
+    row.write_bytes(row_bytes(read_row(row).to_pylist()[0] | {"status": "failed"}))
+    assert main(["pack", "whole", "packed"]) == OK
+    assert not replication.complete(short, Path("packed"))
 
 
 def test_every_picture_is_there():
@@ -73,11 +105,13 @@ def test_every_picture_is_there():
 
 def test_the_template_claims_no_figures():
     template = (ROOT / "results" / "RESULTS.md.jinja").read_text(encoding="utf-8")
-    assert re.findall(r"\d+\.\d+", template) == []
+    prose = re.sub(r"\{[{%].*?[%}]\}", "", template, flags=re.DOTALL)
+    names = r"CIFAR-100?|ResNet-32|V100|Table [12]|95 %"
+    assert re.findall(r".*\d.*", re.sub(names, "", prose)) == []
 
 
 def test_table_1():
-    jobs = asked(TABLE1)
+    jobs = asked(TABLE1).query("status == 'ok'")
     [lines] = [t for t in tables("Method") if "Accuracy % (ours)" in t[0] and "In band" in t[0]]
     labels = {"ratio": "Pre-defined", "random_search": "Random Search", "cma_es": "CMA-ES", "tas": "TAS"}
     by_name = {line["Method"]: line for line in lines}
@@ -94,7 +128,7 @@ def test_table_1():
 
 
 def test_search_cost():
-    jobs = asked(TABLE1)
+    jobs = asked(TABLE1).query("status == 'ok'")
     over = set(jobs.loc[jobs["kind"] == "final", ["method", "seed"]].itertuples(index=False, name=None))
     search = jobs[~jobs["kind"].isin(["teacher", "final"])]
     search = search[[pair in over for pair in zip(search["method"], search["seed"], strict=True)]]
@@ -104,13 +138,13 @@ def test_search_cost():
     for label, method in (("Random Search", "random_search"), ("CMA-ES", "cma_es"), ("TAS", "tas")):
         [line] = [line for line in lines if line["Method"] == label]
         for column, sums in (("Macs / TAS", macs), ("Device time / TAS", seconds)):
-            if line[column]:
-                assert line[column] == f"x {sums[method].mean() / sums['tas'].mean():.2f}"
+            known = {method, "tas"} <= set(sums.index.get_level_values("method"))
+            assert line[column] == (f"x {sums[method].mean() / sums['tas'].mean():.2f}" if known else "")
     assert [line["Quoted GPU-hours"] for line in lines] == ["", "20", "over 1000", "3.83"]
 
 
 def test_table_2():
-    jobs = asked(TABLE2)
+    jobs = asked(TABLE2).query("status == 'ok'")
     [lines] = tables("|I|")
     for line in lines:
         mine = jobs[jobs["method"] == f"samples-{line['|I|']}"]
@@ -120,8 +154,7 @@ def test_table_2():
 
 
 def test_lambda_cost_and_t():
-    jobs = asked(TOLERANCE)
-    jobs = jobs[jobs["kind"] == "search"]
+    jobs = asked(TOLERANCE).query("kind == 'search' and status in ('ok', 'diverged')").copy()
     job = jobs["job"].map(json.loads)
     jobs["cell"] = [(f"{j['settings']['lambda_cost']:g}", f"{j['problem']['t']:g}") for j in job]
     [lines] = tables("lambda_cost")
@@ -129,6 +162,6 @@ def test_lambda_cost_and_t():
     for line in lines:
         mine = jobs[jobs["cell"] == (line["lambda_cost"], line["t"])]
         error = mine["argmax_macs"] / mine["budget"] - 1
-        hits = int((error.abs() <= float(line["t"])).sum())
+        hits = int((error.abs() <= float(line["t"]))[mine["status"] == "ok"].sum())
         assert line["Argmax in the band"] == f"{hits} of {len(mine)}"
         assert line["(F - R) / R of the argmax"] == f"{error.mean():+.1%}"

@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from tas_bench.commands.shared import add_command, directory, path
+from tas_bench.commands.shared import add_command, directory
 from tas_bench.errors import OK
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ EXAMPLES = """\
       tas-bench report results/table1                           reads it as it is; so does tas_bench.load
       tas-bench unpack results/table1 results/runs/table1       then `tas-bench run` goes on with it
 
-    Weights, checkpoints and logs stay behind: a teacher that a later job needs is trained again.
+    Weights, checkpoints and logs stay behind: a run that goes on trains teachers and supernets again.
 """
 
 
@@ -28,10 +28,10 @@ def add(commands: Commands) -> None:
         commands, "pack", pack, "put results into a handful of files, to commit or to send", EXAMPLES
     )
     sub.add_argument("results", metavar="DIR", type=directory, help="results directory")
-    sub.add_argument("out", metavar="OUT", type=path, help="folder; tables that it holds are replaced")
+    sub.add_argument("out", metavar="OUT", type=directory, help="folder; an earlier pack in it is replaced")
     sub = add_command(commands, "unpack", unpack, "make a results directory of packed files", EXAMPLES)
-    sub.add_argument("packed", metavar="PACKED", type=path, help="what `pack` wrote")
-    sub.add_argument("results", metavar="DIR", type=path, help="results directory; it gets what it lacks")
+    sub.add_argument("packed", metavar="PACKED", type=directory, help="what `pack` wrote")
+    sub.add_argument("results", metavar="DIR", type=directory, help="results directory; it gets what it lacks")
 
 
 def pack(args: argparse.Namespace) -> int:

@@ -21,7 +21,7 @@ from pathlib import Path
 from tas_bench.attempts import close_left
 from tas_bench.dispatch import FAULTS
 from tas_bench.errors import BAD_INPUT, INTERNAL, TasBenchError
-from tas_bench.files import log_folder, private
+from tas_bench.files import identities, log_folder, private
 from tas_bench.jobs import Context
 from tas_bench.lock import Lock
 from tas_bench.plans import Plans
@@ -115,6 +115,7 @@ def run_sweep(
         keep_uses(plans, sweep, store)
         if plans.done:
             return Finished(plans, 0, plans.replayed)
+        before = identities(results / "rows", ".parquet")
         talk.begin()
         root = data_root.absolute() if data_root else None
         run_jobs(sweep, Context(results=results.absolute(), data_root=root), resources, talk, lock, store.compact)
@@ -122,7 +123,9 @@ def run_sweep(
         after = plans_of(sweep, store, lambda _key: True)
         if not after.done:
             raise TasBenchError("the run ended before its plans; the same command goes on from here")
-        return Finished(after, len(after.outcomes) - plans.replayed, plans.replayed)
+        now = identities(results / "rows", ".parquet")
+        ran = sum(now.get(name) != before.get(name) for name in (f"{key}.parquet" for key in after.outcomes))
+        return Finished(after, ran, len(after.outcomes) - ran)
 
 
 def run_jobs(

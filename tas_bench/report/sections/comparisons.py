@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -66,11 +67,16 @@ def compared(source: Source, transfer: str) -> list[Pair]:
     return [Pair(one, other, mean_interval((by_method[one] - by_method[other]).dropna())) for one, other in pairs]
 
 
-def compared_transfers(source: Source) -> list[Pair]:
-    """Every pair of transfer modes, the later one first: means over the methods that have ended in all modes."""
+def compared_transfers(source: Source, methods: Iterable[str] | None = None) -> list[Pair]:
+    """Every pair of transfer modes, the later one first: means over the methods that have ended in all modes.
+
+    Args:
+        methods: these alone.
+    """
     modes: list[str] = list(source.manifest["transfers"])
     keys = ["dataset", "backbone", "seed"]
-    wide = source.finals.pivot_table("accuracy", [*keys, "method"], "transfer").reindex(columns=modes).dropna()
+    mine = source.finals[source.finals["method"].isin(source.labels if methods is None else methods)]
+    wide = mine.pivot_table("accuracy", [*keys, "method"], "transfer").reindex(columns=modes).dropna()
     means = wide.groupby(level=keys).mean()
     pairs = combinations(reversed(modes), 2)
     return [Pair(one, other, mean_interval(means[one] - means[other])) for one, other in pairs]

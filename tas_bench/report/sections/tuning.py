@@ -38,6 +38,9 @@ def tuning(source: Source) -> list[Part]:
             searches["oscillation"] = pd.to_numeric(searches["job_id"].map(swings))
             logs = [str(axis).partition("=")[0] for axis in over if str(axis).endswith(":log")]
             cells, where = cells_of(searches, logs), source.heading(problem)
+            if cells.empty:
+                parts.append(Note(f"{where}: no search has ended but for a fault of its machine.", "bad"))
+                continue
             key = f"{name}-{problem['dataset']}-{problem['backbone']}"
             alt = "Heat maps over lambda_cost and t, and F_cost over epochs."
             panels: list[Panel | Heat] = [*heats(cells), lines(traces)]
@@ -52,7 +55,7 @@ def tuning(source: Source) -> list[Part]:
 
 def _searches(used: pd.DataFrame, backbone: Backbone | None) -> pd.DataFrame:
     """A line per search: its lambda_cost and t, and what became of it."""
-    found = used[used["kind"].eq("search") & used["status"].notna()].copy()
+    found = used[used["kind"].eq("search") & used["status"].notna()].drop_duplicates("job_id").copy()
     jobs = [_search(job) for job in found["job"]]
     found["lambda_cost"] = [job["settings"]["lambda_cost"] for job in jobs]
     found["t"] = [job["problem"]["t"] for job in jobs]
@@ -80,7 +83,7 @@ def _sizes(used: pd.DataFrame, backbone: Backbone | None) -> list[tuple[object, 
     row: Any
     for row in used.itertuples():
         kept = channels(row.widths, row.depths, backbone) if backbone and row.status == "ok" else None
-        keys.append((_search(row.job)["seed"], *(kept or ())))
+        keys.append((row.job_id,) if kept is None else (_search(row.job)["seed"], *kept))
     return keys
 
 
