@@ -1,8 +1,10 @@
 """Sections of the report by hand: verdicts, hypervolumes, anytime means, sizes, Tables 2 and 3, Figure 3."""
 
+import json
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,6 +22,7 @@ from tas_bench.report.sections.learning import POINTS, thin
 from tas_bench.report.sections.sizes import channels
 from tas_bench.report.source import read_source
 from tas_bench.report.stats import Interval, front, hypervolume, is_settled, verdict
+from tas_bench.schema import ROWS
 
 
 def parts(source, name):
@@ -188,6 +191,63 @@ def test_table_4_beside_ours(made):
     accuracy = source.finals.query("method == 'tas' and transfer == 'kd'")["accuracy"].mean()
     assert ours["Difference, points"].value == pytest.approx(accuracy - 69.15)
     assert ours["Top-5 % (ours)"].value == pytest.approx(accuracy + 20)
+
+
+def tuning(made, statuses, backbone="resnet32"):
+    """Searches of two seeds' plans that share one, each with a training of what it found; the section's parts."""
+    places = {"dataset": "cifar100", "backbone": backbone}
+    full = find_backbone("resnet32").full
+    rows, uses, points = [], [], []
+    for seed, status in enumerate(statuses):
+        problem = {"problem": {"t": 0.05}, "settings": {"lambda_cost": 1.0, "search_epochs": 3}, "seed": seed}
+        size = {"widths": list(full.widths), "depths": list(full.depths), "status": status, "budget": 100.0}
+        search = {
+            "kind": "search",
+            "epochs": 3,
+            "derived": "argmax",
+            "argmax_macs": 110,
+            "job": json.dumps(problem),
+        }
+        trained = {"kind": "candidate", "val_accuracy": 0.5 + 0.1 * seed, "job": json.dumps({"seed": seed})}
+        for kind, row in (("search", search), ("candidate", trained)):
+            rows.append(places | size | row | {"job_id": f"{kind}{seed}"})
+            plans = {max(0, seed - 1), min(seed, 1)}
+            uses += [
+                places | {"job_id": f"{kind}{seed}", "kind": kind, "seed": plan, "plan": f"p{plan}"}
+                for plan in plans
+            ]
+        costs = ((1, 120.0), (2, 110.0), (3, 100.0))
+        points += [{"job_id": f"search{seed}", "epoch": epoch, "f_cost": cost} for epoch, cost in costs]
+    manifest = {
+        **made.manifest, "name": "x", "seeds": [0, 1], "transfers": [], "problems": [places | {"keep": 0.6}],
+        "methods": [{"name": "tune", "label": "TAS, tuned"}], "fixed": {"tune.over": ["lambda_cost=1", "t=0.05"]},
+    }  # fmt: skip
+    frames = (
+        pd.DataFrame(rows).reindex(columns=ROWS.names),
+        pd.DataFrame(uses).assign(sweep="x", method="tune", transfer=None),
+    )
+    return parts(type(made)(manifest, *frames, made.curves, pd.DataFrame(points), {}), "tuning")
+
+
+def test_a_search_that_two_plans_share_counts_once(made):
+    plot, table, _ = tuning(made, ["ok", "ok", "diverged"])
+    line = dict(zip(table.header, table.lines[0], strict=True))
+    assert [cell.text for cell in table.lines[0][:3]] == ["1", "0.05", "2 of 3"]
+    assert line["(F - R) / R of the argmax"].value == pytest.approx(0.1)
+    assert line["Oscillation of F_cost / R"].value == pytest.approx(0.1)
+    assert line["Validation accuracy %"].value == pytest.approx(55)
+    assert plot.panels[-1].series[0].y == pytest.approx([1.2, 1.1, 1.0])
+
+
+def test_searches_of_a_backbone_that_is_not_here_have_no_accuracy(made):
+    _, table, _ = tuning(made, ["ok", "ok"], backbone="elsewhere")
+    assert table.lines[0][-1].text == ""
+    assert table.lines[0][2].text == "2 of 2"
+
+
+def test_where_every_search_failed_there_is_a_note(made):
+    note, _ = tuning(made, ["oom", "failed"])
+    assert note.text == "cifar100, resnet32: no search has ended but for a fault of its machine."
 
 
 def test_figure_3_has_four_panels_where_a_method_is_free(made):

@@ -27,6 +27,7 @@ from tas_bench.files import create, identities, path_of, write_whole
 from tas_bench.jobs import Context, Outcome, checkpoint_path, job_id, weights_path
 from tas_bench.preflight import check_run
 from tas_bench.reading import load
+from tas_bench.report.example import write_example
 from tas_bench.resources import Resources
 from tas_bench.schema import USES
 from tas_bench.settings import with_settings
@@ -64,6 +65,18 @@ def server():
 @pytest.fixture
 def root(server, request):
     return path_of(f"s3://bucket/runs/{abs(hash(request.node.name))}")
+
+
+def test_results_are_packed_from_there_and_unpacked_to_there(root, here, capsys):
+    write_example(here / "made", seeds=1, candidates=2, epochs=2)
+    store = Store(here / "made")
+    write_whole(here / "made" / "_runs" / "a.json", b"{}")
+    assert main(["pack", "made", f"{root}/packed"]) == OK
+    assert main(["unpack", f"{root}/packed", f"{root}/again"]) == OK
+    assert main(["pack", f"{root}/again", "back"]) == OK
+    assert capsys.readouterr().out.count(f"{len(store.outcomes())} rows") == 3
+    pd.testing.assert_frame_equal(load("back"), load("made"))
+    assert (here / "back" / "_runs" / "a.json").read_bytes() == b"{}"
 
 
 @pytest.fixture
