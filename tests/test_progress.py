@@ -128,6 +128,22 @@ def test_plain_lines_are_seldom(clock):
     assert all("\x1b" not in line for line in lines)
 
 
+def test_a_plain_line_waits_until_a_free_slot_has_work(clock):
+    out = console(terminal=False)
+    with Progress(out, total_hint=None, quiet=False) as shown:
+        shown.update(done=0, running=2, waiting=4, plans_left=3)
+        clock.now += progress.PLAIN_EVERY
+        shown.update(done=1, running=1, waiting=4, plans_left=2)
+        assert out.file.getvalue() == ""
+        shown.update(done=1, running=2, waiting=3, plans_left=2)
+        assert "2 running" in out.file.getvalue()
+        clock.now += 2 * progress.PLAIN_EVERY
+        shown.update(done=2, running=1, waiting=3, plans_left=2)
+        assert "1 running" in out.file.getvalue(), "though not for long"
+        shown.update(done=3, running=0, waiting=0, plans_left=1)
+    assert len(out.file.getvalue().splitlines()) == 4
+
+
 def test_long_plain_line_is_not_wrapped(clock):
     out = Console(file=io.StringIO(), force_terminal=False, width=20)
     with Progress(out, total_hint=None, quiet=False) as shown:
