@@ -16,7 +16,6 @@ from tas_bench.commands import (
     cost,
     doctor,
     export,
-    export_rows,
     list,  # noqa: A004 (a file is named as its command)
     pack,
     report,
@@ -29,7 +28,7 @@ from tas_bench.commands.shared import Parser, complain
 from tas_bench.errors import INTERNAL, IO_FAULT, TasBenchError
 from tas_bench.signals import Interrupted, raised_at_once
 
-COMMANDS = (run, tune, doctor, status, report, compare, check, list, cost, train, export, export_rows, pack)
+COMMANDS = (run, tune, doctor, status, report, compare, check, list, cost, train, export, pack)
 
 logging.getLogger("tas_bench").addHandler(logging.NullHandler())  # a run logs to files, not to the terminal
 
@@ -49,7 +48,7 @@ examples:
   tas-bench cost resnet32 --classes 100           what the unpruned network costs
   tas-bench train resnet20 --size size.json --transfer kd --out small.safetensors
   tas-bench export small.safetensors              the trained network as a torch.export program
-  tas-bench export-rows results/runs/demo --to csv      results for other programs: csv, latex, optuna, tensorboard
+  tas-bench export results/runs/demo --to csv      results for other programs: csv, latex, optuna, tensorboard
 
 exit codes: 0 complete, 1 internal fault, 2 bad input, 3 finished with failed jobs, 4 store damaged,
 5 I/O, 130 / 143 stopped by a signal. A stopped run goes on with the same command.

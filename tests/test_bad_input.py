@@ -104,9 +104,12 @@ COMMANDS = {
     "report": "arguments are required: DIR",
     "report nowhere": "nowhere holds no results",
     "report nowhere --json": "unrecognized arguments: --json",
-    "export-rows nowhere --to csv": "nowhere holds no results",
-    "export-rows nowhere": "arguments are required: --to",
-    "export-rows nowhere --to xlsx": "invalid choice: 'xlsx'",
+    "export nowhere --to csv": "nowhere holds no results",
+    "export .": ". is no network's file; results take --to csv, latex, optuna, tensorboard",
+    "export s3://bucket/runs": "is no network's file",
+    "export nowhere --to xlsx": "invalid choice: 'xlsx'",
+    "pack nowhere out": "nowhere holds no results",
+    "unpack nowhere out": "nowhere holds nothing packed",
     "check": "arguments are required: DIR",
     "check nowhere": "nowhere",
     "check nowhere --repair": "nowhere",
@@ -138,7 +141,6 @@ COMMANDS = {
     "train tiny --dataset cifar10 --data file": "'file' is a file",
     "export": "arguments are required: FILE",
     "export nowhere": "no file 'nowhere'",
-    "export .": "cannot read '.'",
     "export file": "is no whole safetensors file",
     "export file --to tflite": "invalid choice: 'tflite'",
     "export file --out x.txt": "--to torch writes a file that ends in .pt2",
@@ -243,5 +245,5 @@ def test_a_latency_table_that_is_damaged(refused, monkeypatch, tmp_path_factory)
 def test_there_are_enough_of_them():
     assert len(SETTINGS) + len(COMMANDS) >= 60
     assert {command.split()[0] for command in COMMANDS} == {
-        "run", "list", "doctor", "report", "check", "cost", "train", "export", "export-rows",
+        "run", "list", "doctor", "report", "check", "cost", "train", "export", "pack", "unpack",
     }  # fmt: skip

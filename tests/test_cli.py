@@ -281,7 +281,7 @@ def test_list_of_a_sweep_shows_what_set_takes(capsys):
 
 
 @pytest.mark.parametrize(
-    "command", ["", "run", "doctor", "report", "list", "cost", "train", "export", "export-rows"]
+    "command", ["", "run", "doctor", "report", "list", "cost", "train", "export", "pack", "unpack"]
 )
 def test_help_has_an_example(command, capsys):
     with pytest.raises(SystemExit) as stopped:

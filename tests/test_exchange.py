@@ -20,7 +20,7 @@ def made(tmp_path):
 
 
 def exported(made, form):
-    assert main(["export-rows", str(made), "--to", form]) == OK
+    assert main(["export", str(made), "--to", form]) == OK
     return made / "_exported" / form
 
 
@@ -55,7 +55,7 @@ def test_optuna(made, capsys):
         assert trial.value == row["val_accuracy"]
         assert [trial.params[f"width_{i:03}"] for i in range(31)] == list(row["widths"])
         assert trial.params["depth_002"] == 5
-    assert main(["export-rows", str(made), "--to", "optuna"]) == BAD_INPUT
+    assert main(["export", str(made), "--to", "optuna"]) == BAD_INPUT
     assert "is there already" in capsys.readouterr().err
 
 

@@ -190,8 +190,8 @@ def test_onnx_without_its_packages_says_how_to_get_them(saved, refused, monkeypa
         (["net.safetensors", "--out", "no/net.pt2"], "no folder 'no' to write 'net.pt2' into"),
         (["net.safetensors", "--out", "folder.pt2"], "'folder.pt2' is a folder"),
         (["net.safetensors", "--to", "onnx"], "'net.onnx' is there already; give --out"),
-        (["."], "cannot read '.'"),
-        (["/"], "cannot read '/'"),
+        (["."], ". is no network's file"),
+        (["/"], "/ is no network's file; results take --to csv"),
     ],
 )
 def test_bad_arguments(saved, refused, here, argv, said):
