@@ -10,9 +10,10 @@ import pandas as pd
 from tas_bench.backbones import all_backbones
 from tas_bench.backbones.backbone import Backbone
 from tas_bench.report.cells import cells_of, heats, lines, swing
-from tas_bench.report.parts import Cell, Heat, Note, Panel, Part, Plot, Section, Table, number, text
+from tas_bench.report.parts import Cell, Note, Part, Plot, Section, Table, number, text
 from tas_bench.report.sections.sizes import channels
 from tas_bench.report.source import Source
+from tas_bench.report.table1 import Sweep
 
 HEADER = (
     "lambda_cost", "t", "Argmax in the band", "95 % interval", "(F - R) / R of the argmax",
@@ -22,35 +23,31 @@ HEADER = (
 
 def tuning(source: Source) -> list[Part]:
     """A plot and a table per problem and tuning."""
-    parts: list[Part] = []
-    backbones = all_backbones()
-    for problem in source.problems:
-        for name in source.labels:
-            if (over := source.setting(name, "over")) is None:
-                continue
-            used = source.of(problem)
-            searches = _searches(used[used["method"] == name], backbones.get(problem["backbone"]))
-            if searches.empty:
-                continue
-            traces = source.trajectories.merge(searches[["job_id", "budget", "lambda_cost"]], on="job_id")
-            traces["share"] = traces["f_cost"] / traces["budget"]
-            swings = {key: swing(each["share"]) for key, each in traces.groupby("job_id")}
-            searches["oscillation"] = pd.to_numeric(searches["job_id"].map(swings))
-            logs = [str(axis).partition("=")[0] for axis in over if str(axis).endswith(":log")]
-            cells, where = cells_of(searches, logs), source.heading(problem)
-            if cells.empty:
-                parts.append(Note(f"{where}: no search has ended but for a fault of its machine.", "bad"))
-                continue
-            key = f"{name}-{problem['dataset']}-{problem['backbone']}"
-            alt = "Heat maps over lambda_cost and t, and F_cost over epochs."
-            panels: list[Panel | Heat] = [*heats(cells), lines(traces)]
-            parts += [Plot(key, f"Searches by lambda_cost and t: {where}", alt, panels), _table(key, where, cells)]
-    if parts:
-        told = (
-            "F is the cost of the argmax size, R the budget; where it misses the band, the derived size does not."
-        )
-        parts.append(Note(f"{told} Searches that confirm a recommendation are among them."))
-    return parts
+    tuned = [name for name in source.labels if source.setting(name, "over") is not None]
+    parts = [part for problem in source.problems for name in tuned for part in _tuned(source, problem, name)]
+    told = "F is the cost of the argmax size, R the budget; where it misses the band, the derived size does not."
+    return [*parts, Note(f"{told} Searches that confirm a recommendation are among them.")] if parts else []
+
+
+def _tuned(source: Source, problem: Sweep, name: str) -> list[Part]:
+    used, where = source.of(problem), source.heading(problem)
+    searches = _searches(used[used["method"] == name], all_backbones().get(problem["backbone"]))
+    if searches.empty:
+        return []
+    traces = source.trajectories.merge(searches[["job_id", "budget", "lambda_cost"]], on="job_id")
+    traces["share"] = traces["f_cost"] / traces["budget"]
+    swings = {key: swing(each["share"]) for key, each in traces.groupby("job_id")}
+    searches["oscillation"] = pd.to_numeric(searches["job_id"].map(swings))
+    over = [str(axis) for axis in source.setting(name, "over")]
+    cells = cells_of(searches, [axis.partition("=")[0] for axis in over if axis.endswith(":log")])
+    if cells.empty:
+        return [Note(f"{where}: no search has ended but for a fault of its machine.", "bad")]
+    key = f"{name}-{problem['dataset']}-{problem['backbone']}"
+    title, alt = (
+        f"Searches by lambda_cost and t: {where}",
+        "Heat maps over lambda_cost and t, and F_cost over epochs.",
+    )
+    return [Plot(key, title, alt, [*heats(cells), lines(traces)]), _table(key, title, cells)]
 
 
 def _searches(used: pd.DataFrame, backbone: Backbone | None) -> pd.DataFrame:
@@ -87,7 +84,7 @@ def _sizes(used: pd.DataFrame, backbone: Backbone | None) -> list[tuple[object, 
     return keys
 
 
-def _table(name: str, where: str, cells: pd.DataFrame) -> Table:
+def _table(name: str, title: str, cells: pd.DataFrame) -> Table:
     rows: list[tuple[Cell, ...]] = []
     cell: Any
     for cell in cells.itertuples():
@@ -96,7 +93,7 @@ def _table(name: str, where: str, cells: pd.DataFrame) -> Table:
         gap, swings = number(cell.gap, "{:+.1%}"), number(cell.oscillation, "{:.1%}")
         settings = text(cell.lambda_cost), text(cell.t)
         rows.append((*settings, hits, interval, gap, swings, number(100 * cell.accuracy)))
-    return Table(name, f"Searches by lambda_cost and t: {where}", HEADER, rows)
+    return Table(name, title, HEADER, rows)
 
 
 SECTION = Section("tuning", "lambda_cost and t", 26, tuning)
