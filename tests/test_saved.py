@@ -94,7 +94,7 @@ def test_files_that_are_no_networks(network_file, refused, here, name):
     (here / "text").write_text("x" * 100)
     (here / "empty").touch()
     (here / "cut").write_bytes(network_file.read_bytes()[:-100])
-    said = {"missing": "no file 'missing'; `tas-bench train` writes one", "folder": "cannot read 'folder'"}
+    said = {"missing": "no file 'missing'; `tas-bench train` writes one", "folder": "folder is no network's file"}
     assert said.get(name, f"'{name}' is no whole safetensors file (") in refused("export", name)
 
 
