@@ -141,6 +141,7 @@ def test_rows_count_for_the_run_they_began_and_ended_in():
     assert accounts(rows, []).empty
 
 
+@pytest.mark.slow
 def test_slots_times_wall_is_busy_and_idle(tmp_path):
     """A real run: what the jobs booked and what the driver saw stand idle."""
     short = with_settings(
