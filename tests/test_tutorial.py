@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -48,7 +49,9 @@ def own():
 
 def stop_ray(folder):
     """In place of `ray stop`, which ends every Ray of this machine's user, other tests' too."""
-    subprocess.run(["pkill", "-f", f"{folder}/ray"], check=False)
+    for how, seconds in (("-TERM", 5), ("-KILL", 1)):  # its control store does not hear the first
+        if subprocess.run(["pkill", how, "-f", f"{folder}/ray"], check=False).returncode == 0:
+            time.sleep(seconds)
 
 
 @pytest.mark.slow
