@@ -30,7 +30,7 @@ def results_page(root: Path, figures: bool = False) -> str:
     Args:
         figures: also draw the plots it shows.
     """
-    environment = Environment(undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True)  # noqa: S701
+    environment = Environment(undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True)  # noqa: S701 (Markdown)
     template = environment.from_string((root / "RESULTS.md.jinja").read_text(encoding="utf-8"))
     sources = {sweep.name: read_source(root / sweep.name) for sweep in SWEEPS if (root / sweep.name).is_dir()}
 

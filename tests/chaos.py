@@ -12,8 +12,8 @@ import pandas as pd
 import pytest
 import torch
 from chaos_cli import SWEEPS
-from helpers import one_by_one
-from test_cli_runs import launch, sets
+from helpers import one_by_one, sets
+from test_cli_runs import launch
 from test_runner import command, family
 
 import sweeps

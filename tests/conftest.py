@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import write_folder
+from helpers import one_by_one, write_folder
 from hypothesis import settings
 from small_cifar import write_parquet, write_pickles
 from xdist.scheduler import LoadFileScheduling
@@ -13,6 +13,7 @@ from xdist.scheduler import LoadFileScheduling
 from tas_bench.cli import main
 from tas_bench.errors import BAD_INPUT
 from tas_bench.layers import interpolation_matrix
+from tas_bench.runner import supervisor
 from tas_bench.store import Store
 
 settings.register_profile("shared-machine", deadline=None, max_examples=40)
@@ -89,6 +90,15 @@ def here(tmp_path, monkeypatch):
     """An empty working directory."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture
+def without_ray(here, monkeypatch):
+    """An empty working directory, where a run's jobs go one after another in this process, without Ray."""
+    threads = torch.get_num_threads()
+    monkeypatch.setattr(supervisor, "run_jobs", one_by_one)
+    yield here
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture

@@ -140,3 +140,15 @@ def hidden_best(band, seed):
     weights = rng.dirichlet(np.ones(len(full))) / full
     hidden_row = np.array(hidden.widths + hidden.depths)
     return lambda size: 1 - float(weights @ np.abs(np.array(size.widths + size.depths) - hidden_row))
+
+
+def sets(*settings):
+    """As they stand on the command line."""
+    return [word for setting in settings for word in ("--set", setting)]
+
+
+def tiny(methods, transfers="scratch", epochs=1, seeds="0"):
+    """Settings of a run of seconds."""
+    return sets(
+        "backbones=tiny", f"methods={methods}", f"transfers={transfers}", f"epochs={epochs}", f"seeds={seeds}"
+    )

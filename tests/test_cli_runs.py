@@ -13,8 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
-import torch
-from helpers import DEMO, FULL, one_by_one
+from helpers import DEMO, FULL, sets, tiny
 from test_runner import command, family
 
 from tas_bench import latency, train
@@ -24,32 +23,9 @@ from tas_bench.costs import find_cost
 from tas_bench.costs.latency import cache_folder
 from tas_bench.errors import BAD_INPUT, DAMAGED, FAILED_JOBS, OK
 from tas_bench.reading import load
-from tas_bench.runner import supervisor
 from tas_bench.store import Store
 
 # ---------------------------------------------------------------- runs without Ray, in this process
-
-
-def sets(*settings):
-    """As they stand on the command line."""
-    return [word for setting in settings for word in ("--set", setting)]
-
-
-def tiny(methods, transfers="scratch", epochs=1, seeds="0"):
-    """Settings of a run of seconds."""
-    return sets(
-        "backbones=tiny", f"methods={methods}", f"transfers={transfers}", f"epochs={epochs}", f"seeds={seeds}"
-    )
-
-
-@pytest.fixture
-def without_ray(here, monkeypatch):
-    """Runs jobs one after another in this process instead."""
-
-    threads = torch.get_num_threads()
-    monkeypatch.setattr(supervisor, "run_jobs", one_by_one)
-    yield here
-    torch.set_num_threads(threads)
 
 
 def in_band(results, low=0.95, high=1.05):

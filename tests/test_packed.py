@@ -7,7 +7,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from test_cli_runs import sets, tiny, without_ray  # noqa: F401
+from helpers import sets, tiny
 
 from tas_bench.cli import main
 from tas_bench.digest import sealed
@@ -52,7 +52,7 @@ def test_nothing_is_lost_on_the_way(made, capsys):
     assert len(tables[0]) > 8
 
 
-def test_a_run_goes_on_with_it(without_ray, capsys):  # noqa: F811
+def test_a_run_goes_on_with_it(without_ray, capsys):
     assert main([*RUN, "whole"]) == OK
     rows = load("whole")
     main(["pack", "whole", "all"])
@@ -70,7 +70,7 @@ def test_a_run_goes_on_with_it(without_ray, capsys):  # noqa: F811
         pd.testing.assert_frame_equal(in_order(load(f"from_{packed}"))[same], in_order(load("all"))[same])
 
 
-def test_teachers_are_trained_again_for_they_have_no_weights(without_ray, capsys):  # noqa: F811
+def test_teachers_are_trained_again_for_they_have_no_weights(without_ray, capsys):
     argv = ["run", "demo", "--quiet", *tiny("ratio", transfers="scratch,kd"), "--results"]
     assert main([*argv, "whole"]) == OK
     main(["pack", "whole", "packed"])

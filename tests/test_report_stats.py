@@ -8,7 +8,7 @@ import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tas_bench.report.stats import mean_interval
+from tas_bench.report.stats import mean_interval, wilson
 
 
 def test_interval_by_hand():
@@ -34,3 +34,9 @@ def test_interval_agrees_with_scipy(values):
         assert found.half_width == pytest.approx((high - low) / 2, rel=1e-6)
     else:
         assert found.half_width == pytest.approx(0, abs=1e-6)
+
+
+def test_wilson():
+    assert wilson(3, 3) == pytest.approx((0.4385, 1.0), abs=1e-4)
+    assert wilson(8, 10) == pytest.approx((0.4902, 0.9433), abs=1e-4)
+    assert wilson(0, 0) == (0.0, 1.0)

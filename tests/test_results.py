@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from helpers import tiny
 from scipy import stats
-from test_cli_runs import tiny, without_ray  # noqa: F401
 
 from sweeps.demo import SWEEP as DEMO
 from tas_bench.cli import main

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from tas_bench.jobs import Outcome
 from tas_bench.report.cells import cells_of
 from tas_bench.report.drawn import drawn
+from tas_bench.report.stats import wilson
 from tas_bench.tas import Tas
-from tas_bench.tune.advice import advise, ranked, wilson
+from tas_bench.tune.advice import advise, ranked
 from tas_bench.tune.figure import figure
 from tas_bench.tune.space import axes_of
 from tas_bench.tune.trials import Run, Trial
@@ -95,12 +96,6 @@ def test_many_hits_are_sure_and_none_is_no_good():
     none = advise([trial(0, 1.0, 0.05, [0])], [trial(1, 1.0, 0.05, [0] * 3)], AXES)
     assert none.lines[1].endswith(": no good")
     assert advise([trial(0, 1.0, 0.05, [0], status="failed")], [], AXES) is None
-
-
-def test_wilson():
-    assert wilson(3, 3) == pytest.approx((0.4385, 1.0), abs=1e-4)
-    assert wilson(8, 10) == pytest.approx((0.4902, 0.9433), abs=1e-4)
-    assert wilson(0, 0) == (0.0, 1.0)
 
 
 def test_a_diverged_search_is_a_miss_and_one_that_ran_out_of_memory_is_none():

@@ -10,14 +10,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-import torch
-from helpers import one_by_one
 
 from tas_bench.cli import main
 from tas_bench.errors import FAILED_JOBS, OK
 from tas_bench.reading import load
 from tas_bench.report.sections.tuning import HEADER
-from tas_bench.runner import supervisor
 from tas_bench.store import Store
 from tas_bench.tune.study import open_study
 
@@ -34,15 +31,6 @@ ENV = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
 
 def command(*argv):
     return [sys.executable, "-m", "tas_bench", *argv]
-
-
-@pytest.fixture
-def without_ray(here, monkeypatch):
-    """Runs jobs one after another in this process instead."""
-    threads = torch.get_num_threads()
-    monkeypatch.setattr(supervisor, "run_jobs", one_by_one)
-    yield here
-    torch.set_num_threads(threads)
 
 
 def tried(results):
