@@ -14,6 +14,7 @@ from sweeps.demo import SWEEP as DEMO
 from tas_bench.cli import main
 from tas_bench.errors import OK
 from tas_bench.reading import load
+from tas_bench.report.stats import Interval
 from tas_bench.settings import with_settings
 from tas_bench.store import Store
 from tas_bench.tables import read_row, row_bytes
@@ -95,6 +96,25 @@ def test_a_sweep_is_complete_when_every_job_ended_well():
     row.write_bytes(row_bytes(read_row(row).to_pylist()[0] | {"status": "failed"}))
     assert main(["pack", "whole", "packed"]) == OK
     assert not replication.complete(short, Path("packed"))
+
+
+@pytest.mark.usefixtures("scripts")
+@pytest.mark.parametrize(
+    ("theirs", "ours", "said"),
+    [
+        (0.5, Interval(1.0, 0.4, 5), "agrees"),
+        (0.5, Interval(-1.0, 0.4, 5), "disagrees"),
+        (0.5, Interval(1.0, 1.4, 5), "undecided"),
+        (0.5, Interval(1.0, None, 1), "undecided"),
+        (0.5, Interval(1.0, 0.4, 3), "agrees, but fewer than 5 pairs"),
+        (None, Interval(-1.0, 0.4, 5), "the other way round"),
+        (0.5, Interval(None, None, 0), "no pair yet"),
+    ],
+)
+def test_claims(theirs, ours, said):
+    import page
+
+    assert page.claim("x", theirs, ours).endswith(f"| {ours.n} | {said} |")
 
 
 def test_every_picture_is_there():
