@@ -33,7 +33,7 @@ def job_of(
 
     Args:
         size: None takes the unpruned one.
-        settings: of the recipe and the transfer by name, as `--set` takes them, and `train_subset`.
+        settings: of the recipe and the transfer by name, as `--set` takes them, `train_subset`, `teacher_epochs`.
 
     Raises:
         InputError: an unknown name, a size that does not fit, a setting out of range.
@@ -59,7 +59,8 @@ def job_of(
 def _check_keys(settings: Mapping[str, str], sweep: Sweep, transfer: str) -> None:
     """Refuse what is a sweep's setting and none of a training."""
     every = (*setting_names(sweep), *preset_names(sweep))
-    known = [key for key in every if key == "train_subset" or key.partition(".")[0] in ("recipe", transfer)]
+    sweeps_own = ("train_subset", "teacher_epochs")
+    known = [key for key in every if key in sweeps_own or key.partition(".")[0] in ("recipe", transfer)]
     for key in settings:
         if not any(full == key or full.endswith(f".{key}") for full in known):
             raise unknown("setting", key, known)

@@ -261,6 +261,7 @@ class Problem:
         cost: what the budget counts, of the deployed network: "macs", "params" or "latency:KEY".
         keep: the budget R as a fraction of the unpruned network's cost.
         t: tolerance; a size meets the budget inside [(1 - t) R, (1 + t) R].
+        teacher_epochs: of the unpruned network's training; None takes the recipe's.
     """
 
     data: DataSpec
@@ -271,6 +272,7 @@ class Problem:
     t: float
     recipe: Recipe
     cost: str = "macs"
+    teacher_epochs: int | None = None
 
     @property
     def backbone(self) -> Backbone:

@@ -36,6 +36,7 @@ class Sweep:
         t: tolerance of the budget, for the band of every method and for the cost loss of TAS.
         title: what it is for; `heading` adds what it runs on.
         transfers: how found sizes are trained; none for a sweep that only searches.
+        teacher_epochs: of the unpruned network, which all transfers draw on; None takes the recipe's.
         shortened: what `settings.smoke` changes, written as for `--set`.
     """
 
@@ -52,6 +53,7 @@ class Sweep:
     seeds: tuple[int, ...] = (0, 1, 2)
     train_subset: int | None = None
     recipe: Recipe = Recipe()
+    teacher_epochs: int | None = None
     shortened: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -63,6 +65,8 @@ class Sweep:
                 raise InputError(f"keep is {keep}; it must be a positive fraction of the unpruned cost")
         if not 0 <= self.t <= 1:
             raise InputError(f"t is {self.t}; it must be in [0, 1]")
+        if self.teacher_epochs is not None and self.teacher_epochs < 1:
+            raise InputError(f"teacher_epochs is {self.teacher_epochs}; it must be at least 1, or none")
         lists = {
             "seeds": self.seeds, "datasets": self.datasets, "backbones": self.backbones,
             "methods": names_of(self.methods), "transfers": names_of(self.transfers),
@@ -113,6 +117,7 @@ class Sweep:
             data=DataSpec(name=dataset, train_subset=self.train_subset),
             backbone_name=backbone, classes=info.classes, image=info.image,
             keep=self.keeps.get(backbone, self.keep), t=self.t, recipe=self.recipe, cost=self.cost,
+            teacher_epochs=self.teacher_epochs,
         )  # fmt: skip
 
     @property
@@ -161,6 +166,7 @@ class Sweep:
             if f.name not in inner_methods(part) and not f.metadata.get("grows")
         }
         recipe = {f"recipe.{f.name}": getattr(self.recipe, f.name) for f in fields(self.recipe)}
+        recipe["teacher_epochs"] = self.teacher_epochs
         basics = {"cost": self.cost, "t": self.t, "train_subset": self.train_subset}
         keeps = {f"keep of {p.data.name} {p.backbone_name}": p.keep for p in self.problems}
         problems = [{"dataset": p.data.name, "backbone": p.backbone_name, "keep": p.keep} for p in self.problems]

@@ -48,7 +48,8 @@ class Tas(SearchSettings):
         self._check(problem)
         recipe = replace(problem.recipe, epochs=self.search_epochs, holdout=0.0)  # it has the halves
         settings = SearchSettings(**vars(self))
-        return TasSearch(problem=replace(problem, recipe=recipe), settings=settings, seed=seed)
+        problem = replace(problem, recipe=recipe, teacher_epochs=None)  # which decides nothing in it
+        return TasSearch(problem=problem, settings=settings, seed=seed)
 
     def _check(self, problem: Problem) -> None:
         """Refuse what cannot be searched.

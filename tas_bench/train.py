@@ -122,7 +122,8 @@ def teacher_job(problem: Problem, seed: int) -> Train:
     """The unpruned network, trained on the whole training set: once per data set, backbone and seed."""
     return Train(
         data=problem.data, backbone_name=problem.backbone_name, size=problem.backbone.full,
-        recipe=problem.recipe, seed=seed, role="teacher",
+        recipe=replace(problem.recipe, epochs=problem.teacher_epochs or problem.recipe.epochs),
+        seed=seed, role="teacher",
     )  # fmt: skip
 
 

@@ -39,7 +39,8 @@ OTHERS = {
     "methods": "tas", "transfers": "kd", "datasets": "cifar10", "backbones": "resnet20", "seeds": "3",
     "cost": "params", "tas.search": "W", "tas.tau_shape": "cosine", "tas.rule": "released",
     "tas.selection": "mixture", "tas.alignment": "pad", "tas.depth_samples": "1", "tas.zone": "released",
-    "train_subset": "50", "recipe.holdout": "0.1", "init.channels": "l1", "init.residual": "identity",
+    "train_subset": "50", "teacher_epochs": "9", "recipe.holdout": "0.1", "init.channels": "l1",
+    "init.residual": "identity",
     "random_search.proxy_epochs": "3", "cma_es.proxy_epochs": "4", "cma_es.coding": "index",
     "cma_es.population": "7",
 } | {

@@ -35,6 +35,8 @@ def test_settings_reach_the_job():
     assert job.recipe == Recipe(lr=0.2, weight_decay=0, momentum=0.5)
     assert job.data == DataSpec(name="digits", train_subset=300)
     assert job.teacher.recipe == job.recipe
+    longer = job_of("tiny", None, "kd", "digits", 0, {"epochs": "2", "teacher_epochs": "9"})
+    assert (longer.recipe.epochs, longer.teacher.recipe.epochs) == (2, 9)
 
 
 def test_row_and_weights_are_of_one_training(tmp_path, monkeypatch):

@@ -149,6 +149,19 @@ def test_zones_without_cost_loss(searcher):
     assert (found[RELEASED].low, found[RELEASED].high) == pytest.approx((0.6 * macs - 0.05 * searched, 0.6 * macs))
 
 
+@pytest.mark.parametrize(("zone", "half"), [("paper", True), ("released", False)])
+def test_the_argmax_settles_amid_the_papers_band_or_in_the_released_zone(searcher, monkeypatch, zone, half):
+    state, settled = searcher(Tas(search_epochs=8, zone=zone)), []
+    settle, before = state._settle, (state.low, state.high)
+    monkeypatch.setattr(state, "_settle", lambda: settled.append(epoch) or settle())
+    for epoch in range(8):
+        state.epoch(epoch, Stopwatch())
+    assert settled == [1] * 4 + [e for e in range(2, 8) for _ in range(6)], "the last 40 of 8 x 6 updates"
+    low, high = state.problem.band
+    middle = ((low + state.problem.budget) / 2, (state.problem.budget + high) / 2)
+    assert (state.low, state.high) == pytest.approx(middle if half else before)
+
+
 def test_optimisers_are_those_of_section_4_1(searcher):
     state = searcher(RELEASED, weight_decay=3e-4)
     [weights], [logits] = state.weight_optimizer.param_groups, state.arch_optimizer.param_groups

@@ -6,7 +6,15 @@ import math
 import pytest
 
 from tas_bench.errors import InputError
-from tas_bench.search.settings import PAPER_STEPS, scaled_arch_lr, settled_lr, settles, tau_at
+from tas_bench.search.settings import (
+    MAX_ARCH_LR,
+    PAPER_STEPS,
+    SETTLING,
+    scaled_arch_lr,
+    settled_lr,
+    settles,
+    tau_at,
+)
 from tas_bench.tas import Tas
 
 PAPER, RELEASED = Tas.presets()["paper"], Tas.presets()["released"]
@@ -36,11 +44,16 @@ def test_shorter_searches_take_larger_steps_up_to_a_cap(steps, rate):
     assert scaled_arch_lr(Tas(), steps) * steps <= 58.8 + 1e-9
 
 
-@pytest.mark.parametrize(("epochs", "window"), [(30, 6), (60, 6), (100, 10)])
-def test_the_argmax_settles_at_the_end(epochs, window):
-    assert [settles(Tas(search_epochs=epochs), epoch) for epoch in (0, epochs - window - 1)] == [False] * 2
-    assert [settles(Tas(search_epochs=epochs), epoch) for epoch in (epochs - window, epochs - 1)] == [True] * 2
-    assert not settles(Tas(search_epochs=epochs, lambda_cost=0.0), epochs - 1), "there is nothing to settle in"
+def test_the_argmax_settles_in_the_last_updates():
+    assert [settles(Tas(), left) for left in (5_000, SETTLING, SETTLING - 1, 0)] == [False, False, True, True]
+    assert not settles(Tas(lambda_cost=0.0), 0), "there is nothing to settle in"
+
+
+def test_settling_is_long_enough_for_any_rate():
+    lr = MAX_ARCH_LR
+    for _ in range(SETTLING):
+        lr = settled_lr(Tas(), lr, MAX_ARCH_LR, in_band=True)
+    assert lr == Tas().arch_lr
 
 
 def test_a_scaled_rate_falls_while_the_budget_is_met():

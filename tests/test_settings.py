@@ -104,6 +104,7 @@ def test_a_wrong_type_is_refused(key, text, wanted):
         ({"keep": "0"}, "keep is 0.0"),
         ({"keep": "-1"}, "keep is -1.0"),
         ({"t": "2"}, "t is 2.0; it must be in [0, 1]"),
+        ({"teacher_epochs": "0"}, "teacher_epochs is 0; it must be at least 1, or none"),
         ({"t": "-0.1"}, "t is -0.1"),
         ({"seeds": "1,2,1"}, "seeds are 1, 2, 1; give at least one, each once"),
         ({"seeds": "-1"}, "each must be from 0 to"),

@@ -135,6 +135,17 @@ def test_all_cells_of_a_method_train_the_same_size():
     assert kinds(batches) == [["final"]]
 
 
+def test_a_teacher_may_train_for_longer():
+    longer = replace(SWEEP, teacher_epochs=7)
+    batches, _ = drive(cell_plan(longer.problems[0], Ratio(), SWEEP.transfers, 1), lambda job: Outcome())
+    teacher, *finals = [job for batch in batches for job in batch]
+    assert teacher.recipe == replace(SWEEP.recipe, epochs=7)
+    assert [job.recipe for job in finals] == [SWEEP.recipe] * 3
+    assert [job.teacher for job in finals] == [None, teacher, teacher]
+    [search], [same] = (next(Tas().plan(sweep.problems[0], 1)) for sweep in (longer, SWEEP))
+    assert search == same
+
+
 def test_without_a_teacher_its_pupils_are_not_trained():
     plan = cell_plan(PROBLEM, Ratio(), SWEEP.transfers, 1)
     next(plan)

@@ -26,7 +26,7 @@ UNDECIDED = 0.05
 class TasSearch:
     """One search. `problem.recipe` is that of the supernet's weights."""
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     problem: Problem
     settings: SearchSettings

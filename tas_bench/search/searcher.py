@@ -88,9 +88,11 @@ class Searcher:
         train_meter, val_meter = measure.Meter(), measure.Meter()
         guard = measure.LossGuard(epoch)
         pairs = zip(self.train_batches, _endless(self.val_batches), strict=False)
+        left = (self.settings.search_epochs - epoch) * len(self.train_batches)
         for (x, y), (x_val, y_val) in watch.each("data", pairs):
+            left -= 1
             loss, logits = self._update_weights(x, y, tau)
-            if settles(self.settings, epoch):
+            if settles(self.settings, left):
                 self._settle()
             val_loss, val_logits = self._update_architecture(x_val, y_val, tau)
             guard.see(loss + val_loss)
@@ -142,7 +144,7 @@ class Searcher:
     def _settle(self) -> None:
         """Set Adam's rate by whether the argmax meets the budget; where scaled, aim at the middle of the band."""
         [group] = self.arch_optimizer.param_groups
-        if self.arch_lr > self.settings.arch_lr:
+        if self.arch_lr > self.settings.arch_lr and self.settings.zone == "paper":
             t, budget = self.problem.t / 2, self.problem.budget
             self.low, self.high = (1 - t) * budget, (1 + t) * budget
         group["lr"] = settled_lr(self.settings, group["lr"], self.arch_lr, self._meets(self._argmax()))

@@ -8,15 +8,17 @@ from typing import Any, ClassVar
 
 from tas_bench.jobs import Context, Outcome, Problem, job_id
 from tas_bench.search.job import TasSearch, search
-from tas_bench.search.settings import settles
 
 LAST = 3
 """Epochs of which the nearest counts: F_cost jumps about."""
 
+NEAR_THE_END = 6
+"""Epochs before the end of a search, at least, in which it is not asked any more: most is decided there."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class StopRule:
-    """When a search is hopeless. It is not asked while the argmax settles: then the end is near anyway.
+    """When a search is hopeless. A constrained one is not asked in its last tenth: there F_cost moves most.
 
     Attributes:
         after: epochs that every search has.
@@ -33,7 +35,8 @@ class StopRule:
     ) -> str | None:
         """What a row says of a search that is given up; None where it goes on."""
         done, settings, problem = len(curve), search.settings, search.problem
-        if done < max(self.after, LAST) or settles(settings, done):
+        near = settings.search_epochs - done <= max(NEAR_THE_END, settings.search_epochs // 10)
+        if done < max(self.after, LAST) or (near and settings.lambda_cost > 0):
             return None
         low, high = problem.band
         off = min(max(low - point["f_cost"], point["f_cost"] - high) for point in trajectory[-LAST:])
