@@ -18,6 +18,6 @@ SWEEP = Sweep(
     transfers=(KD(),),
     seeds=(0, 1, 2),
     train_subset=4_000,
-    recipe=Recipe(epochs=20, batch=100),
+    recipe=Recipe(epochs=20, batch=50),
     shortened={"seeds": "0", "train_subset": "500", "epochs": "2", "batch": "125", "search_epochs": "3"},
 )
