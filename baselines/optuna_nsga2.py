@@ -71,7 +71,7 @@ class OptunaNsga2(Fitness):
                 raise PlanFailedError(f"the whole first generation failed, the first: {outcomes[0].error}")
             if len(found) == self.n_trials:
                 fitness = [fitness_of(outcome) for outcome in found]
-                return sizes[pareto(fitness, [problem.cost_of(size) for size in sizes])[-1]]
+                return sizes[max(range(len(sizes)), key=lambda i: (fitness[i], -problem.cost_of(sizes[i])))]
             for trial, size, outcome in zip(trials, sizes[-len(trials) :], outcomes, strict=True):
                 study.tell(trial, objectives(outcome, problem, size))
 
@@ -116,16 +116,3 @@ def objectives(outcome: Outcome, problem: Problem, size: Size) -> tuple[float, f
     """Validation accuracy and cost; of a failed training no accuracy and the unpruned network's cost."""
     fitness = fitness_of(outcome)
     return fitness, problem.cost_of(size if fitness >= 0 else problem.backbone.full)
-
-
-def pareto(accuracies: Sequence[float], costs: Sequence[float]) -> list[int]:
-    """Which of these no other beats in one and matches in the other, from the cheapest to the most accurate.
-
-    Of equals the first; never one without an accuracy (NaN or negative).
-    """
-    front: list[int] = []
-    known = [i for i, accuracy in enumerate(accuracies) if accuracy >= 0]
-    for i in sorted(known, key=lambda i: (costs[i], -accuracies[i])):
-        if not front or accuracies[i] > accuracies[front[-1]]:
-            front.append(i)
-    return front

@@ -53,8 +53,8 @@ class TorchPruningL1:
         """The job whose weights Init starts from."""
         recipe = replace(problem.recipe, epochs=self.finetune_epochs, holdout=0.0)  # the other half is it
         return Pruning(
-            problem=replace(problem, recipe=recipe), teacher=teacher_job(problem, seed), scope=self.scope,
-            seed=seed,
+            problem=replace(problem, recipe=recipe, teacher_epochs=None), teacher=teacher_job(problem, seed),
+            scope=self.scope, seed=seed,
         )  # fmt: skip
 
     def plan(self, problem: Problem, seed: int) -> Plan:

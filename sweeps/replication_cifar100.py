@@ -1,8 +1,8 @@
 """Table 1 of the paper at a scale that two CPU cores can pay for: real CIFAR-100, ResNet-20, 10,000 images.
 
-A pilot in batches of 128 had too few updates: it left the unpruned network below its students, and a search
-undecided. Hence the small batches, and a teacher that trains for twice as long. The search of TAS has twice the
-epochs of a training, as in the paper; random search and CMA-ES judge as many sizes as the same macs pay for.
+In pilots smaller batches, which are more updates, made every network more accurate, and after as many epochs the
+unpruned one led its students by little: hence a teacher that trains for twice as long. The search of TAS has twice
+the epochs of a training, as in the paper; random search and CMA-ES judge as many sizes as the same macs pay for.
 """
 
 from baselines.cma_es import CmaEs

@@ -1,6 +1,6 @@
 """How lambda_cost and t decide whether a search meets its budget: real CIFAR-10, ResNet-20, 2,000 images.
 
-Searches only, three seeds to a cell. `lambda_tolerance` is the same on digits, with a recommendation.
+Searches only, three seeds to a cell. `lambda_tolerance` is a like grid on digits, with a recommendation.
 """
 
 from tas_bench.jobs import Recipe
@@ -10,7 +10,7 @@ from tas_bench.tune import Tuning
 
 SWEEP = Sweep(
     name="replication_tolerance",
-    title="lambda_cost and t",
+    title="lambda_cost and t at reduced scale",
     datasets=("cifar10",),
     backbones=("resnet20",),
     keep=0.6,

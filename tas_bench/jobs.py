@@ -92,7 +92,7 @@ class Outcome:
     Accuracies are fractions. Test accuracy is set by teachers and final trainings, which no method ever sees.
 
     Attributes:
-        status: ok, failed, oom or diverged.
+        status: ok, failed, oom, timeout or diverged.
         size: the size that was trained, or that the search derived.
         val_accuracy: on the validation images, after the last epoch. `best_*` are of the best epoch by it.
         micro_batch: images whose gradients were taken at once; fewer than a batch where memory ran out.

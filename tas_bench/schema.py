@@ -17,7 +17,7 @@ _ROW_COLUMNS: list[tuple[str, pa.DataType, str]] = [
     ("kind", pa.string(), "teacher, search, supernet, candidate, score, pruning or final"),
     ("method", pa.string(), "the method that asked for it first; see the table `uses` for all"),
     ("transfer", pa.string(), "scratch, init or kd, for trainings"),
-    ("dataset", pa.string(), "digits, cifar10 or cifar100"),
+    ("dataset", pa.string(), "digits, cifar10, cifar100, imagenet or imagenette"),
     ("train_subset", pa.int64(), "images of the stratified training subset; null for all"),
     ("split", pa.string(), "search (the training set's two halves) or full (training set, test set)"),
     ("backbone", pa.string(), "the unpruned network"),

@@ -37,10 +37,6 @@ class Size:
     widths: tuple[int, ...]
     depths: tuple[int, ...]
 
-    def to_json(self) -> dict[str, list[int]]:
-        """The size as `{"widths": [...], "depths": [...]}`."""
-        return {"widths": list(self.widths), "depths": list(self.depths)}
-
 
 def read_size(path: Path) -> Size:
     """Read a size file, `{"widths": [...], "depths": [...]}`.

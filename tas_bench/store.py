@@ -307,12 +307,17 @@ def outcome_of(row: Row) -> Outcome:
     return Outcome(**fields, size=size)
 
 
+NEWER = {"teacher_epochs": None}
+"""Settings that manifests of earlier days lack, and what they were."""
+
+
 def _compare(found: Mapping[str, Any], wanted: Mapping[str, Any], path: Path) -> None:
     """Refuse to mix what must not be compared; more problems, seeds, methods or transfers are welcome."""
     if found["name"] != wanted["name"]:
         raise InputError(f"{path} holds sweep '{found['name']}', not '{wanted['name']}'; use another --results")
     for key, value in wanted["fixed"].items():
-        there = found["fixed"].get(key, value)  # absent: of a method or transfer that is new here
+        absent = NEWER.get(key, value)  # of a method or transfer that is new here
+        there = found["fixed"].get(key, absent)
         if there != value:
             raise InputError(f"{path} was made with {key} = {there}, now it is {value}; use another --results")
 

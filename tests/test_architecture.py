@@ -1,6 +1,7 @@
 """Imports point one way, heavy packages stay where they belong, and no file grows long."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -64,10 +65,10 @@ ORDER = [
     "tas_bench.track",
     "tas_bench.signals",
     "tas_bench.resources",
+    "tas_bench.dispatch",
     "tas_bench.pace",
     "tas_bench.estimate",
     "tas_bench.preflight",
-    "tas_bench.dispatch",
     "tas_bench.runner",
     "tas_bench.report",
     "tas_bench.exchange",
@@ -122,6 +123,12 @@ def upward(module, source):
     """What the module imports from later entries, or from the root."""
     ours = [name for name in imports(source) if name.split(".")[0] in ("tas_bench", "baselines", "sweeps")]
     return [name for name in ours if name in EXEMPT or rank(name) > rank(module)]
+
+
+def test_the_page_tells_the_same_order():
+    rooms = re.findall(r"^\| (`.*?) \|", (ROOT / "ARCHITECTURE.md").read_text(), re.MULTILINE)
+    told = [name.rstrip("/") for cell in rooms for name in re.findall(r"`(.*?)`", cell)]
+    assert told == [entry.removeprefix("tas_bench.") for entry in ORDER]
 
 
 @pytest.mark.parametrize("module", sorted(FILES.keys() - EXEMPT))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -268,7 +269,8 @@ def test_list_names_everything_there_is(capsys):
     assert headings == ["sweeps", "methods", "transfers", "backbones", "datasets", "costs"]
     names = {line.split()[0] for line in lines if line.startswith(" ")}
     assert {"demo", "table1", "tas", "ratio", "kd", "resnet164", "digits", "macs"} <= names
-    assert all(len(line.split()) > 1 for line in lines if line.startswith(" ")), "each with a line about it"
+    about = [line for line in lines if line.startswith(" ")]
+    assert all(re.match(r"  \S+ {2,}\S", line) for line in about)
 
 
 def test_list_of_a_sweep_shows_what_set_takes(capsys):

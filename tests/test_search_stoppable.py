@@ -33,7 +33,7 @@ def test_a_search_whose_cost_stays_away_is_given_up():
     assert why([0.5] * 4) == "given up after epoch 4 of 20: F_cost stayed 45% of R outside the band, or further"
     assert why([1.0, 2.0, 2.0, 2.0]) is not None
     assert why([2.0, 1.1, 2.0, 2.0]) is None  # it has been near of late
-    assert why([2.0] * 14) is None  # it settles
+    assert why([2.0] * 14) is None  # its end is near
 
 
 def test_a_search_without_a_cost_is_asked_to_its_end():

@@ -1,6 +1,7 @@
 """Spaces: candidates as published (paper 4.1, released code), coding, uniform draws; size files."""
 
 import json
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -99,7 +100,7 @@ def test_one_draw_is_a_size_of_the_space_and_repeats_with_its_seed():
 def test_size_file_is_read_back(tmp_path):
     size = Size((16, 4), (1,))
     path = tmp_path / "size.json"
-    path.write_text(json.dumps(size.to_json()))
+    path.write_text(json.dumps(asdict(size)))
     assert read_size(path) == size
 
 
@@ -165,7 +166,9 @@ def test_any_json_is_a_size_or_one_line(tmp_path_factory, found):
         assert len(str(error).splitlines()) == 1  # noqa: PT017
     else:
         assert all(type(n) is int and n > 0 for n in size.widths + size.depths)
-        assert size.to_json() == {key: found[key] for key in ("widths", "depths")}
+        assert {key: list(value) for key, value in asdict(size).items()} == {
+            key: found[key] for key in ("widths", "depths")
+        }
 
 
 def test_a_size_with_its_parts_mixed_up_is_not_in_the_space():

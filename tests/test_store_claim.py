@@ -41,6 +41,7 @@ def test_a_claim_is_remembered(claimed):
         (manifest(**{"tas.setting": 2}), "was made with tas.setting = 1, now it is 2"),
         (manifest(keep=0.5), "was made with keep = 0.6, now it is 0.5"),
         (manifest(train_subset=100), "was made with train_subset = None, now it is 100"),
+        (manifest(teacher_epochs=9), "was made with teacher_epochs = None, now it is 9"),
     ],
 )
 def test_another_sweep_or_setting_is_refused(claimed, wanted, said):

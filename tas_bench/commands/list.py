@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from tas_bench.commands.shared import Commands
 
 EXAMPLES = """\
-    example:
+    examples:
       tas-bench list                                  what there is to run
+      tas-bench list table1                           every setting that --set takes
 """
 
 
@@ -39,9 +40,10 @@ def show(args: argparse.Namespace) -> int:
         return OK
     for heading, things in catalogue().items():
         sys.stdout.write(f"{heading}\n")
+        width = max(map(len, things), default=0) + 2
         for name, thing in sorted(things.items()):
             missing = thing.missing() if hasattr(thing, "missing") else None
-            sys.stdout.write(f"  {name:20}{_about(thing)}{f' ({missing})' if missing else ''}\n")
+            sys.stdout.write(f"  {name:{width}}{_about(thing)}{f' ({missing})' if missing else ''}\n")
     return OK
 
 

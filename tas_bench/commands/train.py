@@ -52,7 +52,8 @@ def add(commands: Commands) -> None:
     sub.add_argument("--train-subset", metavar="N", help="train on a fixed stratified part of N images")
     sub.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE",
-        help="a setting of recipe or transfer: epochs=30 (default 300), batch=64 (256), lr=0.05 (0.1), kd=paper",
+        help="a setting of recipe or transfer: epochs=30 (default 300), batch=64 (256), lr=0.05 (0.1), kd=paper;"
+        " also teacher_epochs",
     )  # fmt: skip
     sub.add_argument("--cpus", type=float, metavar="N", help="CPU cores to use (default all; 1 for digits)")
     sub.add_argument("--gpus", type=float, metavar="X", help="0 for none (default 1 where there is one)")

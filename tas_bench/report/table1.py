@@ -155,10 +155,10 @@ def why_no_difference(sweep: Sweep) -> str | None:
 
 
 def unlike_the_paper(used: pd.DataFrame, sweep: Sweep) -> str | None:
-    """In what these finals differ from the paper's, on the same data set and backbone; None if in nothing."""
-    finals = used[used["kind"] == "final"]
-    epochs = sorted({int(n) for n in finals["epochs"].dropna()} - {PAPER_EPOCHS})
-    images = sorted({int(n) for n in finals["train_subset"].dropna()})
+    """In what trainings differ from the paper's, on the same data set and backbone; None if in nothing."""
+    trained = used[used["kind"].isin(["teacher", "final"])]
+    epochs = sorted({int(n) for n in trained["epochs"].dropna()} - {PAPER_EPOCHS})
+    images = sorted({int(n) for n in trained["train_subset"].dropna()})
     told = [f"{n:,} training images" for n in images] + [f"{n} epochs instead of {PAPER_EPOCHS}" for n in epochs]
     if abs(sweep["keep"] - PAPER_KEEP) > 0.05:
         told.append(f"{sweep['keep']:.0%} of the {budget_noun(sweep)} kept instead of about {PAPER_KEEP:.0%}")

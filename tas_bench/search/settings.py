@@ -14,7 +14,7 @@ MAX_ARCH_LR = 0.15
 """Above this a search on digits jumped about instead of settling."""
 
 SETTLING = 40
-"""Updates at the end in which the argmax settles: enough for the largest rate to fall to the paper's."""
+"""Updates at the end in which the argmax settles, or all of a shorter search: enough for any rate to fall."""
 
 CHOICES = {
     "search": ("W", "D", "WD"),
@@ -117,7 +117,6 @@ def settled_lr(settings: SearchSettings, lr: float, scaled: float, in_band: bool
 
     A rate scaled up makes the argmax jump about the budget to the end. So in the last updates the rate falls by a
     fifth where the argmax meets the budget, to `arch_lr` at least, and grows by a quarter elsewhere, to `scaled`
-    at most. Not sooner, since most is decided at the end, when the temperature is low: a window of six epochs,
-    240 updates, kept a search on CIFAR-100 from deciding.
+    at most. Not sooner, since most is decided at the end, when the temperature is low.
     """
     return max(settings.arch_lr, 0.8 * lr) if in_band else min(scaled, 1.25 * lr)

@@ -18,7 +18,7 @@ NEAR_THE_END = 6
 
 @dataclass(frozen=True, kw_only=True)
 class StopRule:
-    """When a search is hopeless. A constrained one is not asked in its last tenth: there F_cost moves most.
+    """When a search is hopeless. A constrained one is not asked in its last tenth, or last six epochs.
 
     Attributes:
         after: epochs that every search has.
