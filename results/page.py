@@ -10,6 +10,7 @@ from sweeps.replication_cifar100 import SWEEP as TABLE1
 from sweeps.replication_samples import SWEEP as TABLE2
 from sweeps.replication_tolerance import SWEEP as TOLERANCE
 from tas_bench.files import write_whole
+from tas_bench.reading import load
 from tas_bench.report.drawn import drawn
 from tas_bench.report.parts import Note, Plot, Table
 from tas_bench.report.sections import all_sections
@@ -39,7 +40,7 @@ def results_page(root: Path, figures: bool = False) -> str:
 
     return template.render(
         part=part, there=sources.__contains__, scale=lambda name: scale(sources[name]),
-        claims=lambda name: claims(sources[name]), quoted=quoted,
+        claims=lambda name: claims(sources[name]), quoted=quoted, pilots=lambda: pilots(root / "pilots"),
         fixed=lambda name, key: sources[name].manifest["fixed"][key],
     )  # fmt: skip
 
@@ -75,11 +76,27 @@ def scale(source: Source) -> str:
     searches = sorted({str(value) for key, value in fixed.items() if key.endswith(".search_epochs")})
     told = [source.problems[0]["title"], f"searches for {', '.join(searches)} epochs"]
     if manifest["transfers"]:
-        told.append(f"teachers and finals for {fixed['recipe.epochs']}, tested on the whole test set")
+        teachers = fixed["teacher_epochs"] or fixed["recipe.epochs"]
+        told.append(f"teachers for {teachers}, finals for {fixed['recipe.epochs']}, tested on the whole test set")
     told += [f"batches of {fixed['recipe.batch']}", f"seeds {', '.join(map(str, sorted(rows['seed'].unique())))}"]
     ended = f"{asked['status'].eq('ok').sum()} of the {len(asked)} jobs asked for so far ended well"
     spent = duration(float(rows["device_seconds"].sum()))
     return f"- Run: {'; '.join(told)}.\n- On: {devices}, {precisions}.\n- Rows: {ended}, {spent} of device time."
+
+
+def pilots(root: Path) -> str:
+    """What the problem of Table 1 came to at other scales, seed 0, as Markdown."""
+    trained = {"teacher": "Unpruned", "scratch": "Pre-defined", "init": "w/ Init", "kd": "w/ KD"}
+    lines = [["Batch", *trained.values(), "Discrepancy of TAS"], ["---:"] * (len(trained) + 2)]
+    for path in sorted(root.iterdir(), key=lambda path: int(path.name.removeprefix("batch_")), reverse=True):
+        rows = load(path)
+        told_of = rows[rows["method"].isin(["teacher", "ratio"])]
+        who = told_of["transfer"].where(told_of["kind"] == "final", "teacher")
+        accuracy = dict(zip(who, told_of["test_accuracy"], strict=True))
+        gaps = rows.loc[rows["kind"] == "search", "discrepancy"]
+        told = [f"{100 * accuracy[name]:.2f}" if name in accuracy else "" for name in trained]
+        lines.append([path.name.removeprefix("batch_"), *told, ", ".join(f"{gap:.3f}" for gap in gaps)])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def quoted(table: str, columns: dict[str, str]) -> str:

@@ -130,6 +130,28 @@ def test_the_template_claims_no_figures():
     assert re.findall(r".*\d.*", re.sub(names, "", prose)) == []
 
 
+def test_pilots():
+    [lines] = tables("Batch")
+    assert sorted(f"batch_{line['Batch']}" for line in lines) == sorted(
+        path.name for path in (ROOT / "results" / "pilots").iterdir()
+    )
+    kinds = {
+        "Unpruned": "kind == 'teacher'",
+        "Pre-defined": "kind == 'final' and method == 'ratio' and transfer == 'scratch'",
+        "w/ Init": "kind == 'final' and method == 'ratio' and transfer == 'init'",
+        "w/ KD": "kind == 'final' and method == 'ratio' and transfer == 'kd'",
+    }
+    for line in lines:
+        rows = packed(f"pilots/batch_{line['Batch']}", "rows")
+        recipes = [recipe for job in rows["job"] if (recipe := json.loads(job).get("recipe"))]
+        assert {recipe["batch"] for recipe in recipes} == {int(line["Batch"])}
+        for column, which in kinds.items():
+            mine = rows.query(which)
+            assert line[column] == told(100 * mine["test_accuracy"])
+            assert set(mine["epochs"]) <= {30}
+        assert line["Discrepancy of TAS"] == told(rows.query("kind == 'search'")["discrepancy"], "{:.3f}")
+
+
 def test_table_1():
     jobs = asked(TABLE1).query("status == 'ok'")
     [lines] = [t for t in tables("Method") if "Accuracy % (ours)" in t[0] and "In band" in t[0]]
@@ -148,9 +170,9 @@ def test_table_1():
 
 
 def test_search_cost():
-    jobs = asked(TABLE1).query("status == 'ok'")
-    after = jobs["kind"].isin(["teacher", "final"])  # is asked for when a search is over
-    over = set(jobs.loc[after, ["method", "seed"]].itertuples(index=False, name=None))
+    jobs, uses = asked(TABLE1).query("status == 'ok'"), packed(TABLE1, "uses")
+    after = uses["kind"].isin(["teacher", "final"])  # is asked for when a search is over
+    over = set(uses.loc[after, ["method", "seed"]].itertuples(index=False, name=None))
     search = jobs[~jobs["kind"].isin(["teacher", "final"])]
     search = search[[pair in over for pair in zip(search["method"], search["seed"], strict=True)]]
     macs = search.groupby(["method", "seed"])["train_macs"].sum()
