@@ -31,7 +31,7 @@ def results_page(root: Path, figures: bool = False) -> str:
     Args:
         figures: also draw the plots it shows.
     """
-    environment = Environment(undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True)  # noqa: S701 (Markdown)
+    environment = Environment(undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True)  # noqa: S701 (Markdown, no HTML)
     template = environment.from_string((root / "RESULTS.md.jinja").read_text(encoding="utf-8"))
     sources = {sweep.name: read_source(root / sweep.name) for sweep in SWEEPS if (root / sweep.name).is_dir()}
 
@@ -88,14 +88,15 @@ def pilots(root: Path) -> str:
     """What the problem of Table 1 came to at other scales, seed 0, as Markdown."""
     trained = {"teacher": "Unpruned", "scratch": "Pre-defined", "init": "w/ Init", "kd": "w/ KD"}
     lines = [["Batch", *trained.values(), "Discrepancy of TAS"], ["---:"] * (len(trained) + 2)]
-    for path in sorted(root.iterdir(), key=lambda path: int(path.name.removeprefix("batch_")), reverse=True):
-        rows = load(path)
+    by_batch = {int(path.name.removeprefix("batch_")): load(path) for path in root.iterdir()}
+    for batch in sorted(by_batch, reverse=True):
+        rows = by_batch[batch]
         told_of = rows[rows["method"].isin(["teacher", "ratio"])]
         who = told_of["transfer"].where(told_of["kind"] == "final", "teacher")
         accuracy = dict(zip(who, told_of["test_accuracy"], strict=True))
         gaps = rows.loc[rows["kind"] == "search", "discrepancy"]
         told = [f"{100 * accuracy[name]:.2f}" if name in accuracy else "" for name in trained]
-        lines.append([path.name.removeprefix("batch_"), *told, ", ".join(f"{gap:.3f}" for gap in gaps)])
+        lines.append([str(batch), *told, ", ".join(f"{gap:.3f}" for gap in gaps)])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 

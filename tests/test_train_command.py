@@ -157,13 +157,11 @@ def readme_block():
 
 def rebuilt(path):
     """The network of a file, from what its metadata say alone; and these."""
-    with safe_open(path, framework="pt") as file:
-        about = file.metadata()
-        weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    about, _ = contents(path)
     size = Size(tuple(json.loads(about["widths"])), tuple(json.loads(about["depths"])))
     image = ImageShape(int(about["channels"]), int(about["side"]))
     network = Network(find_backbone(about["backbone"]), size, int(about["classes"]), image)
-    network.load_state_dict(weights)
+    network.load_state_dict(load_file(path))
     return network.eval(), about
 
 
