@@ -157,6 +157,9 @@ def test_it_asks_for_its_teacher_and_one_pruning():
     assert size == made_up(job).size
     others = (replace(METHOD, scope="uniform"), replace(METHOD, finetune_epochs=4))
     assert len({job_id(method.own_weights(WIDE, 4)) for method in (METHOD, *others)}) == 3
+    longer = METHOD.own_weights(replace(WIDE, teacher_epochs=9), 4)
+    assert longer == replace(job, teacher=longer.teacher), "only its teacher trains for longer"
+    assert longer.teacher.recipe.epochs == 9
 
 
 @pytest.mark.parametrize("failing", ["teacher", "pruning"])

@@ -89,6 +89,11 @@ def test_difference_at_another_scale_is_taken_and_told():
     assert "not like for like" not in shown(full_sweep(), width=200)
 
 
+def test_a_teacher_at_another_scale_is_told():
+    sweep = full_sweep().add("teacher", 0, "teacher", test_accuracy=0.7, epochs=600)
+    assert "not like for like: 600 epochs instead of 300" in shown(sweep, width=200)
+
+
 def test_other_data_has_the_papers_caption():
     sweep = full_sweep()
     text = shown(sweep, on(sweep, dataset="digits"))

@@ -14,7 +14,7 @@ from tas_bench.errors import InputError, PlanFailedError
 from tas_bench.jobs import Outcome, Recipe, job_id
 from tas_bench.network import Network
 from tas_bench.plans import Plans
-from tas_bench.settings import smoke, with_settings
+from tas_bench.settings import setting_names, smoke, with_settings
 from tas_bench.sweep import cell_plan, without_test
 from tas_bench.tas import Tas
 from tas_bench.train import candidate_job, final_job, teacher_job
@@ -106,6 +106,13 @@ def test_the_manifest_names_what_may_not_change():
     }
     assert fixed <= set(manifest["fixed"])
     assert not {"seeds", "methods", "transfers"} & set(manifest["fixed"])
+
+
+@pytest.mark.parametrize(
+    "key", [key for key in setting_names(SWEEP) if key not in ("methods", "transfers", "seeds")]
+)
+def test_a_setting_of_what_is_compared_may_not_change(key):
+    assert with_settings(SWEEP, {key: other_value(key)}).manifest()["fixed"] != SWEEP.manifest()["fixed"]
 
 
 # ---------------------------------------------------------------- plans
