@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 PLAIN_EVERY = 10.0
 """Seconds between plain lines, at least."""
 
+SILENT = 300.0
+"""Seconds after which a plain line is due though no job has ended."""
+
 SHOWN = 12
 """Running jobs shown, at most."""
 
@@ -60,6 +63,7 @@ class Progress:
         self._start = self._said = monotonic()
         self._live: Live | None = None
         self._due = False
+        self._told = ""
 
     def __enter__(self) -> Self:
         self._start = self._said = monotonic()
@@ -75,7 +79,8 @@ class Progress:
     ) -> None:
         if self._live is not None:
             self._live.stop()
-        self._say()
+        if self.counts() != self._told:
+            self._say()
 
     def job_started(self, job_id: str, label: str) -> None:
         """A job runs now."""
@@ -86,6 +91,8 @@ class Progress:
         """A running job has done that many of its epochs."""
         with self._lock:
             self._epochs[job_id] = (done, total)
+        if self._live is None and monotonic() - self._said >= SILENT:
+            self._say()
 
     def job_finished(self, job_id: str, label: str, status: str, seconds: float) -> None:
         """A job ended, well or not."""
@@ -124,9 +131,10 @@ class Progress:
     def counts(self) -> str:
         """Where the sweep stands."""
         total = f" of about {self._total_hint}" if (self._total_hint or 0) > self._done else ""
+        through = sum(done / total for done, total in self._epochs.values()) / max(1, self._running)
         others = {
             "failed": self._failed,
-            "running": self._running,
+            f"running ({through:.0%} through)" if through else "running": self._running,
             "waiting": self._waiting,
             "plans left": self._plans_left,
         }
@@ -144,8 +152,8 @@ class Progress:
     def _say(self) -> None:
         if self._quiet:
             return
-        self._said = monotonic()
-        self._console.print(Text(f"{self.counts()}; {self.times()}"), soft_wrap=True)
+        self._said, self._told = monotonic(), self.counts()
+        self._console.print(Text(f"{self._told}; {self.times()}"), soft_wrap=True)
 
     def _view(self) -> RenderableType:
         with self._lock:

@@ -87,7 +87,7 @@ def test_terminal_shows_running_jobs_and_the_best(clock):
         live = console(terminal=False)
         live.print(shown._view())
     text = live.file.getvalue()
-    assert "2 of about 10 jobs done, 1 failed, 1 running, 3 waiting, 2 plans left" in text
+    assert "2 of about 10 jobs done, 1 failed, 1 running (20% through), 3 waiting, 2 plans left" in text
     assert "1.0 min so far, about 2.0 min left" in text  # 8 jobs of 30 s, two at a time
     assert "tas seed a" in text
     assert "epoch 12/60" in text
@@ -141,7 +141,27 @@ def test_a_plain_line_waits_until_a_free_slot_has_work(clock):
         shown.update(done=2, running=1, waiting=3, plans_left=2)
         assert "1 running" in out.file.getvalue(), "though not for long"
         shown.update(done=3, running=0, waiting=0, plans_left=1)
-    assert len(out.file.getvalue().splitlines()) == 4
+    assert len(out.file.getvalue().splitlines()) == 3
+
+
+def test_long_jobs_are_told_of_while_they_run(clock):
+    out = console(terminal=False)
+    with Progress(out, total_hint=None, quiet=False) as shown:
+        shown.job_started("a", "tas seed 0")
+        shown.update(done=0, running=2, waiting=0, plans_left=1)
+        for epoch in range(1, 13):
+            clock.now += progress.SILENT / 4
+            shown.job_ticked("a", epoch, 60)
+    lines = out.file.getvalue().splitlines()
+    assert [line.split(",")[1].strip() for line in lines] == [f"2 running ({n}% through)" for n in (3, 7, 10)]
+
+
+def test_the_last_plain_line_is_not_said_twice(clock):
+    out = console(terminal=False)
+    with Progress(out, total_hint=None, quiet=False) as shown:
+        clock.now += progress.PLAIN_EVERY
+        shown.update(done=3, running=0, waiting=0, plans_left=0)
+    assert len(out.file.getvalue().splitlines()) == 1
 
 
 def test_long_plain_line_is_not_wrapped(clock):
