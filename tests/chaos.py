@@ -13,7 +13,7 @@ import pytest
 import torch
 from chaos_cli import SWEEPS
 from helpers import one_by_one, sets
-from test_cli_runs import launch
+from test_real_runs import launch
 from test_runner import command, family
 
 import sweeps

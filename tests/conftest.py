@@ -19,10 +19,7 @@ from tas_bench.store import Store
 settings.register_profile("shared-machine", deadline=None, max_examples=40)
 settings.load_profile("shared-machine")
 
-STARTS_RAY = tuple(
-    f"tests/test_{name}.py"
-    for name in ("chaos", "cli_runs", "cluster", "ledger", "runner", "supervisor", "tune_command")
-)
+STARTS_RAY = tuple(f"tests/test_{name}.py" for name in ("chaos", "cluster", "real_runs", "runner", "supervisor"))
 """A Ray wants a core for itself: `make test` never runs two of these files at once."""
 
 

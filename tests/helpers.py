@@ -3,6 +3,7 @@
 import contextlib
 import resource
 import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from tas_bench.dispatch import Dispatch
 from tas_bench.errors import InputError
 from tas_bench.jobs import DataSpec, Problem, Recipe, job_id
 from tas_bench.progress import Progress
+from tas_bench.reading import load
 from tas_bench.replay import keep_uses, plans_of
 from tas_bench.schema import ROWS
 from tas_bench.search import TasSearch
@@ -152,3 +154,11 @@ def tiny(methods, transfers="scratch", epochs=1, seeds="0"):
     return sets(
         "backbones=tiny", f"methods={methods}", f"transfers={transfers}", f"epochs={epochs}", f"seeds={seeds}"
     )
+
+
+def started(results):
+    """When each job's row was written and its job started."""
+    return {
+        row.job_id: (row.started, (Path(results) / "rows" / f"{row.job_id}.parquet").stat().st_mtime_ns)
+        for row in load(results).itertuples()
+    }

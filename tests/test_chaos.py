@@ -21,8 +21,8 @@ from chaos import (
     seeded,
 )
 from chaos_sweeps.chaos import ENDS
-from test_cli_runs import own  # noqa: F401
 from test_cluster import later, three  # noqa: F401
+from test_real_runs import own  # noqa: F401
 from test_runner import command, family, run, stub_sweep
 
 from tas_bench.checkpoint import previous, read_state

@@ -1,20 +1,10 @@
-"""The command's runs: in this process, and real ones that are stopped, killed and gone on with."""
+"""The command's runs, in this process and without Ray; real ones are in `test_real_runs.py`."""
 
 import json
-import os
-import shlex
-import shutil
-import signal
-import socket
-import subprocess
-import sys
-import tempfile
-import time
 from pathlib import Path
 
 import pytest
-from helpers import DEMO, FULL, sets, tiny
-from test_runner import command, family
+from helpers import DEMO, FULL, sets, started, tiny
 
 from tas_bench import latency, train
 from tas_bench.backbones.cifar_resnet import RESNET20
@@ -23,9 +13,6 @@ from tas_bench.costs import find_cost
 from tas_bench.costs.latency import cache_folder
 from tas_bench.errors import BAD_INPUT, DAMAGED, FAILED_JOBS, OK
 from tas_bench.reading import load
-from tas_bench.store import Store
-
-# ---------------------------------------------------------------- runs without Ray, in this process
 
 
 def in_band(results, low=0.95, high=1.05):
@@ -36,14 +23,6 @@ def in_band(results, low=0.95, high=1.05):
     assert (sizes["budget"] * low <= sizes["cost"]).all()
     assert (sizes["cost"] <= sizes["budget"] * high).all()
     return rows
-
-
-def started(results):
-    """When each job's row was written and its job started."""
-    return {
-        row.job_id: (row.started, (Path(results) / "rows" / f"{row.job_id}.parquet").stat().st_mtime_ns)
-        for row in load(results).itertuples()
-    }
 
 
 def test_a_run_prints_its_report_and_goes_on_where_it_was(without_ray, capsys):
@@ -211,134 +190,3 @@ def test_names_that_look_like_markup_are_names(without_ray, capsys):
     assert main(["run", "demo", "--results", "[/red] [bold]", *tiny("ratio")]) == OK
     assert "results: [/red] [bold]\n" in capsys.readouterr().err
     assert len(load("[/red] [bold]")) == 1
-
-
-# ---------------------------------------------------------------- real runs, stopped in every way
-
-STOPPED = [*tiny("random_search", epochs=6), *sets("trials=8")]
-
-
-def launch(*command, **environment):
-    """A process in a session of its own, as a terminal would give it."""
-    return subprocess.Popen(
-        [sys.executable, "-m", *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        start_new_session=True, env={**os.environ, **environment}, cwd=Path(__file__).parents[1],
-    )  # fmt: skip
-
-
-def wait_for(what, process):
-    deadline = time.monotonic() + 120
-    while not what():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
-def wait_for_a_row(process, results):
-    """Until the process holds the directory, and a row is there that was not."""
-    wait_for(lambda: (holder := Store(results).holder()) and holder.pid == process.pid, process)
-    before = len(list(results.glob("rows/*.parquet")))
-    wait_for(lambda: len(list(results.glob("rows/*.parquet"))) > before, process)
-
-
-@pytest.fixture
-def own():
-    """A folder for temporary files, near the root as Ray's sockets want it."""
-    found = tempfile.mkdtemp(prefix="t", dir="/tmp")
-    yield found
-    shutil.rmtree(found, ignore_errors=True)
-
-
-def test_stopped_by_signals_a_run_loses_nothing(tmp_path, own, capsys, request):
-    results, kept = tmp_path / "results", {}
-    words = ["tas-bench", "run", "demo", "--results", str(results), *STOPPED]
-    for stop, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
-        before, process = set(Path(own).glob("tas-bench*")), launch("tas_bench", *words[1:], TMPDIR=own)
-        wait_for_a_row(process, results)
-        if stop == signal.SIGINT:
-            os.killpg(process.pid, stop)  # Ctrl-C reaches all that the terminal started
-        else:
-            process.send_signal(stop)
-        at = time.monotonic()
-        _, err = process.communicate(timeout=60)
-        assert process.returncode == code
-        assert "Traceback" not in err
-        assert err.endswith(f"stopped; finished jobs are kept. Go on with: {shlex.join(words)}\n")
-        assert time.monotonic() - at < 15
-        assert set(Path(own).glob("tas-bench*")) <= before, "a local Ray leaves nothing behind"
-        rows = started(results)
-        assert kept.items() <= rows.items(), "finished jobs are never run again"
-        kept = rows
-        assert len(kept) < 9, "there was something left to do"
-
-    os.chdir(tmp_path)  # the rest without Ray, which is all the same to the rows
-    request.getfixturevalue("without_ray")
-    assert main(words[1:]) == OK
-    assert f"{9 - len(kept)} jobs run, {len(kept)} found finished" in capsys.readouterr().err
-    assert kept.items() <= started(results).items()
-    rows = load(results)
-    assert set(rows["status"]) == {"ok"}
-    assert rows["attempts"].max() > 1, "what was stopped under way says so"
-
-
-def test_ctrl_c_while_the_driver_starts_is_one_line(tmp_path, own):
-    process = launch("tas_bench", *DEMO[:2], *tiny("ratio"), "--results", str(tmp_path / "out"), TMPDIR=own)
-    wait_for(lambda: any("spawn_main" in command(pid) for pid in family(process.pid)), process)
-    time.sleep(0.2)
-    os.killpg(process.pid, signal.SIGINT)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert err.splitlines()[-1].startswith("stopped; finished jobs are kept.")
-    assert "Traceback" not in err
-    assert "starts again" not in err
-
-
-@pytest.mark.slow  # tests/test_cluster.py does the same without Ray
-@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two cores")
-def test_kinds_of_job_with_other_shares_take_turns(tmp_path, own):
-    shares = ["--cpus-per-job", "1", "--cpus-per-job", "teacher=2"]
-    sweep = tiny("random_search", transfers="scratch,kd", seeds="0")
-    words = ["run", "demo", "--results", str(tmp_path), *sweep, *sets("trials=3"), *shares]
-    process = launch("tas_bench", *words, TMPDIR=own)
-    _, err = process.communicate(timeout=200)
-    assert process.returncode == OK, err
-    assert len(load(tmp_path)) == 1 + 3 + 2
-
-
-def answers(port):
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def test_a_run_joins_a_running_cluster_of_two_nodes(tmp_path, own):
-    """With the token that a cluster takes by itself where its user has one."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    token = Path(own, ".ray", "auth_token")
-    token.parent.mkdir()
-    token.write_text("0123456789abcdef" * 4)
-    address = f"127.0.0.1:{port}"
-
-    def start(*options):
-        options = [*options, "--num-cpus", "1", "--disable-usage-stats"]
-        return launch("ray.scripts.scripts", "start", "--block", *options, HOME=own, RAY_AUTH_MODE="token")
-
-    head = start("--head", "--port", str(port), "--include-dashboard", "false", "--temp-dir", own)
-    nodes = [head]
-    try:
-        wait_for(lambda: answers(port), head)
-        nodes.append(start("--address", address))
-        words = ["tas_bench", "run", "demo", "--results", str(tmp_path / "out"), "--address", address]
-        process = launch(*words, *tiny("random_search", epochs=4), *sets("trials=8"), HOME=own)
-        _, err = process.communicate(timeout=120)
-        assert process.returncode == OK, err
-        rows = load(tmp_path / "out")
-        assert rows["status"].tolist() == ["ok"] * 9
-        side_by_side = [((rows["started"] <= t) & (t < rows["ended"])).sum() for t in rows["started"]]
-        assert max(side_by_side) == 2, "one on each node"
-        assert [node.poll() for node in nodes] == [None, None], "a cluster that was there before stays"
-    finally:
-        for node in reversed(nodes):
-            node.terminate()
-            node.communicate(timeout=60)
