@@ -132,13 +132,31 @@ def test_rows_count_for_the_run_they_began_and_ended_in():
     zero = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
     at = [zero + datetime.timedelta(seconds=s) for s in (0, 10, 20, 30)]
     rows = pd.DataFrame(
-        {"started": [at[0], at[1], at[1]], "ended": [at[1], at[2], at[3]], "device_seconds": [3.0, 5.0, 7.0]}
-    )
+        {
+            "started": [at[0], at[1], at[1]], "ended": [at[1], at[2], at[3]], "device_seconds": [3.0, 5.0, 7.0],
+            "attempts": 1, "kind": "final",
+        }
+    )  # fmt: skip
     run = {"started": at[0], "ended": at[2], "wall_seconds": 20.0, "slot_seconds": 40.0, "idle_seconds": 31.0}
     [line] = accounts(rows, [run]).to_dict("records")
     assert (line["slots"], line["jobs"], line["busy_seconds"]) == (2.0, 2, 8.0)
     assert line["unbooked"] == pytest.approx(1 / 40)
     assert accounts(rows, []).empty
+
+
+def test_of_a_resumed_job_a_run_books_what_it_did_itself():
+    """Ten seconds on half a core, and forty of earlier attempts; a kind that never ran through counts as a core."""
+    zero = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
+    ten = zero + datetime.timedelta(seconds=10)
+    rows = pd.DataFrame(
+        {
+            "started": zero, "ended": ten, "device_seconds": [5.0, 45.0, 60.0, 3.0],
+            "attempts": [1, 2, 2, 2], "kind": ["final", "final", "search", "search"],
+        }
+    )  # fmt: skip
+    run = {"started": zero, "ended": ten, "wall_seconds": 10.0, "slot_seconds": 40.0, "idle_seconds": 0.0}
+    [line] = accounts(rows, [run]).to_dict("records")
+    assert line["busy_seconds"] == 5 + 5 + 10 + 3
 
 
 @pytest.mark.slow

@@ -121,12 +121,13 @@ def accounts(rows: pd.DataFrame, runs: Iterable[Mapping[str, Any]]) -> pd.DataFr
     """One line per run that the directory remembers: its slots, what they did, and what is not accounted for.
 
     Busy is the sum of the rows that began and ended under it, as the jobs counted; idle is the driver's count.
-    What they lack of slots x wall is what nobody booked: a row being written, a job on its way to its worker.
+    What they lack of slots x wall is what nobody booked: a row being written, a job on its way to its worker, an
+    attempt that did not end well.
     """
-    lines = []
+    lines, booked = [], _last_attempts(rows)
     for run in runs:
-        under = rows[(rows["started"] >= run["started"]) & (rows["ended"] <= run["ended"])]
-        busy, slots = float(under["device_seconds"].sum()), float(run["slot_seconds"])
+        under = booked[(rows["started"] >= run["started"]) & (rows["ended"] <= run["ended"])]
+        busy, slots = float(under.sum()), float(run["slot_seconds"])
         lines.append(
             {
                 "started": run["started"], "wall_seconds": run["wall_seconds"], "jobs": len(under),
@@ -136,3 +137,12 @@ def accounts(rows: pd.DataFrame, runs: Iterable[Mapping[str, Any]]) -> pd.DataFr
             }
         )  # fmt: skip
     return pd.DataFrame(lines)
+
+
+def _last_attempts(rows: pd.DataFrame) -> pd.Series[float]:
+    """Device-seconds of each row's last attempt; its kind of job held so many slots at other rows' only ones."""
+    wall = (rows["ended"] - rows["started"]).dt.total_seconds()
+    only = rows["attempts"] == 1
+    slots = (rows["device_seconds"] / wall)[only].groupby(rows["kind"]).median()
+    last = wall * rows["kind"].map(slots).fillna(1.0)
+    return rows["device_seconds"].where(only, last.clip(upper=rows["device_seconds"]))
