@@ -145,7 +145,7 @@ def test_rows_count_for_the_run_they_began_and_ended_in():
 
 
 def test_of_a_resumed_job_a_run_books_what_it_did_itself():
-    """Ten seconds on half a core, and forty of earlier attempts; a kind that never ran through counts as a core."""
+    """Ten seconds on half a core, and forty of earlier attempts; a kind that never ran through holds a core."""
     zero = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
     ten = zero + datetime.timedelta(seconds=10)
     rows = pd.DataFrame(
