@@ -108,7 +108,7 @@ def row_of(job: Job, labels: Labels, outcome: Outcome, attempts: int, started: d
         "job_id": job_id(job), "attempts": attempts, "sweep": labels.sweep, "kind": job.kind,
         "method": labels.method, "budget": labels.budget, "budget_cost": labels.budget_cost, "cost": labels.cost,
         "idle_seconds": labels.idle_seconds,
-        "versions": json.dumps(versions()), "commit": _commit(),
+        "versions": json.dumps(versions()), "commit": commit_of(Path(__file__).parents[1]),
         "started": started, "ended": _now(), "job": job_json(job),
     }  # fmt: skip
     if outcome.size is not None and row["widths"] is None:
@@ -144,17 +144,21 @@ def versions() -> Mapping[str, str]:
     return found
 
 
+CODE = ("tas_bench", "baselines", "sweeps")
+"""What decides a result, of all that lies in a clone."""
+
+
 @functools.cache
-def _commit() -> str | None:
-    """The git commit of the code, with -dirty behind it where files were changed; None outside its own clone."""
-    clone = Path(__file__).parents[1]
+def commit_of(clone: Path) -> str | None:
+    """The git commit of the code, with -dirty behind it where code was changed or added; None outside a clone."""
     if not (clone / ".git").exists():
         return None
+
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(clone), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()  # noqa: S603
+
     try:
-        done = subprocess.run(  # noqa: S603
-            ["git", "-C", str(clone), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],  # noqa: S607
-            capture_output=True, text=True, check=True, timeout=10,
-        )  # fmt: skip
+        return git("rev-parse", "HEAD") + ("-dirty" if git("status", "--porcelain", "--", *CODE) else "")
     except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout.strip()

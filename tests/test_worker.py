@@ -1,5 +1,6 @@
 """What a row books of attempts that failed, were stopped, or went on from a checkpoint."""
 
+import subprocess
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -9,7 +10,7 @@ from tas_bench.attempts import Attempts
 from tas_bench.errors import DivergedError
 from tas_bench.jobs import Context, Outcome, checkpoint_path, job_id
 from tas_bench.store import Store
-from tas_bench.worker import Labels, execute
+from tas_bench.worker import Labels, commit_of, execute
 
 LABELS = Labels("sweep", "method", None)
 
@@ -99,3 +100,31 @@ def test_a_damaged_log_of_attempts_is_as_none(context, works, text):
     path = Attempts(context.results, job_id(Resumed())).path
     path.write_text(text)
     assert execute(Resumed(), LABELS, context)["attempts"] == 1
+
+
+def test_changed_code_is_told_behind_the_commit_and_written_results_are_not(tmp_path):
+    def git(*words):
+        names = ("-c", "user.name=a", "-c", "user.email=a@b", "-C", str(tmp_path))
+        return subprocess.run(["git", *names, *words], check=True, capture_output=True, text=True).stdout.strip()
+
+    def told():
+        commit_of.cache_clear()  # a process has one answer
+        return commit_of(tmp_path)
+
+    assert told() is None
+    git("init")
+    files = [tmp_path / name for name in ("baselines/mine.py", "RESULTS.md")]
+    files[0].parent.mkdir()
+    for file in files:
+        file.write_text("1")
+    git("add", ".")
+    git("commit", "-m", "first")
+    head = git("rev-parse", "HEAD")
+    assert told() == head
+    files[1].write_text("2")
+    assert told() == head
+    (tmp_path / "baselines" / "another.py").write_text("1")
+    assert told() == f"{head}-dirty"
+    (tmp_path / "baselines" / "another.py").unlink()
+    files[0].write_text("2")
+    assert told() == f"{head}-dirty"
