@@ -143,6 +143,24 @@ def test_search_cost_is_the_sum_of_what_was_asked_for(made):
     assert by["Pre-defined"]["Search: device time"].text == "0"
     assert by["TAS"]["Macs / TAS"].text == "x 1.00"
     assert by["CMA-ES"]["Quoted GPU-hours"].text == "over 1000"
+    assert [by[name]["Quoted / TAS"].text for name in ("Random Search", "CMA-ES")] == ["x 5.22", "over x 261"]
+
+
+def test_the_papers_points_are_drawn_beside_trainings_of_its_schedule_alone(made):
+    def quoted(epochs):
+        rows = made.rows.assign(epochs=epochs)
+        source = type(made)(made.manifest, rows, made.uses, made.curves, made.trajectories, {})
+        plot = next(part for part in parts(source, "pareto") if isinstance(part, Plot))
+        return [series.name for series in plot.panels[0].series if "paper" in series.name]
+
+    assert quoted(300) == ["paper, Table 1 (quoted)", "paper, Table 3 (quoted)"]
+    assert quoted(30) == []
+
+
+def test_accuracies_inside_a_supernet_look_otherwise(made):
+    plot = next(part for part in parts(made, "anytime") if isinstance(part, Plot))
+    looks = {series.name: (series.hollow, series.dashed) for series in plot.panels[0].series}
+    assert looks == {"Random Search": (False, False), "CMA-ES": (False, False), "TAS": (True, True)}
 
 
 def test_table_3_beside_ours(made):
@@ -158,21 +176,25 @@ def test_table_3_beside_ours(made):
 def test_table_2_beside_ours(tmp_path):
     write_example(tmp_path, seeds=2, candidates=1, epochs=3)
     source = read_source(tmp_path)
-    fixed = {"samples-1.samples": 1, "samples-2.samples": 2, "ratio.samples": None}
+    fixed = {"samples-1.samples": 1, "samples-2.samples": 2, "ratio.samples": None, "recipe.batch": 50}
     methods = [{"name": f"samples-{n}", "label": f"|I| = {n}"} for n in (1, 2)]
     place = {"dataset": "cifar10", "backbone": "resnet32"}
     renamed = source.uses["method"].replace({"tas": "samples-2", "ratio": "samples-1"})
     uses = source.uses.assign(method=renamed, **place)
     manifest = {**source.manifest, "fixed": fixed, "methods": methods, "problems": [{**place, "keep": 0.56}]}
-    [table, plot] = parts(
-        type(source)(manifest, source.rows, uses, source.curves, source.trajectories, {}), "samples"
-    )
+    rows = source.rows.assign(images=1000, seconds_data=0.5, seconds_train=1.5)  # ten steps of two batches
+    [table, plot, _] = parts(type(source)(manifest, rows, uses, source.curves, source.trajectories, {}), "samples")
     line = dict(zip(table.header, table.lines[1], strict=True))
     assert line["|I|"].value == 2
     assert line["Accuracy % (paper)"].value == 92.98
     assert line["Search, device-hours (paper)"].value == 3.83
     seconds = source.rows.loc[source.rows["kind"] == "search", "device_seconds"].mean()
     assert line["Search, device-hours (ours)"].value == pytest.approx(seconds / 3600)
+    assert line["Step, ms"].value == pytest.approx(200)
+    searches = rows[rows["kind"] == "search"]
+    assert line["Argmax macs / R"].value == pytest.approx((searches["argmax_macs"] / searches["budget"]).mean())
+    assert line["Argmax in band"].value == (searches["derived"] == "argmax").mean()
+    assert line["Discrepancy"].value == pytest.approx(searches["discrepancy"].mean())
     assert [panel.title for panel in plot.panels] == ["Accuracy %", "Search, device-hours", "Memory, GB"]
 
 
@@ -234,6 +256,9 @@ def test_a_search_that_two_plans_share_counts_once(made):
     line = dict(zip(table.header, table.lines[0], strict=True))
     assert [cell.text for cell in table.lines[0][:3]] == ["1", "0.05", "2 of 3"]
     assert line["(F - R) / R of the argmax"].value == pytest.approx(0.1)
+    assert line["(F - R) / R of the argmax"].text == "+10.0% ± 0.0%"
+    assert line["|F - R| / R"].value == pytest.approx(0.1)
+    assert line["Epochs in the band"].text == "33%"
     assert line["Oscillation of F_cost / R"].value == pytest.approx(0.1)
     assert line["Validation accuracy %"].value == pytest.approx(55)
     assert plot.panels[-1].series[0].y == pytest.approx([1.2, 1.1, 1.0])

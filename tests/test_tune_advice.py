@@ -111,8 +111,8 @@ def searches(lambdas, ts, **changed):
     return pd.DataFrame(
         {
             "trial": range(n), "state": "COMPLETE", "fresh": False, "lambda_cost": lambdas, "t": ts,
-            "status": "ok", "hit": True, "stopped": False, "gap": 0.02, "oscillation": 0.1, "accuracy": 0.9,
-            "search_macs": 1e9,
+            "status": "ok", "hit": True, "stopped": False, "gap": 0.02, "oscillation": 0.1, "inside": 0.5,
+            "accuracy": 0.9, "search_macs": 1e9,
         }
         | changed
     )  # fmt: skip
@@ -123,7 +123,9 @@ def test_cells_count_hits_and_take_means():
     table.loc[3, "status"] = "oom"
     cells = cells_of(table)
     assert cells[["lambda_cost", "t", "n", "hits"]].to_numpy().tolist() == [["1", "0.05", 3, 2]]
-    assert cells["gap"].tolist() == pytest.approx([0.1])
+    measures = cells[["gap", "gap_half_width", "distance", "inside"]].to_numpy()
+    half_width = 4.302653 * 0.3 / np.sqrt(3)  # t(0.975, 2) s / sqrt(n)
+    assert measures.tolist() == [pytest.approx([0.1, half_width, 0.7 / 3, 0.5])]
     assert cells[["hit_low", "hit_high"]].to_numpy().tolist() == [pytest.approx(wilson(2, 3))]
 
 

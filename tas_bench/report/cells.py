@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from tas_bench.report.parts import Heat, Panel, Series
-from tas_bench.report.stats import wilson
+from tas_bench.report.stats import mean_interval, wilson
 
 ROWS, COLUMNS = "lambda_cost", "t"
 
@@ -23,6 +23,7 @@ BINS = 5
 def cells_of(searches: pd.DataFrame, logs: Collection[str] = ()) -> pd.DataFrame:
     """One line per cell of lambda_cost and t: searches, hits, hit-rate with Wilson's interval, means of measures.
 
+    `distance` is the mean of gaps without their sign, `inside` that of the searches' shares of epochs in the band.
     Searches that failed for their machine's sake are left out, diverged ones are no hits.
 
     Args:
@@ -33,8 +34,10 @@ def cells_of(searches: pd.DataFrame, logs: Collection[str] = ()) -> pd.DataFrame
         told[name] = _places(told[name], name in logs)
     grouped = told.groupby([ROWS, COLUMNS], observed=True)
     cells = grouped.agg(
-        n=("hit", "size"), hits=("hit", "sum"), gap=("gap", "mean"), oscillation=("oscillation", "mean"),
-        accuracy=("accuracy", "mean"), stopped=("stopped", "sum"),
+        n=("hit", "size"), hits=("hit", "sum"), gap=("gap", "mean"),
+        gap_half_width=("gap", lambda gaps: mean_interval(gaps.dropna()).half_width),
+        distance=("gap", lambda gaps: gaps.abs().mean()), inside=("inside", "mean"),
+        oscillation=("oscillation", "mean"), accuracy=("accuracy", "mean"), stopped=("stopped", "sum"),
     ).reset_index()  # fmt: skip
     cells["hit_rate"] = cells["hits"] / cells["n"]
     bounds = [wilson(int(hits), int(n)) for hits, n in zip(cells["hits"], cells["n"], strict=True)]
@@ -47,6 +50,11 @@ def swing(shares: pd.Series[float]) -> float | None:
     steps = np.abs(np.diff(shares.to_numpy(dtype=float)))
     late = steps[len(steps) // 2 :]
     return float(late.mean()) if len(late) else None
+
+
+def inside(traces: pd.DataFrame) -> float:
+    """The share of a search's epochs after which its argmax was in the band: of `share` (F_cost / R) and `t`."""
+    return float(((traces["share"] - 1).abs() <= traces["t"]).mean())
 
 
 def heats(cells: pd.DataFrame) -> list[Heat]:

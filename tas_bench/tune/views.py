@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from tas_bench.report.cells import swing
+from tas_bench.report.cells import inside, swing
 
 if TYPE_CHECKING:
     from tas_bench.tune.tuning import Tuner
@@ -17,7 +17,9 @@ def searches_of(tuner: Tuner, trajectories: pd.DataFrame) -> pd.DataFrame:
 
     `gap` is (F - R) / R of the argmax; `fresh` marks the seeds that confirm.
     """
-    swings = {str(key): swing(points["share"]) for key, points in traces_of(tuner, trajectories).groupby("job_id")}
+    traces = {str(key): points for key, points in traces_of(tuner, trajectories).groupby("job_id")}
+    swings = {key: swing(points["share"]) for key, points in traces.items()}
+    insides = {key: inside(points) for key, points in traces.items()}
     lines: list[dict[str, Any]] = []
     for fresh, trials in ((False, tuner.trials), (True, tuner.confirmed)):
         for trial in trials:
@@ -27,7 +29,8 @@ def searches_of(tuner: Tuner, trajectories: pd.DataFrame) -> pd.DataFrame:
                         "trial": trial.number, "state": trial.state, "fresh": fresh, "seed": run.job.seed,
                         "lambda_cost": run.settings.settings.lambda_cost, "t": run.job.problem.t, **trial.params,
                         "status": run.search.status, "stopped": run.stopped, "hit": run.hit, "gap": run.gap,
-                        "oscillation": swings.get(run.key), "accuracy": run.accuracy, "search_macs": run.cost,
+                        "oscillation": swings.get(run.key), "inside": insides.get(run.key),
+                        "accuracy": run.accuracy, "search_macs": run.cost,
                         "discrepancy": run.search.discrepancy, "device_seconds": run.search.device_seconds,
                         "warning": run.search.warning, "job_id": run.key,
                     }

@@ -33,8 +33,8 @@ def anytime(source: Source) -> list[Part]:
     if parts:
         parts.append(
             Note(
-                "Mean over seeds, jobs one after another in the order they ended. Dashed: accuracies inside a "
-                "supernet, which say little of what the size reaches when it is trained alone."
+                "Mean over seeds, jobs one after another in the order they ended. Dashed, hollow: accuracies in "
+                "a supernet, which say little of what the size reaches when it is trained alone."
             )
         )
     return parts
@@ -49,7 +49,9 @@ def _series(source: Source, searching: pd.DataFrame, by: str) -> list[Series]:
             x, y = mean_of(runs)
             alone = set(mine["kind"]) <= set(BY_WEIGHTS_OF_THEIR_OWN)
             style: Style = "steps" if len(x) > 1 else "points"
-            series.append(Series(source.label(name), x, y, style, source.colour(name), dashed=not alone))
+            series.append(
+                Series(source.label(name), x, y, style, source.colour(name), dashed=not alone, hollow=not alone)
+            )
     return series
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 from tas_bench.report.parts import Cell, Note, Panel, Part, Plot, Section, Series, Table, number, text
 from tas_bench.report.source import Source
 from tas_bench.report.stats import front, hypervolume, mean_interval
-from tas_bench.report.table1 import Sweep, published
+from tas_bench.report.table1 import Sweep, other_schedule, published
 
 
 def pareto(source: Source) -> list[Part]:
@@ -65,7 +65,7 @@ def _panel(source: Source, mine: pd.DataFrame, problem: Sweep) -> Panel:
     teacher = teacher[teacher["kind"].eq("teacher") & teacher["accuracy"].notna()]
     if len(teacher):
         series.append(Series("unpruned", (teacher["macs"] / 1e6).tolist(), teacher["accuracy"].tolist(), "points"))
-    for number_ in (1, 3):
+    for number_ in () if other_schedule(source.of(problem)) else (1, 3):  # whose accuracies would be far off
         paper = published(f"table{number_}")
         here = paper["dataset"].eq(problem["dataset"]) & paper["backbone"].eq(problem["backbone"])
         if here.any():

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from tas_bench.report.ledger import RESULTS, accounts, ledger
+from tas_bench.report.ledger import REFERENCE, RESULTS, accounts, ledger
 from tas_bench.report.parts import Cell, Note, Panel, Part, Plot, Section, Series, Table, number, text
 from tas_bench.report.render import scaled
 from tas_bench.report.source import Source
@@ -16,7 +16,7 @@ from tas_bench.text import duration
 HEADER = (
     "Method", "Search: device time", "Search: training macs", "Device time / TAS", "Macs / TAS", "Jobs",
     "Teacher: device time", "Finals: device time", "Hours at the paper's schedule (estimate)", "Quoted GPU-hours",
-    "Seeds",
+    "Quoted / TAS", "Seeds",
 )  # fmt: skip
 RUNS = ("Run", "Wall", "Slots", "Jobs", "Busy", "Idle", "Not booked")
 
@@ -58,12 +58,13 @@ NOTES = (
 
 def _line(source: Source, row: Any) -> tuple[Cell, ...]:
     quoted = published("search_cost").drop_duplicates("method").set_index("method")
-    hours = Cell("")
+    hours, ratio = Cell(""), Cell("")
     if row.method in quoted.index:
         bound = quoted["bound"].fillna("")[row.method]
-        hours = Cell(
-            f"{bound} {quoted['gpu_hours'][row.method]:g}".strip(), float(quoted["gpu_hours"][row.method])
-        )
+        told = float(quoted["gpu_hours"][row.method])
+        hours = Cell(f"{bound} {told:g}".strip(), told)
+        times = told / float(quoted["gpu_hours"][REFERENCE])
+        ratio = Cell(f"{bound} x {times:.3g}".strip(), times)
     return (
         text(source.label(row.method)),
         _spread(row.search_device_seconds_mean, row.search_device_seconds_half_width),
@@ -75,6 +76,7 @@ def _line(source: Source, row: Any) -> tuple[Cell, ...]:
         _spread(row.final_device_seconds_mean, row.final_device_seconds_half_width),
         number(row.paper_hours, "{:.3g}"),
         hours,
+        ratio,
         Cell(f"{row.n} of {len(source.manifest['seeds'])}", float(row.n)),
     )
 

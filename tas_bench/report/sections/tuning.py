@@ -9,15 +9,15 @@ import pandas as pd
 
 from tas_bench.backbones import all_backbones
 from tas_bench.backbones.backbone import Backbone
-from tas_bench.report.cells import cells_of, heats, lines, swing
+from tas_bench.report.cells import cells_of, heats, inside, lines, swing
 from tas_bench.report.parts import Cell, Note, Part, Plot, Section, Table, number, text
 from tas_bench.report.sections.sizes import channels
 from tas_bench.report.source import Source
 from tas_bench.report.table1 import Sweep
 
 HEADER = (
-    "lambda_cost", "t", "Argmax in the band", "95 % interval", "(F - R) / R of the argmax",
-    "Oscillation of F_cost / R", "Validation accuracy %",
+    "lambda_cost", "t", "Argmax in the band", "95 % interval", "Epochs in the band", "(F - R) / R of the argmax",
+    "|F - R| / R", "Oscillation of F_cost / R", "Validation accuracy %",
 )  # fmt: skip
 
 
@@ -34,10 +34,12 @@ def _tuned(source: Source, problem: Sweep, name: str) -> list[Part]:
     searches = _searches(used[used["method"] == name], all_backbones().get(problem["backbone"]))
     if searches.empty:
         return []
-    traces = source.trajectories.merge(searches[["job_id", "budget", "lambda_cost"]], on="job_id")
+    traces = source.trajectories.merge(searches[["job_id", "budget", "lambda_cost", "t"]], on="job_id")
     traces["share"] = traces["f_cost"] / traces["budget"]
-    swings = {key: swing(each["share"]) for key, each in traces.groupby("job_id")}
-    searches["oscillation"] = pd.to_numeric(searches["job_id"].map(swings))
+    by_search = dict(list(traces.groupby("job_id")))
+    for column, measure in (("oscillation", lambda each: swing(each["share"])), ("inside", inside)):
+        found = {key: measure(each) for key, each in by_search.items()}
+        searches[column] = pd.to_numeric(searches["job_id"].map(found))
     over = [str(axis) for axis in source.setting(name, "over")]
     cells = cells_of(searches, [axis.partition("=")[0] for axis in over if axis.endswith(":log")])
     if cells.empty:
@@ -90,9 +92,10 @@ def _table(name: str, title: str, cells: pd.DataFrame) -> Table:
     for cell in cells.itertuples():
         hits = number(cell.hits, f"{{:.0f}} of {cell.n}")
         interval = text(f"{cell.hit_low:.0%} to {cell.hit_high:.0%}")
-        gap, swings = number(cell.gap, "{:+.1%}"), number(cell.oscillation, "{:.1%}")
-        settings = text(cell.lambda_cost), text(cell.t)
-        rows.append((*settings, hits, interval, gap, swings, number(100 * cell.accuracy)))
+        gap = number(cell.gap, "{:+.1%}", cell.gap_half_width)
+        shares = [number(share, "{:.1%}") for share in (cell.distance, cell.oscillation)]
+        before = text(cell.lambda_cost), text(cell.t), hits, interval, number(cell.inside, "{:.0%}")
+        rows.append((*before, gap, *shares, number(100 * cell.accuracy)))
     return Table(name, title, HEADER, rows)
 
 
