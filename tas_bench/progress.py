@@ -62,7 +62,7 @@ class Progress:
         self._timed_seconds = 0.0
         self._start = self._said = monotonic()
         self._live: Live | None = None
-        self._due = False
+        self._due: float | None = None
         self._told = ""
 
     def __enter__(self) -> Self:
@@ -113,14 +113,15 @@ class Progress:
     def update(self, done: int, running: int, waiting: int, plans_left: int) -> None:
         """Where the sweep stands: jobs done, running and waiting, and plans not yet at their end."""
         with self._lock:
-            self._due |= plans_left < self._plans_left
+            ended = plans_left < self._plans_left
             self._done, self._running, self._waiting, self._plans_left = done, running, waiting, plans_left
             self._concurrency = max(self._concurrency, running)
-        silent = monotonic() - self._said
-        self._due |= silent >= PLAIN_EVERY
+        now = monotonic()
+        if self._due is None and (ended or now - self._said >= PLAIN_EVERY):
+            self._due = now
         filling = waiting > 0 and running < self._concurrency  # the next call tells of what a free slot got
-        if self._live is None and self._due and (not filling or silent >= 2 * PLAIN_EVERY):
-            self._due = False
+        if self._live is None and self._due is not None and (not filling or now - self._due >= PLAIN_EVERY):
+            self._due = None
             self._say()
 
     def best(self, method: str, text: str) -> None:

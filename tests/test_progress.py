@@ -139,6 +139,9 @@ def test_a_plain_line_waits_until_a_free_slot_has_work(clock):
         assert "2 running" in out.file.getvalue()
         clock.now += 2 * progress.PLAIN_EVERY
         shown.update(done=2, running=1, waiting=3, plans_left=2)
+        assert "1 running" not in out.file.getvalue()
+        clock.now += progress.PLAIN_EVERY
+        shown.update(done=2, running=1, waiting=3, plans_left=2)
         assert "1 running" in out.file.getvalue(), "though not for long"
         shown.update(done=3, running=0, waiting=0, plans_left=1)
     assert len(out.file.getvalue().splitlines()) == 3
