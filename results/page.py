@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+from claims import came_out_of_table1, came_out_of_table2, came_out_of_tolerance, claims_table
 from jinja2 import Environment, StrictUndefined
 
 from sweeps.replication_cifar100 import SWEEP as TABLE1
 from sweeps.replication_samples import SWEEP as TABLE2
 from sweeps.replication_tolerance import SWEEP as TOLERANCE
+from tas_bench.budget import Band
 from tas_bench.files import write_whole
 from tas_bench.reading import load
 from tas_bench.report.drawn import drawn
-from tas_bench.report.parts import Note, Plot, Table
+from tas_bench.report.parts import Note, Plot, Table, millions
 from tas_bench.report.sections import all_sections
-from tas_bench.report.sections.comparisons import compared, compared_transfers
 from tas_bench.report.source import Source, read_source
-from tas_bench.report.stats import ENOUGH, Interval
-from tas_bench.report.table1 import published
+from tas_bench.report.table1 import SUFFIXES, published
 from tas_bench.report.written import as_markdown
+from tas_bench.sweep import Sweep
 from tas_bench.text import duration
 
 HERE = Path(__file__).parent
 SWEEPS = (TABLE1, TABLE2, TOLERANCE)
+CAME_OUT = dict(
+    zip(
+        [sweep.name for sweep in SWEEPS],
+        (came_out_of_table1, came_out_of_table2, came_out_of_tolerance),
+        strict=True,
+    )
+)
 
 
 def results_page(root: Path, figures: bool = False) -> str:
@@ -35,21 +44,29 @@ def results_page(root: Path, figures: bool = False) -> str:
     template = environment.from_string((root / "RESULTS.md.jinja").read_text(encoding="utf-8"))
     sources = {sweep.name: read_source(root / sweep.name) for sweep in SWEEPS if (root / sweep.name).is_dir()}
 
-    def part(name: str, section: str) -> str:
-        return section_of(sources[name], section, root if figures else None)
+    def part(name: str, section: str, leave_out: str = "") -> str:
+        return section_of(sources[name], section, root if figures else None, leave_out)
 
     return template.render(
         part=part, there=sources.__contains__, scale=lambda name: scale(sources[name]),
-        claims=lambda name: claims(sources[name]), quoted=quoted, pilots=lambda: pilots(root / "pilots"),
+        came_out=lambda name: CAME_OUT[name](sources[name]), claims=lambda name: claims_table(sources[name]),
+        quoted=quoted, pilots=lambda: pilots(root / "pilots"),
         fixed=lambda name, key: sources[name].manifest["fixed"][key],
+        measured=lambda name, key: typical(sources[name], key), logits=logits_of(TABLE1),
     )  # fmt: skip
 
 
-def section_of(source: Source, name: str, root: Path | None) -> str:
-    """A section of the report as Markdown; where `root` is given, its plots are drawn."""
+def section_of(source: Source, name: str, root: Path | None, leave_out: str = "") -> str:
+    """A section of the report as Markdown; where `root` is given, its plots are drawn.
+
+    Args:
+        leave_out: a table, and notes that begin with its name.
+    """
     [section] = [section for section in all_sections() if section.name == name]
     blocks = []
     for part in section.make(source):
+        if leave_out and (part.text.lower() if isinstance(part, Note) else part.name).startswith(leave_out):
+            continue
         if isinstance(part, Note):
             blocks.append(f"*{part.text}*")
         elif isinstance(part, Table):
@@ -69,74 +86,60 @@ def picture(plot: Plot, sweep: str, root: Path | None) -> str:
 
 
 def scale(source: Source) -> str:
-    """What was run, on what, and how far it is."""
+    """What was run, on what, by which code, and how far it is."""
     manifest, rows = source.manifest, source.rows
     fixed, asked = manifest["fixed"], source.used.drop_duplicates("job_id")
-    devices, precisions = (", ".join(sorted(rows[name].dropna().unique())) for name in ("device", "precision"))
     searches = sorted({str(value) for key, value in fixed.items() if key.endswith(".search_epochs")})
     told = [source.problems[0]["title"], f"searches for {', '.join(searches)} epochs"]
     if manifest["transfers"]:
         teachers = fixed["teacher_epochs"] or fixed["recipe.epochs"]
         told.append(f"teachers for {teachers}, finals for {fixed['recipe.epochs']}, tested on the whole test set")
     told += [f"batches of {fixed['recipe.batch']}", f"seeds {', '.join(map(str, sorted(rows['seed'].unique())))}"]
+    held = rows["device_seconds"] / (rows["ended"] - rows["started"]).dt.total_seconds()
+    versions = sorted({f"torch {json.loads(told)['torch']}" for told in rows["versions"].dropna()})
+    where = [*(", ".join(sorted(rows[name].dropna().unique())) for name in ("device", "precision")), *versions]
+    where.append(f"{held[rows['attempts'] == 1].median():.1f} cores to a job")
+    commits = rows["commit"].fillna("of no clone").str.replace(r"^([0-9a-f]{10})[0-9a-f]+", r"\1", regex=True)
+    code = ", ".join(f"{commit} ({count})" for commit, count in commits.value_counts(sort=False).items())
     ended = f"{asked['status'].eq('ok').sum()} of the {len(asked)} jobs asked for so far ended well"
     spent = duration(float(rows["device_seconds"].sum()))
-    return f"- Run: {'; '.join(told)}.\n- On: {devices}, {precisions}.\n- Rows: {ended}, {spent} of device time."
+    lines = (f"Run: {'; '.join(told)}", f"On: {', '.join(where)}", f"Code, with jobs: {code}")
+    return "\n".join(f"- {line}." for line in (*lines, f"Rows: {ended}, {spent} of device time"))
+
+
+def typical(source: Source, column: str) -> str:
+    """The median of a measure."""
+    return f"{source.rows[column].median():.2g}"
+
+
+def logits_of(sweep: Sweep) -> int:
+    """How many logits a point of CMA-ES has: one per candidate of every width and depth."""
+    return int(Band.of(sweep.problems[0]).space.counts.sum())
 
 
 def pilots(root: Path) -> str:
-    """What the problem of Table 1 came to at other scales, seed 0, as Markdown."""
-    trained = {"teacher": "Unpruned", "scratch": "Pre-defined", "init": "w/ Init", "kd": "w/ KD"}
-    lines = [["Batch", *trained.values(), "Discrepancy of TAS"], ["---:"] * (len(trained) + 2)]
+    """What the problem of Table 1 came to at other scales, one seed, as Markdown."""
     by_batch = {int(path.name.removeprefix("batch_")): load(path) for path in root.iterdir()}
+    accuracy = {}
+    for batch, rows in by_batch.items():
+        for row in rows[rows["test_accuracy"].notna()].itertuples():
+            accuracy[batch, row.method, row.transfer] = f"{100 * row.test_accuracy:.2f}"
+    trained = {("teacher", "scratch"): "Unpruned"} | {
+        (method.name, transfer): f"{method.label}{SUFFIXES[transfer]}"
+        for method in TABLE1.methods for transfer in SUFFIXES
+    }  # fmt: skip
+    shown = {key: title for key, title in trained.items() if any((batch, *key) in accuracy for batch in by_batch)}
+    lines = [["Batch", *shown.values(), "Discrepancy of TAS"], ["---:"] * (len(shown) + 2)]
     for batch in sorted(by_batch, reverse=True):
-        rows = by_batch[batch]
-        told_of = rows[rows["method"].isin(["teacher", "ratio"])]
-        who = told_of["transfer"].where(told_of["kind"] == "final", "teacher")
-        accuracy = dict(zip(who, told_of["test_accuracy"], strict=True))
-        gaps = rows.loc[rows["kind"] == "search", "discrepancy"]
-        told = [f"{100 * accuracy[name]:.2f}" if name in accuracy else "" for name in trained]
+        gaps = by_batch[batch].loc[by_batch[batch]["kind"] == "search", "discrepancy"]
+        told = [accuracy.get((batch, *key), "") for key in shown]
         lines.append([str(batch), *told, ", ".join(f"{gap:.3f}" for gap in gaps)])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def quoted(table: str, columns: dict[str, str]) -> str:
     """Columns of a table of the paper, under the titles given, as Markdown."""
-    rows = published(table)[list(columns)].fillna("")
-    lines = [columns.values(), ["---"] * len(columns), *rows.astype(str).to_numpy().tolist()]
+    rows = published(table)[list(columns)]
+    cells = [[millions(v) if c == "macs" else f"{v:g}" for c, v in row.items()] for row in rows.to_dict("records")]
+    lines = [columns.values(), ["---"] * len(columns), *cells]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def claims(source: Source) -> str:
-    """The paper's orders beside ours: what agrees, what does not, what is undecided; rivals it lacks come last."""
-    paper = published("table1").set_index(["method", "transfer"])["accuracy"].unstack()
-    lines = ["| Claim | Paper (quoted), points | Ours, points | n | |", "| --- | ---: | ---: | ---: | --- |"]
-    both = [name for name in source.labels if name in paper.index]
-    for pair in compared_transfers(source, both):
-        theirs = (paper[pair.one] - paper[pair.other])[both].mean()
-        lines.append(claim(f"{pair.one} above {pair.other}, mean over methods", theirs, pair.difference))
-    unclaimed = []
-    for transfer in source.manifest["transfers"]:
-        for pair in compared(source, transfer):
-            one, other, ours, theirs = pair.one, pair.other, pair.difference, None
-            if one in paper.index and other in paper.index:
-                theirs = paper.loc[one, transfer] - paper.loc[other, transfer]
-                if theirs < 0:
-                    one, other, theirs = other, one, -theirs
-                    ours = Interval(None if ours.mean is None else -ours.mean, ours.half_width, ours.n)
-            names = f"{source.label(one)} above {source.label(other)}, {transfer}"
-            (lines if theirs is not None else unclaimed).append(claim(names, theirs, ours))
-    return "\n".join(lines + unclaimed)
-
-
-def claim(what: str, theirs: float | None, ours: Interval) -> str:
-    """A line: what the paper's figures say, what ours say, and whether they agree."""
-    told, said = "", "no pair yet"
-    yes, no = ("agrees", "disagrees") if theirs is not None else ("so it is", "the other way round")
-    if ours.mean is not None:
-        half = "" if ours.half_width is None else f" ± {ours.half_width:.2f}"
-        told = f"{ours.mean:+.2f}{half}"
-        clear = ours.half_width is not None and ours.half_width < abs(ours.mean)
-        said = (yes if ours.mean > 0 else no) if clear else "undecided"
-        said += f", but fewer than {ENOUGH} pairs" if clear and ours.n < ENOUGH else ""
-    return f"| {what} | {'' if theirs is None else f'{theirs:+.2f}'} | {told} | {ours.n} | {said} |"

@@ -38,7 +38,8 @@ def _header(problem: Sweep) -> tuple[str, ...]:
     counted = budget_noun(problem)
     own = () if counted == "macs" else (f"{counted.capitalize()}",)
     ours = ("Macs", *own, "In band", "Accuracy % (ours)", "n", "Failed jobs")
-    return ("Method", *ours, "Macs (paper)", "Accuracy % (paper)", "Difference, points")
+    difference = () if why_no_difference(problem) else ("Difference, points",)
+    return ("Method", *ours, "Macs (paper)", "Accuracy % (paper)", *difference)
 
 
 def _line(row: Any, problem: Sweep) -> tuple[Cell, ...]:
@@ -54,7 +55,7 @@ def _line(row: Any, problem: Sweep) -> tuple[Cell, ...]:
         number(row.failed, "{:.0f}"),
         number(row.paper_macs, millions),
         number(row.paper_accuracy),
-        number(row.difference, "{:+.2f}"),
+        *(() if why_no_difference(problem) else (number(row.difference, "{:+.2f}"),)),
     )
 
 

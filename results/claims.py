@@ -1,0 +1,158 @@
+"""What the paper claims beside what the rows say, and what came out in a line per sweep."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import pandas as pd
+
+from tas_bench.report.ledger import REFERENCE
+from tas_bench.report.sections.comparisons import compared, compared_transfers, last_transfer
+from tas_bench.report.source import Source
+from tas_bench.report.stats import ENOUGH, Interval, mean_interval
+from tas_bench.report.table1 import published
+
+PILOT_SEED = 0
+"""The scale was chosen by what this seed showed in pilots."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """That one is above another.
+
+    Attributes:
+        theirs: points between the accuracies that the paper tells.
+        ours, rest: paired differences over seeds, of all and of those that no pilot has seen.
+    """
+
+    name: str
+    theirs: float
+    ours: Interval
+    rest: Interval
+
+    @property
+    def verdict(self) -> str:
+        """Ours beside theirs, by sign."""
+        if self.ours.mean is None:
+            return "no pair yet"
+        if self.ours.half_width is None or self.ours.half_width >= abs(self.ours.mean):
+            return "undecided"
+        same = self.ours.mean * self.theirs > 0
+        if self.ours.n < ENOUGH:
+            return "same sign" if same else "opposite sign"
+        return "agrees" if same else "disagrees"
+
+
+def claims_of(source: Source) -> list[Claim]:
+    """The paper's: better transfer modes, and TAS above each rival it has accuracies of."""
+    paper = published("table1").pivot_table("accuracy", "method", "transfer")
+    both = [name for name in source.labels if name in paper.index]
+    seeds = [seed for seed in source.manifest["seeds"] if seed != PILOT_SEED]
+    unseen = replace(source, manifest={**source.manifest, "seeds": seeds})
+    found = []
+    for pair, rest in zip(compared_transfers(source, both), compared_transfers(unseen, both), strict=True):
+        theirs = (paper[pair.one] - paper[pair.other])[both].mean()
+        found.append(Claim(f"{pair.one} above {pair.other}", theirs, pair.difference, rest.difference))
+    for transfer in source.manifest["transfers"]:
+        for pair, rest in zip(compared(source, transfer), compared(unseen, transfer), strict=True):
+            if pair.one == REFERENCE and pair.other in both:
+                name = f"{source.label(pair.one)} above {source.label(pair.other)}, {transfer}"
+                theirs = paper.loc[pair.one, transfer] - paper.loc[pair.other, transfer]
+                found.append(Claim(name, theirs, pair.difference, rest.difference))
+    return found
+
+
+def claims_table(source: Source) -> str:
+    """The claims as Markdown."""
+    header = ["Claim", "Paper (quoted), points", "Ours, points", "n", f"Without seed {PILOT_SEED}", ""]
+    lines = [header, ["---", *["---:"] * 4, "---"]]
+    for claim in claims_of(source):
+        ours = [points(claim.ours), str(claim.ours.n), points(claim.rest)]
+        lines.append([claim.name, f"{claim.theirs:+.2f}", *ours, claim.verdict])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def points(difference: Interval) -> str:
+    """A mean difference with its interval."""
+    if difference.mean is None:
+        return ""
+    return f"{difference.mean:+.2f}" + ("" if difference.half_width is None else f" ± {difference.half_width:.2f}")
+
+
+# ---------------------------------------------------------------- what came out
+
+
+def came_out_of_table1(source: Source) -> str:
+    """How many of the paper's orders are ours too, and TAS beside its rivals."""
+    claims = claims_of(source)
+    told = []
+    for words, verdicts in (
+        ("have the same sign here", ("same sign", "agrees")), ("the opposite one", ("opposite sign", "disagrees")),
+    ):  # fmt: skip
+        names = [claim.name for claim in claims if claim.verdict in verdicts]
+        told.append(f"{len(names)} {words}" + (f" ({'; '.join(names)})" if names else ""))
+    transfer = last_transfer(source)
+    pairs = [pair for pair in compared(source, transfer) if pair.one == REFERENCE]
+    rivals = ", ".join(f"{points(pair.difference)} to {source.label(pair.other)}" for pair in pairs)
+    n = pairs[0].difference.n
+    lines = [
+        f"Of {len(claims)} orders that the paper claims, {', '.join(told)}; the rest are undecided.",
+        f"{source.label(REFERENCE)} with {transfer} (n = {n}): {rivals}, in points.",
+        searches_told(source.used[source.used["kind"].eq("search") & source.used["status"].eq("ok")]),
+    ]
+    return bullets(lines)
+
+
+def came_out_of_table2(source: Source) -> str:
+    """What the least |I| and the most come to beside the paper's choice."""
+    chosen, used = 2, source.used
+    done = used[used["status"].eq("ok")].assign(drawn=[source.setting(name, "samples") for name in used["method"]])
+    by = {n: done[done["drawn"] == n] for n in sorted(done["drawn"].dropna().unique())}
+    accuracy = {n: mine[mine["kind"] == "final"].set_index("seed")["accuracy"] for n, mine in by.items()}
+    apart = [
+        f"{points(mean_interval((accuracy[n] - accuracy[chosen]).dropna()))} (|I| = {n:g})"
+        for n in by
+        if n != chosen
+    ]
+    searches = {n: mine[mine["kind"] == "search"] for n, mine in by.items()}
+    told = [f"|I| = {n:g}: {searches_told(mine)}" for n, mine in searches.items()]
+    most = max(by)
+    times = searches[most]["seconds_train"].mean() / searches[chosen]["seconds_train"].mean()
+    hours = published("table2").set_index("samples")["search_hours"]
+    cost = f"Searching with |I| = {most:g} takes {times:.2f} times as long as with |I| = {chosen}"
+    paper = f"(the paper's, quoted: {hours[most] / hours[chosen]:.2f})" if most in hours else ""
+    return bullets(
+        [f"Accuracy less that of |I| = {chosen}, points: {', '.join(apart)}.", f"{cost} {paper}.", *told]
+    )
+
+
+def came_out_of_tolerance(source: Source) -> str:
+    """In how many searches the argmax met its budget, by lambda_cost and by t."""
+    used = source.used
+    searches = used[used["kind"].eq("search") & used["status"].isin(["ok", "diverged"])].drop_duplicates("job_id")
+    jobs = searches["job"].map(json.loads)
+    hit = searches["derived"].eq("argmax") & searches["status"].eq("ok")
+    settings = {"lambda_cost": ("settings", "lambda_cost"), "t": ("problem", "t")}
+    values = {name: jobs.map(lambda job, a=a, b=b: job[a][b]) for name, (a, b) in settings.items()}
+    lines = [f"The argmax was in the band at the end of {hit.sum()} of {len(hit)} searches."]
+    for name, value in values.items():
+        cells = [
+            f"{hit[value == each].sum()} of {(value == each).sum()} ({each:g})" for each in sorted(set(value))
+        ]
+        lines.append(f"By {name}: {', '.join(cells)}.")
+    return bullets(lines)
+
+
+def searches_told(searches: pd.DataFrame) -> str:
+    """How searches of TAS ended."""
+    hits, gap = searches["derived"].eq("argmax").sum(), mean_interval(searches["discrepancy"].dropna())
+    half_width = "" if gap.half_width is None else f" ± {gap.half_width:.3f}"
+    told = "" if gap.mean is None else f", discrepancy {gap.mean:.3f}{half_width}"
+    return f"argmax in the band in {hits} of {len(searches)} searches{told}."
+
+
+def bullets(lines: Iterable[str]) -> str:
+    """A list in Markdown."""
+    return "\n".join(f"  - {line[0].upper()}{line[1:]}" for line in lines)
