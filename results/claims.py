@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from tas_bench.report.ledger import REFERENCE
-from tas_bench.report.sections.comparisons import compared, compared_transfers, last_transfer
+from tas_bench.report.sections.comparisons import compared, compared_transfers
 from tas_bench.report.source import Source
 from tas_bench.report.stats import ENOUGH, Interval, mean_interval
 from tas_bench.report.table1 import published
@@ -87,44 +87,45 @@ def points(difference: Interval) -> str:
 def came_out_of_table1(source: Source) -> str:
     """How many of the paper's orders are ours too, and TAS beside its rivals."""
     claims = claims_of(source)
-    told = []
-    for words, verdicts in (
-        ("have the same sign here", ("same sign", "agrees")), ("the opposite one", ("opposite sign", "disagrees")),
-    ):  # fmt: skip
-        names = [claim.name for claim in claims if claim.verdict in verdicts]
-        told.append(f"{len(names)} {words}" + (f" ({'; '.join(names)})" if names else ""))
-    transfer = last_transfer(source)
-    pairs = [pair for pair in compared(source, transfer) if pair.one == REFERENCE]
-    rivals = ", ".join(f"{points(pair.difference)} to {source.label(pair.other)}" for pair in pairs)
-    n = pairs[0].difference.n
-    lines = [
-        f"Of {len(claims)} orders that the paper claims, {', '.join(told)}; the rest are undecided.",
-        f"{source.label(REFERENCE)} with {transfer} (n = {n}): {rivals}, in points.",
-        searches_told(source.used[source.used["kind"].eq("search") & source.used["status"].eq("ok")]),
+    likewise = [claim.name for claim in claims if claim.verdict in ("same sign", "agrees")]
+    otherwise = [claim.name for claim in claims if claim.verdict in ("opposite sign", "disagrees")]
+    told = [
+        f"{len(names)} {how}" + (f" ({'; '.join(names)})" if names else "")
+        for names, how in ((likewise, "likewise"), (otherwise, "the other way round"))
     ]
-    return bullets(lines)
+    left = len(claims) - len(likewise) - len(otherwise)
+    lines = [
+        f"Of {len(claims)} orders that the paper claims, the rows show {', '.join(told)}; {left} are undecided."
+    ]
+    for transfer in source.manifest["transfers"]:
+        pairs = [pair for pair in compared(source, transfer) if pair.one == REFERENCE]
+        apart = ", ".join(f"{points(pair.difference)} to {source.label(pair.other)}" for pair in pairs)
+        lines.append(f"{source.label(REFERENCE)}, {transfer}, in points: {apart} (n = {pairs[0].difference.n}).")
+    searches = source.used[source.used["kind"].eq("search") & source.used["status"].eq("ok")]
+    return bullets([*lines, f"Searches of {source.label(REFERENCE)}: {ends(searches)}."])
 
 
 def came_out_of_table2(source: Source) -> str:
     """What the least |I| and the most come to beside the paper's choice."""
     chosen, used = 2, source.used
     done = used[used["status"].eq("ok")].assign(drawn=[source.setting(name, "samples") for name in used["method"]])
-    by = {n: done[done["drawn"] == n] for n in sorted(done["drawn"].dropna().unique())}
+    by = {int(n): mine for n, mine in done.groupby("drawn")}
+    searches = {n: mine[mine["kind"] == "search"] for n, mine in by.items()}
     accuracy = {n: mine[mine["kind"] == "final"].set_index("seed")["accuracy"] for n, mine in by.items()}
     apart = [
-        f"{points(mean_interval((accuracy[n] - accuracy[chosen]).dropna()))} (|I| = {n:g})"
+        f"{points(mean_interval((accuracy[n] - accuracy[chosen]).dropna()))} (|I| = {n})"
         for n in by
         if n != chosen
     ]
-    searches = {n: mine[mine["kind"] == "search"] for n, mine in by.items()}
-    told = [f"|I| = {n:g}: {searches_told(mine)}" for n, mine in searches.items()]
-    most = max(by)
-    times = searches[most]["seconds_train"].mean() / searches[chosen]["seconds_train"].mean()
+    times = searches[max(by)]["seconds_train"].mean() / searches[chosen]["seconds_train"].mean()
     hours = published("table2").set_index("samples")["search_hours"]
-    cost = f"Searching with |I| = {most:g} takes {times:.2f} times as long as with |I| = {chosen}"
-    paper = f"(the paper's, quoted: {hours[most] / hours[chosen]:.2f})" if most in hours else ""
     return bullets(
-        [f"Accuracy less that of |I| = {chosen}, points: {', '.join(apart)}.", f"{cost} {paper}.", *told]
+        [
+            f"Accuracy less that of |I| = {chosen}, in points: {', '.join(apart)}.",
+            f"A step with |I| = {max(by)} takes {times:.2f} times as long as with |I| = {chosen}; "
+            f"the paper's search (quoted) {hours[max(by)] / hours[chosen]:.2f} times.",
+            *(f"Searches with |I| = {n}: {ends(mine)}." for n, mine in searches.items()),
+        ]
     )
 
 
@@ -145,14 +146,13 @@ def came_out_of_tolerance(source: Source) -> str:
     return bullets(lines)
 
 
-def searches_told(searches: pd.DataFrame) -> str:
+def ends(searches: pd.DataFrame) -> str:
     """How searches of TAS ended."""
-    hits, gap = searches["derived"].eq("argmax").sum(), mean_interval(searches["discrepancy"].dropna())
-    half_width = "" if gap.half_width is None else f" ± {gap.half_width:.3f}"
-    told = "" if gap.mean is None else f", discrepancy {gap.mean:.3f}{half_width}"
-    return f"argmax in the band in {hits} of {len(searches)} searches{told}."
+    gap = mean_interval(searches["discrepancy"].dropna())
+    hits = f"argmax in the band in {searches['derived'].eq('argmax').sum()} of {len(searches)}"
+    return f"{hits}, discrepancy {gap.mean:.3f}" + ("" if gap.half_width is None else f" ± {gap.half_width:.3f}")
 
 
 def bullets(lines: Iterable[str]) -> str:
     """A list in Markdown."""
-    return "\n".join(f"  - {line[0].upper()}{line[1:]}" for line in lines)
+    return "\n".join(f"  - {line}" for line in lines)

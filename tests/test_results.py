@@ -118,7 +118,7 @@ def small(tmp_path_factory):
     root = tmp_path_factory.mktemp("results")
     for name in ("RESULTS.md.jinja", "pilots"):
         (root / name).symlink_to(ROOT / "results" / name)
-    common = ["datasets=digits", "backbones=tiny", "train_subset=none", "epochs=1", "batch=128"]
+    common = ["datasets=digits", "backbones=tiny", "train_subset=none", "epochs=2", "batch=64"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(supervisor, "run_jobs", one_by_one)
         patch.syspath_prepend(str(ROOT / "results"))
@@ -272,11 +272,13 @@ def test_claims(page):
         many = "agrees" if same else "disagrees"
         assert line[""] == ((many if len(apart) >= 5 else few) if signed else "undecided")
     verdicts = [line[""] for line in lines]
-    for word, signs in (
-        ("have the same sign", ("same sign", "agrees")),
-        ("the opp", ("opposite sign", "disagrees")),
-    ):
+    for word, signs in (("likewise", ("same sign", "agrees")), ("the other way", ("opposite sign", "disagrees"))):
         assert f"{sum(verdict in signs for verdict in verdicts)} {word}" in page.text
+    assert f"{verdicts.count('undecided')} are undecided" in page.text
+    for mode in TRANSFERS:
+        apart = {LABELS[name]: (ours["tas", mode] - ours[name, mode]).dropna() for name in list(LABELS)[:-1]}
+        pairs = ", ".join(f"{told(each, '{:+.2f}')} to {name}" for name, each in apart.items())
+        assert f"TAS, {mode}, in points: {pairs} (n = {len(apart['Pre-defined'])})." in page.text
 
 
 def test_search_cost(page):
@@ -306,6 +308,21 @@ def test_search_cost(page):
         assert line["Seeds"].startswith(f"{len(macs)} of ")
     assert [line["Quoted GPU-hours"] for line in lines.values()] == ["", "20", "over 1000", "3.83"]
     assert [line["Quoted / TAS"] for line in lines.values()] == ["", "x 5.22", "over x 261", "x 1"]
+
+
+@pytest.mark.parametrize("sweep", list(SHORT))
+def test_what_was_run(page, sweep):
+    rows, uses = page.packed(sweep, "rows"), page.packed(sweep, "uses")
+    section = page.text.split("\n## ")[1 + list(SHORT).index(sweep)]
+    ended = set(rows.loc[rows["status"] == "ok", "job_id"]) & set(uses["job_id"])
+    spent = told_in("seconds", [rows["device_seconds"].sum()])
+    asked = f"{len(ended)} of the {uses['job_id'].nunique()} jobs asked for so far ended well"
+    assert f"- Rows: {asked}, {spent} of device time." in section
+    counts = rows["commit"].value_counts()
+    assert all(re.search(rf"{commit[:10]}(-dirty)? \({n}\)", section) for commit, n in counts.items())
+    fixed = manifest(page, sweep)["fixed"]
+    assert f"batches of {fixed['recipe.batch']}" in section
+    assert f"seeds {', '.join(map(str, sorted(set(rows['seed']))))}." in section
 
 
 @pytest.mark.parametrize("sweep", [TABLE1, TABLE2])
@@ -350,9 +367,13 @@ def test_table_2(page):
         }
         assert {name: line[name] for name in expected} == expected
         met = (searches["argmax_macs"] / searches["budget"]).between(0.95, 1.05)
-        assert line["Argmax in band"].startswith(f"{met.mean():.0%}")
+        assert line["Argmax in band"] == f"{met.sum()} of {len(met)}"
         assert line["n"] == str(len(searches))
-        assert f"|I| = {line['|I|']}: argmax in the band in {met.sum()} of {len(met)} searches" in page.text
+        ended = f"argmax in the band in {met.sum()} of {len(met)}, discrepancy {line['Discrepancy']}."
+        assert f"Searches with |I| = {line['|I|']}: {ended}" in page.text
+    steps = jobs[jobs["kind"] == "search"].groupby("method")["seconds_train"].mean()
+    ratio = steps["samples-8"] / steps["samples-2"]
+    assert f"A step with |I| = 8 takes {ratio:.2f} times as long as with |I| = 2; the paper's search" in page.text
     final = jobs[jobs["kind"] == "final"].pivot_table("test_accuracy", "seed", "method")
     for n in (1, 3, 5, 8):
         apart = 100 * (final[f"samples-{n}"] - final["samples-2"]).dropna()

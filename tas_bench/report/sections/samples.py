@@ -42,7 +42,6 @@ MEASURES: dict[str, tuple[str, str | Callable[[float], str], str | None]] = {
     "train": ("Training, device-hours", "{:.2f}", "train_hours"),
     "macs": ("Macs", millions, "macs"),
     "argmax": ("Argmax macs / R", "{:.3f}", None),
-    "met": ("Argmax in band", "{:.0%}", None),
     "discrepancy": ("Discrepancy", "{:.3f}", None),
 }
 """By name: title, how it is written, and the column of the paper's table."""
@@ -72,14 +71,16 @@ def _measured(used: pd.DataFrame, method: str, sweep: Sweep) -> dict[str, Interv
 def _parts(
     source: Source, problem: Sweep, found: dict[int, dict[str, Interval]], paper: pd.DataFrame
 ) -> list[Part]:
-    header = ["|I|", "n"]
+    header = ["|I|", "n", "Argmax in band"]
     for title, _, column in MEASURES.values():
         header += [f"{title} (ours)", f"{title} (paper)"] if len(paper) and column else [title]
     if len(paper):
         header.append("Difference in accuracy, points")
     lines = []
     for n, measured in found.items():
-        line = [number(n, "{:.0f}"), number(measured["search"].n, "{:.0f}")]
+        met, searches = measured["met"].mean, measured["met"].n
+        hits = number(None if met is None else met * searches, f"{{:.0f}} of {searches}")
+        line = [number(n, "{:.0f}"), number(measured["search"].n, "{:.0f}"), hits]
         for name, (_, how, column) in MEASURES.items():
             line.append(number(measured[name].mean, how, measured[name].half_width))
             if len(paper) and column:
