@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from statistics import median
 
 import pandas as pd
 
@@ -144,6 +145,16 @@ def came_out_of_tolerance(source: Source) -> str:
         ]
         lines.append(f"By {name}: {', '.join(cells)}.")
     return bullets(lines)
+
+
+def late(source: Source) -> str:
+    """In how many of its last epochs a search got half of its discrepancy, median over searches."""
+    last, epochs = [], []
+    for _, trace in source.trajectories.sort_values("epoch").groupby("job_id"):
+        gaps = trace["discrepancy"].to_numpy()
+        last.append(len(gaps) - 1 - max((i for i, gap in enumerate(gaps) if gap < gaps[-1] / 2), default=-1))
+        epochs.append(len(gaps))
+    return f"half of it came in the last {median(last):g} of {median(epochs):g} epochs (median over searches)"
 
 
 def ends(searches: pd.DataFrame) -> str:

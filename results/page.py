@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from claims import came_out_of_table1, came_out_of_table2, came_out_of_tolerance, claims_table
+from claims import came_out_of_table1, came_out_of_table2, came_out_of_tolerance, claims_table, late
 from jinja2 import Environment, StrictUndefined
 
 from sweeps.replication_cifar100 import SWEEP as TABLE1
@@ -25,13 +25,11 @@ from tas_bench.text import duration
 
 HERE = Path(__file__).parent
 SWEEPS = (TABLE1, TABLE2, TOLERANCE)
-CAME_OUT = dict(
-    zip(
-        [sweep.name for sweep in SWEEPS],
-        (came_out_of_table1, came_out_of_table2, came_out_of_tolerance),
-        strict=True,
-    )
-)
+CAME_OUT = {
+    TABLE1.name: came_out_of_table1,
+    TABLE2.name: came_out_of_table2,
+    TOLERANCE.name: came_out_of_tolerance,
+}
 
 
 def results_page(root: Path, figures: bool = False) -> str:
@@ -50,7 +48,7 @@ def results_page(root: Path, figures: bool = False) -> str:
     return template.render(
         part=part, there=sources.__contains__, scale=lambda name: scale(sources[name]),
         came_out=lambda name: CAME_OUT[name](sources[name]), claims=lambda name: claims_table(sources[name]),
-        quoted=quoted, pilots=lambda: pilots(root / "pilots"),
+        late=lambda name: late(sources[name]), quoted=quoted, pilots=lambda: pilots(root / "pilots"),
         fixed=lambda name, key: sources[name].manifest["fixed"][key],
         measured=lambda name, key: typical(sources[name], key), logits=logits_of(TABLE1),
     )  # fmt: skip

@@ -310,6 +310,17 @@ def test_search_cost(page):
     assert [line["Quoted / TAS"] for line in lines.values()] == ["", "x 5.22", "over x 261", "x 1"]
 
 
+def test_when_the_searches_decided(page):
+    counts = []
+    for _, trace in page.packed(TABLE1, "trajectories").groupby("job_id"):
+        gaps = trace.sort_values("epoch")["discrepancy"].tolist()
+        half, count = gaps[-1] / 2, 0
+        while gaps and gaps.pop() >= half:
+            count += 1
+        counts.append(count)
+    assert f"half of it came in the last {np.median(counts):g} of " in page.text
+
+
 @pytest.mark.parametrize("sweep", list(SHORT))
 def test_what_was_run(page, sweep):
     rows, uses = page.packed(sweep, "rows"), page.packed(sweep, "uses")
