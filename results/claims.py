@@ -147,6 +147,30 @@ def came_out_of_tolerance(source: Source) -> str:
     return bullets(lines)
 
 
+def by_depth(source: Source) -> str:
+    """How judged sizes' depth goes with their accuracy, and the depth of what each method chose."""
+    used = source.used[source.used["status"].eq("ok")]
+    used = used.assign(blocks=used["depths"].map(lambda depths: None if depths is None else int(sum(depths))))
+    judged, finals = used[used["kind"] == "candidate"], used[used["kind"] == "final"]
+    told = [
+        f"{mine['blocks'].corr(mine['val_accuracy'], method='spearman'):+.2f} (seed {seed}, n = {len(mine)})"
+        for seed, mine in judged.groupby("seed")
+        if len(set(mine["blocks"])) > 1
+    ]
+    chosen = finals.drop_duplicates(["method", "seed"]).groupby("method")["blocks"]
+    kept = [
+        f"{source.label(name)} {', '.join(map(str, chosen.get_group(name)))}"
+        for name in source.labels if name in chosen.groups
+    ]  # fmt: skip
+    return bullets(
+        [
+            "Rank correlation (Spearman) of blocks kept with validation accuracy, over all sizes judged: "
+            f"{', '.join(told)}.",
+            f"Blocks kept by what was chosen, seed by seed: {'; '.join(kept)}.",
+        ]
+    )
+
+
 def late(source: Source) -> str:
     """In how many of its last epochs a search got half of its discrepancy, median over searches."""
     last, epochs = [], []

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
-from claims import came_out_of_table1, came_out_of_table2, came_out_of_tolerance, claims_table, late
+from claims import by_depth, came_out_of_table1, came_out_of_table2, came_out_of_tolerance, claims_table, late
 from jinja2 import Environment, StrictUndefined
 
 from sweeps.replication_cifar100 import SWEEP as TABLE1
@@ -45,12 +46,15 @@ def results_page(root: Path, figures: bool = False) -> str:
     def part(name: str, section: str, leave_out: str = "") -> str:
         return section_of(sources[name], section, root if figures else None, leave_out)
 
+    def of(make: Callable[[Source], str]) -> Callable[[str], str]:
+        return lambda name: make(sources[name])
+
     return template.render(
-        part=part, there=sources.__contains__, scale=lambda name: scale(sources[name]),
-        came_out=lambda name: CAME_OUT[name](sources[name]), claims=lambda name: claims_table(sources[name]),
-        late=lambda name: late(sources[name]), quoted=quoted, pilots=lambda: pilots(root / "pilots"),
+        part=part, there=sources.__contains__, scale=of(scale), claims=of(claims_table), late=of(late),
+        by_depth=of(by_depth), came_out=lambda name: CAME_OUT[name](sources[name]), quoted=quoted,
+        pilots=lambda: pilots(root / "pilots"), logits=logits_of(TABLE1),
         fixed=lambda name, key: sources[name].manifest["fixed"][key],
-        measured=lambda name, key: typical(sources[name], key), logits=logits_of(TABLE1),
+        measured=lambda name, key: typical(sources[name], key),
     )  # fmt: skip
 
 

@@ -28,7 +28,7 @@ from tas_bench.tables import read_row, row_bytes
 ROOT = Path(__file__).parents[1]
 TABLE1, TABLE2, TOLERANCE = (f"replication_{name}" for name in ("cifar100", "samples", "tolerance"))
 SHORT = {
-    TABLE1: ["seeds=0,1", "teacher_epochs=2", "search_epochs=2"],
+    TABLE1: ["seeds=0,1", "teacher_epochs=2", "search_epochs=2", "trials=6"],
     TABLE2: ["seeds=0,1", "search_epochs=2"],
     TOLERANCE: ["repeats=2", "search_epochs=2"],
 }
@@ -308,6 +308,20 @@ def test_search_cost(page):
         assert line["Seeds"].startswith(f"{len(macs)} of ")
     assert [line["Quoted GPU-hours"] for line in lines.values()] == ["", "20", "over 1000", "3.83"]
     assert [line["Quoted / TAS"] for line in lines.values()] == ["", "x 5.22", "over x 261", "x 1"]
+
+
+def test_depths(page):
+    jobs = page.asked(TABLE1)
+    jobs["blocks"] = [None if depths is None else sum(depths) for depths in jobs["depths"]]
+    judged = jobs[jobs["kind"] == "candidate"].groupby("seed")
+    judged = [(seed, mine) for seed, mine in judged if len(set(mine["blocks"])) > 1]
+    assert judged
+    for seed, mine in judged:
+        rank = stats.spearmanr(mine["blocks"].astype(int), mine["val_accuracy"]).statistic
+        assert f"{rank:+.2f} (seed {seed}, n = {len(mine)})" in page.text
+    for method, label in LABELS.items():
+        mine = jobs[(jobs["kind"] == "final") & (jobs["method"] == method)].groupby("seed")["blocks"].first()
+        assert f"{label} {', '.join(f'{blocks:.0f}' for blocks in mine)}" in page.text
 
 
 def test_when_the_searches_decided(page):
