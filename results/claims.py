@@ -108,26 +108,25 @@ def came_out_of_table1(source: Source) -> str:
 
 def came_out_of_table2(source: Source) -> str:
     """What the least |I| and the most come to beside the paper's choice."""
-    chosen, used = 2, source.used
-    done = used[used["status"].eq("ok")].assign(drawn=[source.setting(name, "samples") for name in used["method"]])
-    by = {int(n): mine for n, mine in done.groupby("drawn")}
-    searches = {n: mine[mine["kind"] == "search"] for n, mine in by.items()}
-    accuracy = {n: mine[mine["kind"] == "final"].set_index("seed")["accuracy"] for n, mine in by.items()}
-    apart = [
-        f"{points(mean_interval((accuracy[n] - accuracy[chosen]).dropna()))} (|I| = {n})"
-        for n in by
-        if n != chosen
-    ]
-    times = searches[max(by)]["seconds_train"].mean() / searches[chosen]["seconds_train"].mean()
-    hours = published("table2").set_index("samples")["search_hours"]
-    return bullets(
-        [
+    chosen, done = 2, source.used[source.used["status"].eq("ok")]
+    done = done.assign(drawn=[source.setting(name, "samples") for name in done["method"]])
+    searches = {int(n): mine for n, mine in done[done["kind"] == "search"].groupby("drawn")}
+    finals = done[done["kind"] == "final"]
+    accuracy = {n: finals[finals["drawn"] == n].set_index("seed")["accuracy"] for n in searches}
+    lines, most = [], max(searches, default=chosen)
+    if chosen in searches and most != chosen:
+        apart = [
+            f"{points(mean_interval((accuracy[n] - accuracy[chosen]).dropna()))} (|I| = {n})"
+            for n in searches if n != chosen
+        ]  # fmt: skip
+        times = searches[most]["seconds_train"].mean() / searches[chosen]["seconds_train"].mean()
+        hours = published("table2").set_index("samples")["search_hours"]
+        lines = [
             f"Accuracy less that of |I| = {chosen}, in points: {', '.join(apart)}.",
-            f"A step with |I| = {max(by)} takes {times:.2f} times as long as with |I| = {chosen}; "
-            f"the paper's search (quoted) {hours[max(by)] / hours[chosen]:.2f} times.",
-            *(f"Searches with |I| = {n}: {ends(mine)}." for n, mine in searches.items()),
+            f"A step with |I| = {most} takes {times:.2f} times as long as with |I| = {chosen}; "
+            f"the paper's search (quoted) {hours[most] / hours[chosen]:.2f} times.",
         ]
-    )
+    return bullets([*lines, *(f"Searches with |I| = {n}: {ends(mine)}." for n, mine in searches.items())])
 
 
 def came_out_of_tolerance(source: Source) -> str:
@@ -172,19 +171,24 @@ def by_depth(source: Source) -> str:
 
 
 def late(source: Source) -> str:
-    """In how many of its last epochs a search got half of its discrepancy, median over searches."""
+    """In how many of its last epochs a search got half of its discrepancy, median over searches; a sentence."""
     last, epochs = [], []
     for _, trace in source.trajectories.sort_values("epoch").groupby("job_id"):
         gaps = trace["discrepancy"].to_numpy()
         last.append(len(gaps) - 1 - max((i for i, gap in enumerate(gaps) if gap < gaps[-1] / 2), default=-1))
         epochs.append(len(gaps))
-    return f"half of it came in the last {median(last):g} of {median(epochs):g} epochs (median over searches)"
+    if not epochs:
+        return ""
+    when = f"the last {median(last):g} of {median(epochs):g} epochs, when the temperature is low"
+    return f"Half of it came in {when} (median over searches)."
 
 
 def ends(searches: pd.DataFrame) -> str:
     """How searches of TAS ended."""
     gap = mean_interval(searches["discrepancy"].dropna())
     hits = f"argmax in the band in {searches['derived'].eq('argmax').sum()} of {len(searches)}"
+    if gap.mean is None:
+        return hits
     return f"{hits}, discrepancy {gap.mean:.3f}" + ("" if gap.half_width is None else f" ± {gap.half_width:.3f}")
 
 

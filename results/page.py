@@ -110,8 +110,9 @@ def scale(source: Source) -> str:
 
 
 def typical(source: Source, column: str) -> str:
-    """The median of a measure."""
-    return f"{source.rows[column].median():.2g}"
+    """The median of a measure; nothing where no job has it yet."""
+    known = source.rows[column].dropna()
+    return f"{known.median():.2g}" if len(known) else ""
 
 
 def logits_of(sweep: Sweep) -> int:

@@ -5,6 +5,7 @@ Those means are tried on small made-up sweeps too, for where rows are not there 
 
 import json
 import re
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -183,6 +184,25 @@ def test_verdicts(theirs, ours, said):
     assert Claim("x", theirs, ours, ours).verdict == said
 
 
+@pytest.mark.usefixtures("scripts")
+@pytest.mark.parametrize("kept", [1, 3, 8, 20])
+def test_a_part_of_the_rows_makes_a_page(small, tmp_path, kept):
+    """Whatever has ended when a replication is stopped."""
+    import page
+
+    for name in ("RESULTS.md.jinja", "pilots"):
+        (tmp_path / name).symlink_to(ROOT / "results" / name)
+    for name in SHORT:
+        part = shutil.copytree(small.rows / "runs" / name, tmp_path / "runs" / name)
+        (part / "_results.parquet").unlink(missing_ok=True)
+        rows = sorted((part / "rows").iterdir(), key=lambda path: path.stat().st_mtime)
+        for row in rows[kept:]:
+            row.unlink()
+        assert main(["pack", str(part), str(tmp_path / name)]) == OK
+    text = page.results_page(tmp_path)
+    assert not re.search(r"\b(nan|None)\b", text)
+
+
 def test_every_picture_is_there():
     pictures = re.findall(r"\]\((results/[^)]*)\)", (ROOT / "RESULTS.md").read_text(encoding="utf-8"))
     assert pictures
@@ -332,7 +352,7 @@ def test_when_the_searches_decided(page):
         while gaps and gaps.pop() >= half:
             count += 1
         counts.append(count)
-    assert f"half of it came in the last {np.median(counts):g} of " in page.text
+    assert f"Half of it came in the last {np.median(counts):g} of " in page.text
 
 
 @pytest.mark.parametrize("sweep", list(SHORT))
