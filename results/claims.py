@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from statistics import median
@@ -11,6 +10,7 @@ import pandas as pd
 
 from tas_bench.report.ledger import REFERENCE
 from tas_bench.report.sections.comparisons import compared, compared_transfers
+from tas_bench.report.sections.tuning import searches_of
 from tas_bench.report.source import Source
 from tas_bench.report.stats import ENOUGH, Interval, mean_interval
 from tas_bench.report.table1 import published
@@ -72,14 +72,15 @@ def claims_table(source: Source) -> str:
     for claim in claims_of(source):
         ours = [points(claim.ours), str(claim.ours.n), points(claim.rest)]
         lines.append([claim.name, f"{claim.theirs:+.2f}", *ours, claim.verdict])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return markdown(lines)
 
 
-def points(difference: Interval) -> str:
+def points(difference: Interval, how: str = ".2f") -> str:
     """A mean difference with its interval."""
     if difference.mean is None:
         return ""
-    return f"{difference.mean:+.2f}" + ("" if difference.half_width is None else f" ± {difference.half_width:.2f}")
+    spread = "" if difference.half_width is None else f" ± {difference.half_width:{how}}"
+    return f"{difference.mean:+{how}}{spread}"
 
 
 # ---------------------------------------------------------------- what came out
@@ -88,108 +89,117 @@ def points(difference: Interval) -> str:
 def came_out_of_table1(source: Source) -> str:
     """How many of the paper's orders are ours too, and TAS beside its rivals."""
     claims = claims_of(source)
-    likewise = [claim.name for claim in claims if claim.verdict in ("same sign", "agrees")]
-    otherwise = [claim.name for claim in claims if claim.verdict in ("opposite sign", "disagrees")]
-    told = [
-        f"{len(names)} {how}" + (f" ({'; '.join(names)})" if names else "")
-        for names, how in ((likewise, "likewise"), (otherwise, "the other way round"))
-    ]
-    left = len(claims) - len(likewise) - len(otherwise)
-    lines = [
-        f"Of {len(claims)} orders that the paper claims, the rows show {', '.join(told)}; {left} are undecided."
-    ]
+    by_word = {
+        word: [claim.name for claim in claims if claim.verdict in verdicts]
+        for word, verdicts in (
+            ("likewise", ("same sign", "agrees")), ("the other way round", ("opposite sign", "disagrees")),
+            ("undecided", ("undecided",)), ("without a pair yet", ("no pair yet",)),
+        )
+    }  # fmt: skip
+    told = [f"{len(names)} {word}" for word, names in by_word.items()]
+    lines = [f"Orders that the paper claims: {len(claims)}; in the rows {', '.join(told)}."]
+    lines += [f"{word.capitalize()}: {'; '.join(by_word[word])}." for word in list(by_word)[:2] if by_word[word]]
     for transfer in source.manifest["transfers"]:
-        pairs = [pair for pair in compared(source, transfer) if pair.one == REFERENCE]
-        apart = ", ".join(f"{points(pair.difference)} to {source.label(pair.other)}" for pair in pairs)
-        lines.append(f"{source.label(REFERENCE)}, {transfer}, in points: {apart} (n = {pairs[0].difference.n}).")
-    searches = source.used[source.used["kind"].eq("search") & source.used["status"].eq("ok")]
-    return bullets([*lines, f"Searches of {source.label(REFERENCE)}: {ends(searches)}."])
+        apart = [
+            f"{points(pair.difference)} ({source.label(pair.other)}, n = {pair.difference.n})"
+            for pair in compared(source, transfer) if pair.one == REFERENCE and pair.difference.n
+        ]  # fmt: skip
+        lines += told_of(f"{source.label(REFERENCE)} less a rival, {transfer}, in points", apart)
+    return bullets([*lines, *told_of(f"Searches of {source.label(REFERENCE)}", ends(source.used))])
 
 
 def came_out_of_table2(source: Source) -> str:
     """What the least |I| and the most come to beside the paper's choice."""
-    chosen, done = 2, source.used[source.used["status"].eq("ok")]
-    done = done.assign(drawn=[source.setting(name, "samples") for name in done["method"]])
-    searches = {int(n): mine for n, mine in done[done["kind"] == "search"].groupby("drawn")}
-    finals = done[done["kind"] == "final"]
-    accuracy = {n: finals[finals["drawn"] == n].set_index("seed")["accuracy"] for n in searches}
-    lines, most = [], max(searches, default=chosen)
-    if chosen in searches and most != chosen:
-        apart = [
-            f"{points(mean_interval((accuracy[n] - accuracy[chosen]).dropna()))} (|I| = {n})"
-            for n in searches if n != chosen
-        ]  # fmt: skip
-        times = searches[most]["seconds_train"].mean() / searches[chosen]["seconds_train"].mean()
+    chosen, used = 2, source.used
+    used = used.assign(drawn=[source.setting(name, "samples") for name in used["method"]])
+    done = used[used["status"] == "ok"]
+    accuracy = done[done["kind"] == "final"].pivot_table("accuracy", "seed", "drawn")
+    searches = done[done["kind"] == "search"]
+    seconds = searches.assign(seconds=searches["seconds_data"] + searches["seconds_train"])
+    seconds = seconds.pivot_table("seconds", "seed", "drawn")
+    lines = []
+    if chosen in accuracy:
+        apart = {n: mean_interval((accuracy[n] - accuracy[chosen]).dropna()) for n in accuracy if n != chosen}
+        less = [f"{points(each)} (|I| = {n:g}, n = {each.n})" for n, each in apart.items() if each.n]
+        lines += told_of(f"Accuracy less that of |I| = {chosen}, in points", less)
+    if chosen in seconds and (most := max(seconds)) != chosen:
+        both = seconds[[chosen, most]].dropna().sum()
         hours = published("table2").set_index("samples")["search_hours"]
-        lines = [
-            f"Accuracy less that of |I| = {chosen}, in points: {', '.join(apart)}.",
-            f"A step with |I| = {most} takes {times:.2f} times as long as with |I| = {chosen}; "
-            f"the paper's search (quoted) {hours[most] / hours[chosen]:.2f} times.",
-        ]
-    return bullets([*lines, *(f"Searches with |I| = {n}: {ends(mine)}." for n, mine in searches.items())])
+        lines.append(
+            f"Steps of |I| = {most:g} take {both[most] / both[chosen]:.2f} times as long as of |I| = {chosen}, "
+            f"the paper's search (quoted) {hours[most] / hours[chosen]:.2f} times."
+        )
+    for n, mine in used.groupby("drawn"):
+        lines += told_of(f"Searches with |I| = {n:g}", ends(mine))
+    return bullets(lines)
 
 
 def came_out_of_tolerance(source: Source) -> str:
     """In how many searches the argmax met its budget, by lambda_cost and by t."""
-    used = source.used
-    searches = used[used["kind"].eq("search") & used["status"].isin(["ok", "diverged"])].drop_duplicates("job_id")
-    jobs = searches["job"].map(json.loads)
-    hit = searches["derived"].eq("argmax") & searches["status"].eq("ok")
-    settings = {"lambda_cost": ("settings", "lambda_cost"), "t": ("problem", "t")}
-    values = {name: jobs.map(lambda job, a=a, b=b: job[a][b]) for name, (a, b) in settings.items()}
-    lines = [f"The argmax was in the band at the end of {hit.sum()} of {len(hit)} searches."]
-    for name, value in values.items():
-        cells = [
-            f"{hit[value == each].sum()} of {(value == each).sum()} ({each:g})" for each in sorted(set(value))
-        ]
-        lines.append(f"By {name}: {', '.join(cells)}.")
+    searches = searches_of(source.used)
+    searches = searches[searches["status"].isin(["ok", "diverged"])]
+    lines = [f"The argmax was in the band at the end of {searches['hit'].sum()} of {len(searches)} searches."]
+    for name in ("lambda_cost", "t"):
+        cells = [f"{hits.sum()} of {len(hits)} ({value:g})" for value, hits in searches.groupby(name)["hit"]]
+        lines += told_of(f"By {name}", cells)
     return bullets(lines)
 
 
 def by_depth(source: Source) -> str:
     """How judged sizes' depth goes with their accuracy, and the depth of what each method chose."""
-    used = source.used[source.used["status"].eq("ok")]
-    used = used.assign(blocks=used["depths"].map(lambda depths: None if depths is None else int(sum(depths))))
+    used = source.used[source.used["status"].eq("ok") & source.used["depths"].notna()]
+    used = used.assign(blocks=[int(sum(depths)) for depths in used["depths"]])
     judged, finals = used[used["kind"] == "candidate"], used[used["kind"] == "final"]
-    told = [
+    ranks = [
         f"{mine['blocks'].corr(mine['val_accuracy'], method='spearman'):+.2f} (seed {seed}, n = {len(mine)})"
         for seed, mine in judged.groupby("seed")
         if len(set(mine["blocks"])) > 1
     ]
-    chosen = finals.drop_duplicates(["method", "seed"]).groupby("method")["blocks"]
+    chosen = finals.drop_duplicates(["method", "seed"]).sort_values("seed").groupby("method")["blocks"]
     kept = [
         f"{source.label(name)} {', '.join(map(str, chosen.get_group(name)))}"
         for name in source.labels if name in chosen.groups
     ]  # fmt: skip
+    correlation = "Rank correlation (Spearman) of blocks kept with validation accuracy, over all sizes judged"
     return bullets(
-        [
-            "Rank correlation (Spearman) of blocks kept with validation accuracy, over all sizes judged: "
-            f"{', '.join(told)}.",
-            f"Blocks kept by what was chosen, seed by seed: {'; '.join(kept)}.",
-        ]
+        told_of(correlation, ranks) + told_of("Blocks kept by what was chosen, seed by seed", kept, "; ")
     )
 
 
 def late(source: Source) -> str:
-    """In how many of its last epochs a search got half of its discrepancy, median over searches; a sentence."""
-    last, epochs = [], []
+    """When a search got the second half of its discrepancy, medians over searches; a sentence."""
+    counts, epochs, taus = [], [], []
     for _, trace in source.trajectories.sort_values("epoch").groupby("job_id"):
-        gaps = trace["discrepancy"].to_numpy()
-        last.append(len(gaps) - 1 - max((i for i, gap in enumerate(gaps) if gap < gaps[-1] / 2), default=-1))
+        gaps, tau = trace["discrepancy"].tolist(), trace["tau"].tolist()
+        first = 1 + max((i for i, gap in enumerate(gaps) if gap < gaps[-1] / 2), default=-1)
+        counts.append(len(gaps) - first)
         epochs.append(len(gaps))
+        taus.append(tau[first])
     if not epochs:
         return ""
-    when = f"the last {median(last):g} of {median(epochs):g} epochs, when the temperature is low"
-    return f"Half of it came in {when} (median over searches)."
+    when = f"the last {median(counts):g} of {median(epochs):g} epochs, from a temperature of {median(taus):.2g} on"
+    return f"The second half of it came in {when} (medians over searches)."
 
 
-def ends(searches: pd.DataFrame) -> str:
-    """How searches of TAS ended."""
-    gap = mean_interval(searches["discrepancy"].dropna())
-    hits = f"argmax in the band in {searches['derived'].eq('argmax').sum()} of {len(searches)}"
-    if gap.mean is None:
-        return hits
-    return f"{hits}, discrepancy {gap.mean:.3f}" + ("" if gap.half_width is None else f" ± {gap.half_width:.3f}")
+def ends(used: pd.DataFrame) -> list[str]:
+    """How searches of TAS ended; one that diverged is no hit."""
+    told = used[used["kind"].eq("search") & used["status"].isin(["ok", "diverged"])]
+    done = told[told["status"] == "ok"]
+    gap = mean_interval(done["discrepancy"].dropna())
+    discrepancy = [] if gap.mean is None else [f"discrepancy {points(gap, '.3f').removeprefix('+')}"]
+    hits = f"argmax in the band in {done['derived'].eq('argmax').sum()} of {len(told)}"
+    return [hits, *discrepancy] if len(told) else []
+
+
+def told_of(what: str, cells: Iterable[str], between: str = ", ") -> list[str]:
+    """A line, where there is something to tell."""
+    told = between.join(cells)
+    return [f"{what}: {told}."] if told else []
+
+
+def markdown(lines: Iterable[Iterable[str]]) -> str:
+    """Lines of a table."""
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def bullets(lines: Iterable[str]) -> str:

@@ -6,7 +6,15 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from claims import by_depth, came_out_of_table1, came_out_of_table2, came_out_of_tolerance, claims_table, late
+from claims import (
+    by_depth,
+    came_out_of_table1,
+    came_out_of_table2,
+    came_out_of_tolerance,
+    claims_table,
+    late,
+    markdown,
+)
 from jinja2 import Environment, StrictUndefined
 
 from sweeps.replication_cifar100 import SWEEP as TABLE1
@@ -41,7 +49,8 @@ def results_page(root: Path, figures: bool = False) -> str:
     """
     environment = Environment(undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True)  # noqa: S701 (Markdown, no HTML)
     template = environment.from_string((root / "RESULTS.md.jinja").read_text(encoding="utf-8"))
-    sources = {sweep.name: read_source(root / sweep.name) for sweep in SWEEPS if (root / sweep.name).is_dir()}
+    read = {sweep.name: read_source(root / sweep.name) for sweep in SWEEPS if (root / sweep.name).is_dir()}
+    sources = {name: source for name, source in read.items() if len(source.rows)}
 
     def part(name: str, section: str, leave_out: str = "") -> str:
         return section_of(sources[name], section, root if figures else None, leave_out)
@@ -100,7 +109,8 @@ def scale(source: Source) -> str:
     held = rows["device_seconds"] / (rows["ended"] - rows["started"]).dt.total_seconds()
     versions = sorted({f"torch {json.loads(told)['torch']}" for told in rows["versions"].dropna()})
     where = [*(", ".join(sorted(rows[name].dropna().unique())) for name in ("device", "precision")), *versions]
-    where.append(f"{held[rows['attempts'] == 1].median():.1f} cores to a job")
+    if (held := held[rows["attempts"] == 1]).notna().any():
+        where.append(f"{held.median():.1f} cores to a job")
     commits = rows["commit"].fillna("of no clone").str.replace(r"^([0-9a-f]{10})[0-9a-f]+", r"\1", regex=True)
     code = ", ".join(f"{commit} ({count})" for commit, count in commits.value_counts(sort=False).items())
     ended = f"{asked['status'].eq('ok').sum()} of the {len(asked)} jobs asked for so far ended well"
@@ -137,7 +147,7 @@ def pilots(root: Path) -> str:
         gaps = by_batch[batch].loc[by_batch[batch]["kind"] == "search", "discrepancy"]
         told = [accuracy.get((batch, *key), "") for key in shown]
         lines.append([str(batch), *told, ", ".join(f"{gap:.3f}" for gap in gaps)])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return markdown(lines)
 
 
 def quoted(table: str, columns: dict[str, str]) -> str:
@@ -145,4 +155,4 @@ def quoted(table: str, columns: dict[str, str]) -> str:
     rows = published(table)[list(columns)]
     cells = [[millions(v) if c == "macs" else f"{v:g}" for c, v in row.items()] for row in rows.to_dict("records")]
     lines = [columns.values(), ["---"] * len(columns), *cells]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return markdown(lines)

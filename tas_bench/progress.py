@@ -25,7 +25,7 @@ PLAIN_EVERY = 10.0
 """Seconds between plain lines, at least."""
 
 SILENT = 300.0
-"""Seconds after which a plain line is due though no job has ended."""
+"""Seconds without a plain line after which an epoch's end brings one."""
 
 SHOWN = 12
 """Running jobs shown, at most."""
@@ -121,7 +121,6 @@ class Progress:
             self._due = now
         filling = waiting > 0 and running < self._concurrency  # the next call tells of what a free slot got
         if self._live is None and self._due is not None and (not filling or now - self._due >= PLAIN_EVERY):
-            self._due = None
             self._say()
 
     def best(self, method: str, text: str) -> None:
@@ -151,6 +150,7 @@ class Progress:
         return f"{duration(monotonic() - self._start)} so far{rest}"
 
     def _say(self) -> None:
+        self._due = None
         if self._quiet:
             return
         self._said, self._told = monotonic(), self.counts()

@@ -70,7 +70,11 @@ _ROW_COLUMNS: list[tuple[str, pa.DataType, str]] = [
     ("arch_lr", pa.float64(), "searches: learning rate of the architecture parameters, as scaled"),
     ("warning", pa.string(), "one line a reader should know"),
     ("versions", pa.string(), "JSON: python, tas_bench, torch, ray ..."),
-    ("commit", pa.string(), "git commit of the code, where known"),
+    (
+        "commit",
+        pa.string(),
+        "git commit of the code, -dirty behind it where code was changed; null outside a clone",
+    ),
     ("started", pa.timestamp("us", tz="UTC"), "start of the last attempt"),
     ("ended", pa.timestamp("us", tz="UTC"), "end of the last attempt"),
     ("job", pa.string(), "the job itself, canonical JSON"),

@@ -24,7 +24,7 @@ STARTS_RAY = tuple(f"tests/test_{name}.py" for name in ("chaos", "cluster", "rea
 
 
 class FileByFile(LoadFileScheduling):
-    """A file's tests stay in one process, as do those of all files that start a Ray."""
+    """A file's tests stay in one process, as do those of all files in `STARTS_RAY`."""
 
     def _split_scope(self, nodeid):
         file = super()._split_scope(nodeid)

@@ -144,5 +144,5 @@ def _last_attempts(rows: pd.DataFrame) -> pd.Series[float]:
     wall = (rows["ended"] - rows["started"]).dt.total_seconds()
     only = rows["attempts"] == 1
     slots = (rows["device_seconds"] / wall)[only].groupby(rows["kind"]).median()
-    last = wall * rows["kind"].map(slots).fillna(1.0)
+    last = wall * pd.to_numeric(rows["kind"].map(slots)).fillna(1.0)
     return rows["device_seconds"].where(only, last.clip(upper=rows["device_seconds"]))

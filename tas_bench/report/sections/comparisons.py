@@ -71,13 +71,15 @@ def compared_transfers(source: Source, methods: Iterable[str] | None = None) -> 
     """Every pair of transfer modes, the later one first: means over the methods that have ended in all modes.
 
     Args:
-        methods: these alone.
+        methods: these alone, and only where they all have ended.
     """
     modes: list[str] = list(source.manifest["transfers"])
     keys = ["dataset", "backbone", "seed"]
-    mine = source.finals[source.finals["method"].isin(source.labels if methods is None else methods)]
+    chosen = set(source.labels if methods is None else methods)
+    mine = source.finals[source.finals["method"].isin(chosen)]
     wide = mine.pivot_table("accuracy", [*keys, "method"], "transfer").reindex(columns=modes).dropna()
-    means = wide.groupby(level=keys).mean()
+    cells = wide.groupby(level=keys)
+    means = cells.mean() if methods is None else cells.mean()[cells.size() == len(chosen)]
     pairs = combinations(reversed(modes), 2)
     return [Pair(one, other, mean_interval(means[one] - means[other])) for one, other in pairs]
 

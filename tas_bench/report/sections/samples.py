@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from tas_bench.report.ledger import RESULTS
@@ -48,14 +49,18 @@ MEASURES: dict[str, tuple[str, str | Callable[[float], str], str | None]] = {
 
 NOTE = (
     "A step updates the weights on one batch and the architecture on another. Macs are of the derived size, which "
-    "is in the band even where the argmax is not. Memory on a CPU is of the whole process, with all it keeps."
+    "is in the band even where the argmax is not; a search that diverged is no hit. Memory on a CPU is of the "
+    "whole process, with all it keeps."
 )
 
 
 def _measured(used: pd.DataFrame, method: str, sweep: Sweep) -> dict[str, Interval]:
-    done = used[(used["method"] == method) & (used["status"] == "ok")]
+    mine = used[used["method"] == method]
+    done = mine[mine["status"] == "ok"]
     search, final = done[~done["kind"].isin(RESULTS)], done[done["kind"] == "final"]
-    steps = search["images"] / (2 * sweep["fixed"].get("recipe.batch", math.nan))
+    told = mine[mine["kind"].eq("search") & mine["status"].isin(["ok", "diverged"])]
+    batches = search["images"] / search["epochs"] / 2 / sweep["fixed"].get("recipe.batch", math.nan)
+    steps = search["epochs"] * np.ceil(batches)
     in_macs = search["budget_cost"].eq("macs")
     frames = {
         "accuracy": final["accuracy"], "search": search.groupby("seed")["device_seconds"].sum() / HOURS,
@@ -63,7 +68,8 @@ def _measured(used: pd.DataFrame, method: str, sweep: Sweep) -> dict[str, Interv
         "macs": search["macs"] if final.empty else final["macs"],
         "step": 1000 * (search["seconds_data"] + search["seconds_train"]) / steps,
         "argmax": (search["argmax_macs"] / search["budget"]).where(in_macs),
-        "met": search["derived"].eq("argmax").astype(float), "discrepancy": search["discrepancy"],
+        "met": (told["derived"].eq("argmax") & told["status"].eq("ok")).astype(float),
+        "discrepancy": search["discrepancy"],
     }  # fmt: skip
     return {name: mean_interval(frame.dropna()) for name, frame in frames.items()}
 

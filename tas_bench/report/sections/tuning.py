@@ -31,7 +31,7 @@ def tuning(source: Source) -> list[Part]:
 
 def _tuned(source: Source, problem: Sweep, name: str) -> list[Part]:
     used, where = source.of(problem), source.heading(problem)
-    searches = _searches(used[used["method"] == name], all_backbones().get(problem["backbone"]))
+    searches = searches_of(used[used["method"] == name], all_backbones().get(problem["backbone"]))
     if searches.empty:
         return []
     traces = source.trajectories.merge(searches[["job_id", "budget", "lambda_cost", "t"]], on="job_id")
@@ -52,8 +52,12 @@ def _tuned(source: Source, problem: Sweep, name: str) -> list[Part]:
     return [Plot(key, title, alt, [*heats(cells), lines(traces)]), _table(key, title, cells)]
 
 
-def _searches(used: pd.DataFrame, backbone: Backbone | None) -> pd.DataFrame:
-    """A line per search: its lambda_cost and t, and what became of it."""
+def searches_of(used: pd.DataFrame, backbone: Backbone | None = None) -> pd.DataFrame:
+    """A line per search: its lambda_cost and t, and what became of it.
+
+    Args:
+        backbone: of the searches, for the accuracies of what they found.
+    """
     found = used[used["kind"].eq("search") & used["status"].notna()].drop_duplicates("job_id").copy()
     jobs = [_search(job) for job in found["job"]]
     found["lambda_cost"] = [job["settings"]["lambda_cost"] for job in jobs]
