@@ -81,6 +81,8 @@ def test_transfer_modes_are_paired_by_seed(made):
     [kd, scratch] = (ratio[ratio["transfer"] == mode]["accuracy"].mean() for mode in ("kd", "scratch"))
     apart = [means["kd", seed] - means["scratch", seed] for seed in range(2)] + [kd - scratch]
     assert compared_transfers(part)[1].difference.mean == pytest.approx(np.mean(apart))
+    assert compared_transfers(part)[1].difference.n == 3
+    assert compared_transfers(part, ["ratio", "tas"])[1].difference.n == 2, "seeds that have both"
 
 
 POINT = st.tuples(st.integers(1, 20).map(float), st.integers(0, 20).map(float))
