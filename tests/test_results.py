@@ -119,7 +119,7 @@ def small(tmp_path_factory):
     root = tmp_path_factory.mktemp("results")
     for name in ("RESULTS.md.jinja", "pilots"):
         (root / name).symlink_to(ROOT / "results" / name)
-    common = ["datasets=digits", "backbones=tiny", "train_subset=none", "epochs=2", "batch=64"]
+    common = ["datasets=digits", "backbones=tiny", "train_subset=300", "epochs=2", "batch=64"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(supervisor, "run_jobs", one_by_one)
         patch.syspath_prepend(str(ROOT / "results"))
