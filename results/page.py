@@ -6,15 +6,8 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from claims import (
-    by_depth,
-    came_out_of_table1,
-    came_out_of_table2,
-    came_out_of_tolerance,
-    claims_table,
-    late,
-    markdown,
-)
+from came_out import by_depth, late, of_table1, of_table2, of_tolerance
+from claims import claims_table, markdown
 from jinja2 import Environment, StrictUndefined
 
 from sweeps.replication_cifar100 import SWEEP as TABLE1
@@ -34,11 +27,7 @@ from tas_bench.text import duration
 
 HERE = Path(__file__).parent
 SWEEPS = (TABLE1, TABLE2, TOLERANCE)
-CAME_OUT = {
-    TABLE1.name: came_out_of_table1,
-    TABLE2.name: came_out_of_table2,
-    TOLERANCE.name: came_out_of_tolerance,
-}
+CAME_OUT = {TABLE1.name: of_table1, TABLE2.name: of_table2, TOLERANCE.name: of_tolerance}
 
 
 def results_page(root: Path, figures: bool = False) -> str:
@@ -61,9 +50,8 @@ def results_page(root: Path, figures: bool = False) -> str:
     return template.render(
         part=part, there=sources.__contains__, scale=of(scale), claims=of(claims_table), late=of(late),
         by_depth=of(by_depth), came_out=lambda name: CAME_OUT[name](sources[name]), quoted=quoted,
-        pilots=lambda: pilots(root / "pilots"), logits=logits_of(TABLE1),
+        pilots=lambda: pilots(root / "pilots"), logits=logits_of(TABLE1), arch_lr=of(arch_lr),
         fixed=lambda name, key: sources[name].manifest["fixed"][key],
-        measured=lambda name, key: typical(sources[name], key),
     )  # fmt: skip
 
 
@@ -119,9 +107,9 @@ def scale(source: Source) -> str:
     return "\n".join(f"- {line}." for line in (*lines, f"Rows: {ended}, {spent} of device time"))
 
 
-def typical(source: Source, column: str) -> str:
-    """The median of a measure; nothing where no job has it yet."""
-    known = source.rows[column].dropna()
+def arch_lr(source: Source) -> str:
+    """The median rate of the architecture parameters; nothing where no search has ended yet."""
+    known = source.rows["arch_lr"].dropna()
     return f"{known.median():.2g}" if len(known) else ""
 
 

@@ -156,7 +156,8 @@ def commit_of(clone: Path) -> str | None:
 
     def git(*words: str) -> str:
         command = ["git", "-C", str(clone), *words]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()  # noqa: S603
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)  # noqa: S603 (words are ours)
+        return done.stdout.strip()
 
     try:
         return git("rev-parse", "HEAD") + ("-dirty" if git("status", "--porcelain", "--", *CODE) else "")

@@ -1,6 +1,7 @@
 """One thread, since small tensors gain nothing from more; few examples of Hypothesis; fixtures that are shared."""
 
 import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -114,6 +115,20 @@ def refused(here, capsys):
         return err.removeprefix("tas-bench: error: ").rstrip("\n")
 
     return check
+
+
+@pytest.fixture
+def own():
+    """A folder for temporary files, near the root as Ray's sockets want it."""
+    found = tempfile.mkdtemp(prefix="t", dir="/tmp")
+    yield found
+    shutil.rmtree(found, ignore_errors=True)
+
+
+@pytest.fixture
+def scripts(monkeypatch):
+    """The scripts in `results/` can be imported."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "results"))
 
 
 @pytest.fixture

@@ -22,7 +22,6 @@ from chaos import (
 )
 from chaos_sweeps.chaos import ENDS
 from test_cluster import later, three  # noqa: F401
-from test_real_runs import own  # noqa: F401
 from test_runner import command, family, run, stub_sweep
 
 from tas_bench.checkpoint import previous, read_state
@@ -33,7 +32,7 @@ from tas_bench.stub import HOG, StubMethod
 
 
 @pytest.fixture
-def attack(tmp_path, own, request):  # noqa: F811
+def attack(tmp_path, own, request):
     """Begins a run, whose processes do not outlive the test."""
     begun = []
 

@@ -2,12 +2,10 @@
 
 import os
 import shlex
-import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -44,14 +42,6 @@ def wait_for_a_row(process, results):
     wait_for(lambda: (holder := Store(results).holder()) and holder.pid == process.pid, process)
     before = len(list(results.glob("rows/*.parquet")))
     wait_for(lambda: len(list(results.glob("rows/*.parquet"))) > before, process)
-
-
-@pytest.fixture
-def own():
-    """A folder for temporary files, near the root as Ray's sockets want it."""
-    found = tempfile.mkdtemp(prefix="t", dir="/tmp")
-    yield found
-    shutil.rmtree(found, ignore_errors=True)
 
 
 def test_stopped_by_signals_a_run_loses_nothing(tmp_path, own, capsys, request):

@@ -31,7 +31,7 @@ def tuning(source: Source) -> list[Part]:
 
 def _tuned(source: Source, problem: Sweep, name: str) -> list[Part]:
     used, where = source.of(problem), source.heading(problem)
-    searches = searches_of(used[used["method"] == name], all_backbones().get(problem["backbone"]))
+    searches = tuned_searches(used[used["method"] == name], all_backbones().get(problem["backbone"]))
     if searches.empty:
         return []
     traces = source.trajectories.merge(searches[["job_id", "budget", "lambda_cost", "t"]], on="job_id")
@@ -52,7 +52,7 @@ def _tuned(source: Source, problem: Sweep, name: str) -> list[Part]:
     return [Plot(key, title, alt, [*heats(cells), lines(traces)]), _table(key, title, cells)]
 
 
-def searches_of(used: pd.DataFrame, backbone: Backbone | None = None) -> pd.DataFrame:
+def tuned_searches(used: pd.DataFrame, backbone: Backbone | None = None) -> pd.DataFrame:
     """A line per search: its lambda_cost and t, and what became of it.
 
     Args:

@@ -1,0 +1,323 @@
+"""The tables of RESULTS.md by other means, and tried on small made-up sweeps, for where rows are not there yet."""
+
+import json
+import re
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+from helpers import one_by_one, sets
+from results_page import (
+    LABELS,
+    ROOT,
+    SHORT,
+    TABLE1,
+    TABLE2,
+    TOLERANCE,
+    TRANSFERS,
+    Page,
+    mean_and_half,
+    told,
+    told_in,
+)
+from scipy import stats
+
+from tas_bench.cli import main
+from tas_bench.errors import OK
+from tas_bench.runner import supervisor
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """The three sweeps on digits, packed, and their page."""
+    root = tmp_path_factory.mktemp("results")
+    for name in ("RESULTS.md.jinja", "pilots"):
+        (root / name).symlink_to(ROOT / "results" / name)
+    common = ["datasets=digits", "backbones=tiny", "train_subset=300", "epochs=2", "batch=64"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(supervisor, "run_jobs", one_by_one)
+        patch.syspath_prepend(str(ROOT / "results"))
+        import page
+
+        for name, own in SHORT.items():
+            run = ["run", name, "--smoke", "--quiet", "--results", str(root / "runs" / name)]
+            assert main([*run, *sets(*common, *own)]) == OK
+            assert main(["pack", str(root / "runs" / name), str(root / name)]) == OK
+        return Page(root, page.results_page(root))
+
+
+@pytest.fixture(params=["committed", "small"])
+def page(request):
+    if request.param == "small":
+        return request.getfixturevalue("small")
+    return Page(ROOT / "results", (ROOT / "RESULTS.md").read_text(encoding="utf-8"))
+
+
+@pytest.mark.usefixtures("scripts")
+@pytest.mark.parametrize("kept", [0, 1, 3, 8, 20])
+def test_a_part_of_the_rows_makes_a_page(small, tmp_path, kept):
+    """Whatever has ended when a replication is stopped."""
+    import page
+
+    for name in ("RESULTS.md.jinja", "pilots"):
+        (tmp_path / name).symlink_to(ROOT / "results" / name)
+    for name in SHORT:
+        part = shutil.copytree(small.rows / "runs" / name, tmp_path / "runs" / name)
+        (part / "_results.parquet").unlink(missing_ok=True)
+        rows = sorted((part / "rows").iterdir(), key=lambda path: path.stat().st_mtime)
+        for row in rows[kept:]:
+            for folder in ("rows", "_curves", "_trajectories"):
+                (part / folder / row.name).unlink(missing_ok=True)
+        assert main(["pack", str(part), str(tmp_path / name)]) == OK
+    text = page.results_page(tmp_path, figures=kept == 8)
+    assert not re.search(r"\b(nan|None)\b|: *\.|:  |, ,|, \.", text)
+
+
+def test_pilots(page):
+    lines = page.table("Batch")
+    folders = sorted((ROOT / "results" / "pilots").iterdir())
+    assert sorted(f"batch_{line['Batch']}" for line in lines) == [path.name for path in folders]
+    for line in lines:
+        rows = page.packed(f"pilots/batch_{line['Batch']}", "rows")
+        recipes = [recipe for job in rows["job"] if (recipe := json.loads(job).get("recipe"))]
+        assert {recipe["batch"] for recipe in recipes} == {int(line["Batch"])}
+        tested = rows[rows["test_accuracy"].notna()]
+        assert set(tested["epochs"]) == {30}
+        names = LABELS | {"teacher": "Unpruned"}
+        expected = {
+            names[row.method] + TRANSFERS[row.transfer]: f"{100 * row.test_accuracy:.2f}"
+            for row in tested.itertuples()
+        }
+        shown = {name: cell for name, cell in line.items() if cell and name not in ("Batch", "Discrepancy of TAS")}
+        assert shown == expected
+        assert line["Discrepancy of TAS"] == told(rows.query("kind == 'search'")["discrepancy"], "{:.3f}")
+
+
+def test_table_1(page):
+    jobs = page.asked(TABLE1)
+    lines = page.table("Method", "Accuracy % (ours)", "In band")
+    by_name = {line["Method"]: line for line in lines}
+    quoted = pd.read_csv(ROOT / "results" / "published" / "table1.csv").set_index(["method", "transfer"])
+    for method, label in LABELS.items():
+        for transfer, suffix in TRANSFERS.items():
+            mine = jobs[(jobs["kind"] == "final") & (jobs["method"] == method) & (jobs["transfer"] == transfer)]
+            line = by_name[label + suffix]
+            assert line["Accuracy % (ours)"] == told(100 * mine["test_accuracy"])
+            assert line["n"].startswith(f"{len(mine)} of ")
+            assert line["Macs"] == (f"{mine['macs'].mean() / 1e6:,.2f} M" if len(mine) else "")
+            assert (mine["cost"] / mine["budget"]).between(0.95, 1.05).all()
+            assert line["In band"] == ("100%" if len(mine) else "")
+            theirs = quoted.reindex([(method, transfer)]).iloc[0]
+            assert line["Accuracy % (paper)"] == (
+                "" if np.isnan(theirs["accuracy"]) else f"{theirs['accuracy']:.2f}"
+            )
+            assert line["Macs (paper)"] == ("" if np.isnan(theirs["macs"]) else f"{theirs['macs'] / 1e6:.2f} M")
+    teacher = jobs[jobs["kind"] == "teacher"].drop_duplicates("job_id")
+    assert by_name["Unpruned (teacher)"]["Accuracy % (ours)"] == told(100 * teacher["test_accuracy"])
+
+
+def test_claims(page):
+    finals = page.asked(TABLE1).query("kind == 'final'")
+    cells = pd.MultiIndex.from_product([LABELS, TRANSFERS])
+    ours = 100 * finals.pivot_table("test_accuracy", "seed", ["method", "transfer"]).reindex(columns=cells)
+    theirs = pd.read_csv(ROOT / "results" / "published" / "table1.csv").pivot_table(
+        "accuracy", "method", "transfer"
+    )
+    both = [method for method in LABELS if method in theirs.index]
+    whole = ours[both].dropna()  # seeds that have it all
+    expected = {}
+    for one, other in (("kd", "init"), ("kd", "scratch"), ("init", "scratch")):
+        by_method = [whole[method, one] - whole[method, other] for method in both]
+        gap = np.mean([theirs.loc[method, one] - theirs.loc[method, other] for method in both])
+        expected[f"{one} above {other}"] = gap, sum(by_method) / len(both)
+    for mode in TRANSFERS:
+        for rival in both[:-1]:
+            gap = theirs.loc["tas", mode] - theirs.loc[rival, mode]
+            apart = (ours["tas", mode] - ours[rival, mode]).dropna()
+            expected[f"TAS above {LABELS[rival]}, {mode}"] = gap, apart
+    lines = page.table("Claim")
+    assert [line["Claim"] for line in lines] == list(expected)
+    for line in lines:
+        gap, apart = expected[line["Claim"]]
+        assert line["Paper (quoted), points"] == f"{gap:+.2f}"
+        assert (line["Ours, points"], line["n"]) == (told(apart, "{:+.2f}"), str(len(apart)))
+        assert line["Without seed 0"] == told(apart.drop(0, errors="ignore"), "{:+.2f}")
+        mean, half = mean_and_half(apart)
+        signed = half is not None and abs(mean) > half
+        same = len(apart) and apart.mean() * gap > 0
+        few, many = ("same sign", "agrees") if same else ("opposite sign", "disagrees")
+        undecided = "undecided" if len(apart) else "no pair yet"
+        assert line[""] == ((many if len(apart) >= 5 else few) if signed else undecided)
+    verdicts = [line[""] for line in lines]
+    likewise = sum(verdict in ("same sign", "agrees") for verdict in verdicts)
+    otherwise = sum(verdict in ("opposite sign", "disagrees") for verdict in verdicts)
+    left = f"{verdicts.count('undecided')} undecided, {verdicts.count('no pair yet')} without a pair yet"
+    counts = f"in the rows {likewise} likewise, {otherwise} the other way round, {left}."
+    assert f"Orders that the paper claims: {len(lines)}; {counts}" in page.text
+    for mode in TRANSFERS:
+        apart = {LABELS[name]: (ours["tas", mode] - ours[name, mode]).dropna() for name in list(LABELS)[:-1]}
+        pairs = [f"{told(each, '{:+.2f}')} ({name}, n = {len(each)})" for name, each in apart.items() if len(each)]
+        assert not pairs or f"TAS less a rival, {mode}, in points: {', '.join(pairs)}." in page.text
+
+
+def test_search_cost(page):
+    jobs, uses = page.asked(TABLE1), page.packed(TABLE1, "uses")
+    after = uses["kind"].isin(["teacher", "final"])  # is asked for when a search is over
+    over = set(uses.loc[after, ["method", "seed"]].itertuples(index=False, name=None))
+    jobs = jobs[[pair in over for pair in zip(jobs["method"], jobs["seed"], strict=True)]]
+    part = jobs["kind"].map({"teacher": "Teacher", "final": "Finals"}).fillna("Search")
+
+    def sums(method, which, column):
+        mine = jobs[(jobs["method"] == method) & (part == which)]
+        seeds = sorted({seed for name, seed in over if name == method})
+        return mine.groupby("seed")[column].sum().reindex(seeds, fill_value=0)
+
+    lines = {line["Method"]: line for line in page.table("Method", "Quoted GPU-hours")}
+    for method, label in LABELS.items():
+        line = lines[label]
+        for which in ("Search", "Teacher", "Finals"):
+            assert line[f"{which}: device time"] == told_in("seconds", sums(method, which, "device_seconds"))
+        macs, seconds = sums(method, "Search", "train_macs"), sums(method, "Search", "device_seconds")
+        assert line["Search: training macs"] == told_in("macs", macs)
+        for column, mine in (("Macs / TAS", macs), ("Device time / TAS", seconds)):
+            name = "train_macs" if mine is macs else "device_seconds"
+            reference = sums("tas", "Search", name)
+            known = len(mine) and len(reference)
+            assert line[column] == (f"x {mine.mean() / reference.mean():.2f}" if known else "")
+        assert line["Seeds"].startswith(f"{len(macs)} of ")
+    assert [line["Quoted GPU-hours"] for line in lines.values()] == ["", "20", "over 1000", "3.83"]
+    assert [line["Quoted / TAS"] for line in lines.values()] == ["", "x 5.22", "over x 261", "x 1"]
+
+
+def test_depths(page):
+    jobs = page.asked(TABLE1)
+    jobs["blocks"] = [None if depths is None else sum(depths) for depths in jobs["depths"]]
+    judged = jobs[jobs["kind"] == "candidate"].groupby("seed")
+    judged = [(seed, mine) for seed, mine in judged if len(set(mine["blocks"])) > 1]
+    assert judged
+    for seed, mine in judged:
+        rank = stats.spearmanr(mine["blocks"].astype(int), mine["val_accuracy"]).statistic
+        assert f"{rank:+.2f} (seed {seed}, n = {len(mine)})" in page.text
+    for method, label in LABELS.items():
+        mine = jobs[(jobs["kind"] == "final") & (jobs["method"] == method)].groupby("seed")["blocks"].first()
+        kept = ", ".join(f"{blocks:.0f}" for blocks in mine)
+        assert not kept or re.search(rf"{label} {kept}[;.]", page.text)
+
+
+def test_when_the_searches_decided(page):
+    counts, taus = [], []
+    for _, trace in page.packed(TABLE1, "trajectories").groupby("job_id"):
+        points = trace.sort_values("epoch")[["discrepancy", "tau"]].to_numpy().tolist()
+        half, count, tau = points[-1][0] / 2, 0, None
+        while points and points[-1][0] >= half:
+            count, (_, tau) = count + 1, points.pop()
+        counts.append(count)
+        taus.append(tau)
+    told_so = rf"second half of it came in the last {np.median(counts):g} of \d+ epochs, from a temperature of "
+    assert re.search(told_so + re.escape(f"{np.median(taus):.2g} on"), page.text)
+
+
+@pytest.mark.parametrize("sweep", list(SHORT))
+def test_what_was_run(page, sweep):
+    rows, uses = page.packed(sweep, "rows"), page.packed(sweep, "uses")
+    section = page.text.split("\n## ")[1 + list(SHORT).index(sweep)]
+    ended = set(rows.loc[rows["status"] == "ok", "job_id"]) & set(uses["job_id"])
+    spent = told_in("seconds", [rows["device_seconds"].sum()])
+    asked = f"{len(ended)} of the {uses['job_id'].nunique()} jobs asked for so far ended well"
+    assert f"- Rows: {asked}, {spent} of device time." in section
+    counts = rows["commit"].value_counts()
+    for commit, n in counts.items():
+        assert f"{commit[:10]}{'-dirty' if commit.endswith('-dirty') else ''} ({n})" in section
+    fixed = page.manifest(sweep)["fixed"]
+    assert f"batches of {fixed['recipe.batch']}" in section
+    assert f"seeds {', '.join(map(str, sorted(set(rows['seed']))))}." in section
+
+
+@pytest.mark.parametrize("sweep", [TABLE1, TABLE2])
+def test_how_the_searches_ended(page, sweep):
+    jobs = page.asked(sweep).query("kind == 'search'")
+    labels = {method["name"]: method["label"] for method in page.manifest(sweep)["methods"]}
+    section = page.text.split("\n## ")[1 + list(SHORT).index(sweep)]
+    lines = Page(page.rows, section).table("Method", "Argmax macs / R")
+    assert {line["Method"] for line in lines} == {labels[name] for name in set(jobs["method"])}
+    for line in lines:
+        [name] = [name for name, label in labels.items() if label == line["Method"]]
+        mine = jobs[jobs["method"] == name]
+        assert line["Argmax macs / R"] == told(mine["argmax_macs"] / mine["budget"], "{:.3f}")
+        met = (mine["argmax_macs"] / mine["budget"]).between(0.95, 1.05).mean()
+        assert (line["Argmax in band"], line["n"]) == (f"{met:.0%}", str(len(mine)))
+        assert line["Discrepancy"] == told(mine["discrepancy"], "{:.3f}")
+        assert line["Supernet, %"] == told(100 * mine["val_accuracy"])
+
+
+def test_table_2(page):
+    jobs = page.asked(TABLE2, ("ok", "diverged"))
+    fixed = page.manifest(TABLE2)["fixed"]
+    done = jobs[jobs["status"] == "ok"]
+    seconds = done.assign(seconds=done["seconds_data"] + done["seconds_train"]).query("kind == 'search'")
+    for line in page.table("|I|", "n"):
+        name = f"samples-{line['|I|']}"
+        mine, ended = done[done["method"] == name], jobs.query(f"kind == 'search' and method == '{name}'")
+        finals, searches = mine[mine["kind"] == "final"], mine[mine["kind"] == "search"]
+        steps = fixed[f"{name}.search_epochs"] * np.ceil(
+            searches["images"] // fixed[f"{name}.search_epochs"] // 2 / fixed["recipe.batch"]
+        )
+        expected = {
+            "Accuracy %": told(100 * finals["test_accuracy"]),
+            "Memory, GB": told(searches["peak_memory"] / 1e9),
+            "Search, device-hours": told(searches["device_seconds"] / 3600),
+            "Training, device-hours": told(finals["device_seconds"] / 3600),
+            "Step, ms": told(1e3 * (searches["seconds_data"] + searches["seconds_train"]) / steps, "{:.0f}"),
+            "Argmax macs / R": told(searches["argmax_macs"] / searches["budget"], "{:.3f}"),
+            "Discrepancy": told(searches["discrepancy"], "{:.3f}"),
+        }
+        assert {name: line[name] for name in expected} == expected
+        met = (searches["argmax_macs"] / searches["budget"]).between(0.95, 1.05).sum()
+        assert line["Argmax in band"] == (f"{met} of {len(ended)}" if len(ended) else "")
+        assert line["n"] == str(len(searches))
+        how = f"argmax in the band in {met} of {len(ended)}, discrepancy {line['Discrepancy']}."
+        assert not len(searches) or f"Searches with |I| = {line['|I|']}: {how}" in page.text
+    took = seconds.pivot_table("seconds", "seed", "method").reindex(columns=["samples-2", "samples-8"]).dropna()
+    if len(took):
+        ratio = took["samples-8"].mean() / took["samples-2"].mean()
+        assert f"Steps of |I| = 8 take {ratio:.2f} times as long as of |I| = 2, the paper's" in page.text
+    final = done[done["kind"] == "final"].pivot_table("test_accuracy", "seed", "method")
+    final = 100 * final.reindex(columns=[f"samples-{n}" for n in (1, 2, 3, 5, 8)])
+    for n in (1, 3, 5, 8):
+        apart = (final[f"samples-{n}"] - final["samples-2"]).dropna()
+        assert not len(apart) or f"{told(apart, '{:+.2f}')} (|I| = {n}, n = {len(apart)})" in page.text
+    quoted = pd.read_csv(ROOT / "results" / "published" / "table2.csv")
+    shown = [(line["|I|"], line["Accuracy %"], line["Macs"]) for line in page.table("|I|", "Search, GPU-hours")]
+    columns = (quoted["samples"], quoted["accuracy"], quoted["macs"])
+    assert shown == [(str(n), f"{a:g}", f"{m / 1e6:.2f} M") for n, a, m in zip(*columns, strict=True)]
+
+
+def test_lambda_cost_and_t(page):
+    jobs = page.asked(TOLERANCE, ("ok", "diverged")).query("kind == 'search'").drop_duplicates("job_id")
+    job = jobs["job"].map(json.loads)
+    jobs["cell"] = [(f"{j['settings']['lambda_cost']:g}", f"{j['problem']['t']:g}") for j in job]
+    jobs["error"] = jobs["argmax_macs"] / jobs["budget"] - 1
+    jobs["hit"] = (jobs["error"].abs() <= jobs["cell"].str[1].astype(float)) & (jobs["status"] == "ok")
+    shares = {key: each["share"].to_numpy() for key, each in page.trajectories(TOLERANCE, jobs).groupby("job_id")}
+    lines = page.table("lambda_cost")
+    assert {(line["lambda_cost"], line["t"]) for line in lines} == set(jobs["cell"])
+    for line in lines:
+        mine = jobs[jobs["cell"] == (line["lambda_cost"], line["t"])]
+        low, high = stats.binomtest(int(mine["hit"].sum()), len(mine)).proportion_ci(method="wilson")
+        inside = [(np.abs(shares[key] - 1) <= float(line["t"])).mean() for key in mine["job_id"]]
+        late = [np.abs(np.diff(shares[key])) for key in mine["job_id"]]
+        expected = {
+            "Argmax in the band": f"{mine['hit'].sum()} of {len(mine)}",
+            "95 % interval": f"{low:.0%} to {high:.0%}",
+            "Epochs in the band": f"{np.mean(inside):.0%}",
+            "(F - R) / R of the argmax": told(mine["error"], "{:+.1%}"),
+            "|F - R| / R": f"{mine['error'].abs().mean():.1%}",
+            "Oscillation of F_cost / R": f"{np.mean([steps[len(steps) // 2 :].mean() for steps in late]):.1%}",
+        }
+        assert {name: line[name] for name in expected} == expected
+    assert f"at the end of {jobs['hit'].sum()} of {len(jobs)} searches" in page.text
+    for i, name in enumerate(("lambda_cost", "t")):
+        by = jobs.groupby(jobs["cell"].str[i].astype(float))["hit"]
+        cells = ", ".join(f"{hits.sum()} of {len(hits)} ({value:g})" for value, hits in by)
+        assert f"By {name}: {cells}." in page.text
