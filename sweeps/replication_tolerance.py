@@ -1,4 +1,4 @@
-"""How lambda_cost and t decide whether a search meets its budget: real CIFAR-10, ResNet-20, 2,000 images.
+"""How lambda_cost and t decide whether a search meets its budget: real CIFAR-10, ResNet-20, 1,000 images.
 
 Searches only, three seeds to a cell. `lambda_tolerance` is a like grid on digits, with a recommendation.
 """
@@ -25,11 +25,11 @@ SWEEP = Sweep(
     ),
     transfers=(),
     seeds=(0,),
-    train_subset=2_000,
-    recipe=Recipe(epochs=20, batch=50),
+    train_subset=1_000,
+    recipe=Recipe(epochs=20, batch=25),
     shortened={
         "train_subset": "500",
-        "batch": "125",
+        "batch": "50",
         "search_epochs": "3",
         "repeats": "1",
         "over": "lambda_cost=0.5/8,t=0.05/0.2",

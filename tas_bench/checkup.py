@@ -35,7 +35,7 @@ MEANS = {
     "_uses": "the next run of its sweep writes it again, but for finals of transfers that run leaves out",
     "_curves": "this learning curve is lost, its row stands",
     "_trajectories": "this trajectory is lost, its row stands",
-    "_weights": "what needs them trains them again",
+    "_weights": "a job that needs them trains them again",
     "_checkpoints": "its job goes on from the checkpoint before it, or from its start",
 }
 """What the loss of a file means, by its folder."""
@@ -276,7 +276,8 @@ def _companions(root: Path, key: str, row: Row) -> Iterator[Finding]:
             means = MEANS[path.parent.name]
             if path.parent.name in ("_curves", "_trajectories"):
                 means += f" (to have it again, delete {root / 'rows' / path.name}: the job runs again)"
-            yield Finding(path, "is missing", means, damage=not any(_asides(root, path)))
+            damage = path.parent.name != "_weights" and not any(_asides(root, path))
+            yield Finding(path, "is missing", means, damage)
 
 
 def _snapshot(root: Path) -> Iterator[Finding]:

@@ -17,17 +17,29 @@ log = logging.getLogger("tas_bench")
 def plans_of(sweep: Sweep, store: Store, failed: Callable[[str], bool] = lambda _key: False) -> Plans:
     """The sweep's plans, as far as the store's rows bring them; nothing is written.
 
+    A job whose weights are lost is asked for again only where a plan that has not ended asks for it.
+
     Args:
         failed: whether a row of a job that failed is an answer, too: it is not tried again.
 
     Raises:
         StoreDamagedError: a row cannot be read back.
     """
-    return Plans(sweep.plans(), lookup_in(store, failed))
+    known = lookup_in(store, failed)
+    plans = Plans(sweep.plans(), known)
+    needed = {key: use.job for plan in plans.plans if not plan.done for key, use in plan.asked.items()}
+    lost = {
+        key
+        for key, job in needed.items()
+        if job.kind in WEIGHTED and (found := known(job, key)) and found.ok and store.outcome(key) is None
+    }
+    if not lost:
+        return plans
+    return Plans(sweep.plans(), lambda job, key: None if key in lost else known(job, key))
 
 
 def lookup_in(store: Store, failed: Callable[[str], bool]) -> Callable[[Job, str], Outcome | None]:
-    """How plans find what has ended, among the rows as they are now.
+    """How plans find what has ended, among the rows as they are now, weights or no weights.
 
     Args:
         failed: see `plans_of`.
@@ -37,10 +49,8 @@ def lookup_in(store: Store, failed: Callable[[str], bool]) -> Callable[[Job, str
     """
     known = store.outcomes() if (store.path / "rows").is_dir() else {}
 
-    def lookup(job: Job, key: str) -> Outcome | None:
+    def lookup(_job: Job, key: str) -> Outcome | None:
         found = known.get(key)
-        if found is not None and found.ok and job.kind in WEIGHTED:
-            found = store.outcome(key)
         return found if found is None or found.ok or failed(key) else None
 
     return lookup

@@ -215,15 +215,14 @@ def test_damage_is_named_and_put_aside(results, capsys, folder, hurt):
         load(results, table=table)
 
 
-@pytest.mark.parametrize("folder", ["rows", "_uses", "_weights"])
+@pytest.mark.parametrize("folder", ["rows", "_uses"])
 def test_what_was_lost_is_made_again(results, capsys, folder):
     before = accuracies(results)
     path = files(results, folder)[0]
     path.write_bytes(b"")
     assert found(results, capsys, "--repair")[0] == OK
     ran = run(results)
-    again = {"rows": [path.stem], "_uses": [], "_weights": [path.stem]}[folder]
-    assert ran == again
+    assert ran == {"rows": [path.stem], "_uses": []}[folder]
     assert path.exists()
     pd.testing.assert_frame_equal(accuracies(results), before)
     assert found(results, capsys)[0] == OK
@@ -249,13 +248,19 @@ def test_a_lost_curve_is_told_and_made_again_on_demand(results, capsys):
     assert found(results, capsys)[0] == OK
 
 
-def test_a_teacher_without_weights_is_told(results, capsys):
-    [path] = files(results, "_weights")
-    path.unlink()
-    code, lines = found(results, capsys)
-    assert code == DAMAGED
-    assert f"{path}: is missing; what needs them trains them again" in lines[0]
-    assert run(results) == [path.stem]
+@pytest.mark.parametrize("lose", [os.unlink, lambda path: path.write_bytes(b"")])
+def test_a_teacher_without_weights_is_told_and_trained_again_for_a_job_that_needs_it(results, capsys, lose):
+    before, [path] = accuracies(results), files(results, "_weights")
+    lose(path)
+    code, lines = found(results, capsys, "--repair")
+    assert code == OK
+    assert f"{path}: is " in lines[0]
+    assert "a job that needs them trains them again" in lines[0]
+    assert run(results) == [], "no job needs it"
+    distilled = load(results).query("transfer == 'kd'").iloc[0].job_id
+    (results / "rows" / f"{distilled}.parquet").unlink()
+    assert sorted(run(results)) == sorted([path.stem, distilled])
+    pd.testing.assert_frame_equal(accuracies(results), before)
     assert found(results, capsys)[0] == OK
 
 

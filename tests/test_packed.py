@@ -70,16 +70,25 @@ def test_a_run_goes_on_with_it(without_ray, capsys):
         pd.testing.assert_frame_equal(in_order(load(f"from_{packed}"))[same], in_order(load("all"))[same])
 
 
-def test_teachers_are_trained_again_for_they_have_no_weights(without_ray, capsys):
+def test_a_teacher_whose_weights_are_not_packed_is_trained_again_only_for_a_job_to_run(without_ray, capsys):
     argv = ["run", "demo", "--quiet", *tiny("ratio", transfers="scratch,kd"), "--results"]
     assert main([*argv, "whole"]) == OK
     main(["pack", "whole", "packed"])
     main(["unpack", "packed", "again"])
-    capsys.readouterr()
+    assert main(["check", "again"]) == OK
+    found = capsys.readouterr().out
+    assert "_weights" in found
+    assert "is missing; a job that needs them trains them again" in found
     assert main([*argv, "again"]) == OK
-    assert "1 jobs run, 2 found finished" in capsys.readouterr().err
-    rows = [in_order(load(folder)).set_index("kind") for folder in ("whole", "again")]
-    assert (rows[0].loc["final", "started"] == rows[1].loc["final", "started"]).all()
+    assert "0 jobs run, 3 found finished" in capsys.readouterr().err
+    distilled = load("again", kind="final").query("transfer == 'kd'")["job_id"].item()
+    Path("again/rows", f"{distilled}.parquet").unlink()
+    assert main([*argv, "again"]) == OK
+    assert "2 jobs run, 1 found finished" in capsys.readouterr().err
+    whole, again = (in_order(load(folder)) for folder in ("whole", "again"))
+    anew = whole["started"] != again["started"]
+    assert sorted(whole[anew]["kind"]) == ["final", "teacher"]
+    assert whole["test_accuracy"].tolist() == again["test_accuracy"].tolist()
 
 
 def test_it_adds_what_is_missing_and_replaces_what_failed(made, capsys):
