@@ -81,7 +81,7 @@ def by_depth(source: Source) -> str:
     used = used.assign(blocks=[int(sum(depths)) for depths in used["depths"]])
     judged, finals = used[used["kind"] == "candidate"], used[used["kind"] == "final"]
     ranks = [
-        f"{mine['blocks'].corr(mine['val_accuracy'], method='spearman'):+.2f} (seed {seed}, n = {len(mine)})"
+        f"{mine['blocks'].corr(mine['val_accuracy'], method='spearman'):+z.2f} (seed {seed}, n = {len(mine)})"
         for seed, mine in judged.groupby("seed")
         if len(set(mine["blocks"])) > 1
     ]

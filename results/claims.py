@@ -67,7 +67,7 @@ def claims_table(source: Source) -> str:
     lines = [header, ["---", *["---:"] * 4, "---"]]
     for claim in claims_of(source):
         ours = [points(claim.ours), str(claim.ours.n), points(claim.rest)]
-        lines.append([claim.name, f"{claim.theirs:+.2f}", *ours, claim.verdict])
+        lines.append([claim.name, f"{claim.theirs:+z.2f}", *ours, claim.verdict])
     return markdown(lines)
 
 
@@ -76,7 +76,7 @@ def points(difference: Interval, how: str = ".2f") -> str:
     if difference.mean is None:
         return ""
     spread = "" if difference.half_width is None else f" ± {difference.half_width:{how}}"
-    return f"{difference.mean:+{how}}{spread}"
+    return f"{difference.mean:+z{how}}{spread}"
 
 
 def markdown(lines: Iterable[Iterable[str]]) -> str:

@@ -140,9 +140,9 @@ def test_claims(page):
     assert [line["Claim"] for line in lines] == list(expected)
     for line in lines:
         gap, apart = expected[line["Claim"]]
-        assert line["Paper (quoted), points"] == f"{gap:+.2f}"
-        assert (line["Ours, points"], line["n"]) == (told(apart, "{:+.2f}"), str(len(apart)))
-        assert line["Without seed 0"] == told(apart.drop(0, errors="ignore"), "{:+.2f}")
+        assert line["Paper (quoted), points"] == f"{gap:+z.2f}"
+        assert (line["Ours, points"], line["n"]) == (told(apart, "{:+z.2f}"), str(len(apart)))
+        assert line["Without seed 0"] == told(apart.drop(0, errors="ignore"), "{:+z.2f}")
         mean, half = mean_and_half(apart)
         signed = half is not None and abs(mean) > half
         same = len(apart) and apart.mean() * gap > 0
@@ -157,7 +157,7 @@ def test_claims(page):
     assert f"Orders that the paper claims: {len(lines)}; {counts}" in page.text
     for mode in TRANSFERS:
         apart = {LABELS[name]: (ours["tas", mode] - ours[name, mode]).dropna() for name in list(LABELS)[:-1]}
-        pairs = [f"{told(each, '{:+.2f}')} ({name}, n = {len(each)})" for name, each in apart.items() if len(each)]
+        pairs = [f"{told(each, '{:+z.2f}')} ({name}, n = {len(each)})" for name, each in apart.items() if len(each)]
         assert not pairs or f"TAS less a rival, {mode}, in points: {', '.join(pairs)}." in page.text
 
 
@@ -198,7 +198,7 @@ def test_depths(page):
     assert judged
     for seed, mine in judged:
         rank = stats.spearmanr(mine["blocks"].astype(int), mine["val_accuracy"]).statistic
-        assert f"{rank:+.2f} (seed {seed}, n = {len(mine)})" in page.text
+        assert f"{rank:+z.2f} (seed {seed}, n = {len(mine)})" in page.text
     for method, label in LABELS.items():
         mine = jobs[(jobs["kind"] == "final") & (jobs["method"] == method)].groupby("seed")["blocks"].first()
         kept = ", ".join(f"{blocks:.0f}" for blocks in mine)
@@ -286,7 +286,7 @@ def test_table_2(page):
     final = 100 * final.reindex(columns=[f"samples-{n}" for n in (1, 2, 3, 5, 8)])
     for n in (1, 3, 5, 8):
         apart = (final[f"samples-{n}"] - final["samples-2"]).dropna()
-        assert not len(apart) or f"{told(apart, '{:+.2f}')} (|I| = {n}, n = {len(apart)})" in page.text
+        assert not len(apart) or f"{told(apart, '{:+z.2f}')} (|I| = {n}, n = {len(apart)})" in page.text
     quoted = pd.read_csv(ROOT / "results" / "published" / "table2.csv")
     shown = [(line["|I|"], line["Accuracy %"], line["Macs"]) for line in page.table("|I|", "Search, GPU-hours")]
     columns = (quoted["samples"], quoted["accuracy"], quoted["macs"])
@@ -311,7 +311,7 @@ def test_lambda_cost_and_t(page):
             "Argmax in the band": f"{mine['hit'].sum()} of {len(mine)}",
             "95 % interval": f"{low:.0%} to {high:.0%}",
             "Epochs in the band": f"{np.mean(inside):.0%}",
-            "(F - R) / R of the argmax": told(mine["error"], "{:+.1%}"),
+            "(F - R) / R of the argmax": told(mine["error"], "{:+z.1%}"),
             "|F - R| / R": f"{mine['error'].abs().mean():.1%}",
             "Oscillation of F_cost / R": f"{np.mean([steps[len(steps) // 2 :].mean() for steps in late]):.1%}",
         }

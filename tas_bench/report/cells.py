@@ -60,7 +60,7 @@ def inside(traces: pd.DataFrame) -> float:
 def heats(cells: pd.DataFrame) -> list[Heat]:
     """Heat maps of error, hit-rate and, where it is known, oscillation and accuracy."""
     hits = [f"{hits} of {n}" for hits, n in zip(cells["hits"], cells["n"], strict=True)]
-    gaps = [f"{gap:+.1%}" for gap in cells["gap"]]
+    gaps = [f"{gap:+z.1%}" for gap in cells["gap"]]
     maps = [
         _heat(cells, "gap", gaps, "(F - R) / R of the argmax, mean", "zero"),
         _heat(cells, "hit_rate", hits, "argmax in the band", "share"),

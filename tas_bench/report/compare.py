@@ -132,7 +132,7 @@ def cells_grid(cells: pd.DataFrame, first: Source, second: Source) -> Grid:
         means = [
             f"{m:.2f} (n={n})" if n else "" for m, n in ((cell.first, cell.first_n), (cell.second, cell.second_n))
         ]
-        difference = "" if math.isnan(cell.difference) else f"{cell.difference:+.2f}{spread}"
+        difference = "" if math.isnan(cell.difference) else f"{cell.difference:+z.2f}{spread}"
         name = one_line(f"{labels.get(cell.method, cell.method)} {cell.transfer}")
         lines.append((name, f"{cell.dataset} {cell.backbone}", *means, difference, cell.verdict))
     return Grid("Accuracy %, test images", ("", "problem", "first", "second", "second - first", "verdict"), lines)

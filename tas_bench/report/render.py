@@ -66,7 +66,7 @@ def accuracy_grid(table: pd.DataFrame, sweep: Sweep) -> Grid:
         "failed": [str(row.failed) for row in rows],
         "quoted\nmacs": [_format(row.paper_macs, _millions) for row in rows],
         "quoted\n%": [_format(row.paper_accuracy, "{:.2f}".format) for row in rows],
-        "ours -\nquoted": [_format(row.difference, "{:+.2f}".format) for row in rows],
+        "ours -\nquoted": [_format(row.difference, "{:+z.2f}".format) for row in rows],
     }
     for name, as_it_should_be in (("in\nband", {"", "100%"}), ("failed", {"0"})):
         if set(columns[name]) <= as_it_should_be:

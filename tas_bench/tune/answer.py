@@ -134,7 +134,7 @@ def grids_of(one: Tuned) -> Iterator[tuple[Grid, Paint]]:
         one.cells,
         "gap",
         "(F - R) / R of the argmax, mean: lambda_cost x t",
-        "{:+.1%}".format,
+        "{:+z.1%}".format,
         lambda x: abs(x) / most,
     )
     hits = {k: f"{h} of {n}" for k, h, n in zip(one.cells.index, one.cells["hits"], one.cells["n"], strict=True)}

@@ -55,7 +55,7 @@ def _line(row: Any, problem: Sweep) -> tuple[Cell, ...]:
         number(row.failed, "{:.0f}"),
         number(row.paper_macs, millions),
         number(row.paper_accuracy),
-        *(() if why_no_difference(problem) else (number(row.difference, "{:+.2f}"),)),
+        *(() if why_no_difference(problem) else (number(row.difference, "{:+z.2f}"),)),
     )
 
 

@@ -46,7 +46,7 @@ def _table(source: Source, name: str, caption: str, pairs: list[Pair]) -> list[P
     lines = [
         (
             text(f"{source.label(pair.one)} - {source.label(pair.other)}"),
-            number(pair.difference.mean, "{:+.2f}", pair.difference.half_width),
+            number(pair.difference.mean, "{:+z.2f}", pair.difference.half_width),
             number(pair.difference.n, "{:.0f}"),
             text(verdict(source.label(pair.one), source.label(pair.other), pair.difference)),
         )

@@ -90,7 +90,7 @@ def _line(source: Source, paper: Any, used: pd.DataFrame, method: str | None, tr
         number(paper.accuracy_drop),
         number(paper.macs, millions),
         number(paper.pruned, "{:.1f} %"),
-        number(difference, "{:+.2f}"),
+        number(difference, "{:+z.2f}"),
         *more,
     )
 

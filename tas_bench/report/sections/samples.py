@@ -93,7 +93,7 @@ def _parts(
                 line.append(number(paper[column].get(n), how))
         if len(paper):
             ours, theirs = measured["accuracy"].mean, paper["accuracy"].get(n)
-            line.append(number(None if ours is None or theirs is None else ours - theirs, "{:+.2f}"))
+            line.append(number(None if ours is None or theirs is None else ours - theirs, "{:+z.2f}"))
         lines.append(tuple(line))
     where, name = source.heading(problem), f"samples-{problem['dataset']}-{problem['backbone']}"
     panels = [_panel(measure, found, paper) for measure in ("accuracy", "search", "memory")]

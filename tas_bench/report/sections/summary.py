@@ -50,7 +50,7 @@ def _beside_the_paper(source: Source, transfer: str) -> list[Part]:
             ours = number(row.accuracy_mean, "{:.2f}", row.accuracy_half_width, f"% (n = {row.n})").text
             paper = f"the paper's {row.paper_accuracy:.2f} % (one run, quoted)"
             what = f"{row.name}, {source.heading(problem)}"
-            told.append(Note(f"{what}: {ours}, {row.difference:+.2f} points from {paper}."))
+            told.append(Note(f"{what}: {ours}, {row.difference:+z.2f} points from {paper}."))
     return told
 
 

@@ -96,7 +96,7 @@ def _table(name: str, title: str, cells: pd.DataFrame) -> Table:
     for cell in cells.itertuples():
         hits = number(cell.hits, f"{{:.0f}} of {cell.n}")
         interval = text(f"{cell.hit_low:.0%} to {cell.hit_high:.0%}")
-        gap = number(cell.gap, "{:+.1%}", cell.gap_half_width)
+        gap = number(cell.gap, "{:+z.1%}", cell.gap_half_width)
         shares = [number(share, "{:.1%}") for share in (cell.distance, cell.oscillation)]
         before = text(cell.lambda_cost), text(cell.t), hits, interval, number(cell.inside, "{:.0%}")
         rows.append((*before, gap, *shares, number(100 * cell.accuracy)))
