@@ -273,11 +273,10 @@ def _companions(root: Path, key: str, row: Row) -> Iterator[Finding]:
     }
     for path, needs in needed.items():
         if needs and not path.exists():
-            means = MEANS[path.parent.name]
-            if path.parent.name in ("_curves", "_trajectories"):
+            means, lost = MEANS[path.parent.name], path.parent.name != "_weights"
+            if lost:
                 means += f" (to have it again, delete {root / 'rows' / path.name}: the job runs again)"
-            damage = path.parent.name != "_weights" and not any(_asides(root, path))
-            yield Finding(path, "is missing", means, damage)
+            yield Finding(path, "is missing", means, damage=lost and not any(_asides(root, path)))
 
 
 def _snapshot(root: Path) -> Iterator[Finding]:

@@ -151,3 +151,4 @@ def test_what_is_refused(made, refused, capsys):
     assert told == "sly/uses.parquet names a plan '../../away', which is no file's name"
     told = refused("run", "demo", "--results", "packed", *tiny("ratio"))
     assert told == "packed is packed; `tas-bench unpack packed DIR` makes DIR to go on in"
+    assert refused("check", "packed") == "packed is packed; `tas-bench unpack packed DIR` makes DIR to check"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tas_bench.commands.shared import add_command, directory
-from tas_bench.errors import DAMAGED, OK
+from tas_bench.errors import DAMAGED, OK, InputError
 
 if TYPE_CHECKING:
     from tas_bench.checkup import Checkup
@@ -37,7 +37,10 @@ def add(commands: Commands) -> None:
 def check(args: argparse.Namespace) -> int:
     """Print one line per finding and a summary."""
     from tas_bench import checkup
+    from tas_bench.reading import packed_path
 
+    if packed_path(args.results, "rows").is_file():
+        raise InputError(f"{args.results} is packed; `tas-bench unpack {args.results} DIR` makes DIR to check")
     found = (checkup.repair if args.repair else checkup.check)(args.results)
     for finding in found.findings:
         sys.stdout.write(f"{finding}\n")
