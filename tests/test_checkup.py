@@ -417,7 +417,6 @@ def test_a_manifest_is_written_anew(results, capsys, text):
     assert "has lost the settings; `tas-bench run small" in capsys.readouterr().err
     assert run(results) == []
     assert json.loads(path.read_text()) == whole
-    assert main(["report", str(results)]) == OK
 
 
 def test_rows_trained_by_hand_need_no_manifest(tmp_path, capsys):

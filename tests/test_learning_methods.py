@@ -130,7 +130,7 @@ def test_a_later_batch_may_fail_whole(method):
         Evolution(cycles=96),
         OptunaTpe(n_trials=48),
         OptunaNsga2(n_trials=96),
-        CmaEs(generations=16, coding="index"),
+        pytest.param(CmaEs(generations=16, coding="index"), marks=pytest.mark.slow),
         CmaEs(generations=24, population=10),
     ],
     ids=["evolution", "optuna_tpe", "optuna_nsga2", "cma_es by index", "cma_es by logits"],
