@@ -3,8 +3,8 @@
     make replication DATA=DIR                               all of it; stop it and start it whenever you like
     .venv/bin/python results/replication.py --write         RESULTS.md anew from the packed rows, nothing is run
 
-Rows are made in `results/runs/NAME` and kept in `results/NAME`. A fresh clone goes on from the packed ones. Weights
-are not packed: a teacher is trained again where a job that is still to run needs it.
+Rows are made in `results/runs/NAME` and kept in `results/NAME`. A fresh clone goes on from the packed ones.
+Weights are not packed: a teacher is trained again where a job that is still to run needs it.
 """
 
 from __future__ import annotations
