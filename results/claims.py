@@ -46,6 +46,8 @@ def claims_of(source: Source) -> list[Claim]:
     """The paper's: better transfer modes, and TAS above each rival it has accuracies of."""
     paper = published("table1").pivot_table("accuracy", "method", "transfer")
     both = [name for name in source.labels if name in paper.index]
+    told = [name for name in source.manifest["transfers"] if name in paper]
+    source = replace(source, manifest={**source.manifest, "transfers": told})
     seeds = [seed for seed in source.manifest["seeds"] if seed != PILOT_SEED]
     unseen = replace(source, manifest={**source.manifest, "seeds": seeds})
     found = []

@@ -9,6 +9,7 @@ from pathlib import Path
 from came_out import by_depth, late, of_table1, of_table2, of_tolerance
 from claims import claims_table, markdown
 from jinja2 import Environment, StrictUndefined
+from shortcuts import by_shortcuts
 
 from sweeps.replication_cifar100 import SWEEP as TABLE1
 from sweeps.replication_samples import SWEEP as TABLE2
@@ -49,7 +50,8 @@ def results_page(root: Path, figures: bool = False) -> str:
 
     return template.render(
         part=part, there=sources.__contains__, scale=of(scale), claims=of(claims_table), late=of(late),
-        by_depth=of(by_depth), came_out=lambda name: CAME_OUT[name](sources[name]), quoted=quoted,
+        by_depth=of(by_depth), by_shortcuts=of(by_shortcuts), quoted=quoted,
+        came_out=lambda name: CAME_OUT[name](sources[name]),
         pilots=lambda: pilots(root / "pilots"), logits=logits_of(TABLE1), arch_lr=of(arch_lr),
         fixed=lambda name, key: sources[name].manifest["fixed"][key],
     )  # fmt: skip

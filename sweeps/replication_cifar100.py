@@ -3,6 +3,7 @@
 In pilots smaller batches, which are more updates, made every network more accurate, and after as many epochs the
 unpruned one led its students by little: hence a teacher that trains for twice as long. The search of TAS has twice
 the epochs of a training, as in the paper; random search and CMA-ES judge as many sizes as the same macs pay for.
+Init is run both ways, since it lost to scratch where widths change along a residual stream.
 """
 
 from baselines.cma_es import CmaEs
@@ -12,6 +13,7 @@ from tas_bench.jobs import Recipe
 from tas_bench.sweep import Sweep
 from tas_bench.tas import Tas
 from tas_bench.transfer.init import Init
+from tas_bench.transfer.init_identity import InitIdentity
 from tas_bench.transfer.kd import KD
 from tas_bench.transfer.scratch import Scratch
 
@@ -27,7 +29,7 @@ SWEEP = Sweep(
         CmaEs(generations=2, population=6, proxy_epochs=12),
         Tas(search_epochs=60),
     ),
-    transfers=(Scratch(), Init(), KD()),
+    transfers=(Scratch(), Init(), KD(), InitIdentity()),
     seeds=(0, 1, 2),
     train_subset=10_000,
     recipe=Recipe(epochs=30, batch=50),

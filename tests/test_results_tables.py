@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -204,6 +205,33 @@ def test_depths(page):
         mine = jobs[(jobs["kind"] == "final") & (jobs["method"] == method)].groupby("seed")["blocks"].first()
         kept = ", ".join(f"{blocks:.0f}" for blocks in mine)
         assert not kept or re.search(rf"{label} {kept}[;.]", page.text)
+
+
+def test_init_beside_the_shortcuts_that_the_teacher_has_not(page):
+    finals = page.asked(TABLE1).query("kind == 'final'")
+    begun = page.packed(TABLE1, "curves").query("epoch == 1").set_index("job_id")["train_loss"]
+    modes = [mode for mode in page.manifest(TABLE1)["transfers"] if mode.startswith("init")]
+    expected = {}
+    for (method, seed), mine in finals.groupby(["method", "seed"]):
+        mine = mine.set_index("transfer")
+        if "scratch" not in mine.index or not set(modes) & set(mine.index):
+            continue
+        size, repaired = mine.loc["scratch"], 0
+        convs = (len(size["widths"]) - 1) // len(size["depths"])  # of a stage, two to a block
+        for stage, depth in enumerate(size["depths"]):
+            ends = [size["widths"][stage * convs + 2 * block] for block in range(depth + 1)]
+            repaired += sum(a != b for a, b in pairwise(ends[1:] if stage else ends))
+        line = {"Pointwise convolutions": str(repaired), "First loss, scratch": f"{begun[size['job_id']]:.2f}"}
+        for mode in modes:
+            there = mode in mine.index
+            line[f"First loss, {mode}"] = f"{begun[mine.loc[mode, 'job_id']]:.2f}" if there else ""
+            gain = 100 * (mine.loc[mode, "test_accuracy"] - size["test_accuracy"]) if there else None
+            line[f"{mode} less scratch, points"] = f"{gain:+z.2f}" if there else ""
+        expected[LABELS[method], str(seed)] = line
+    lines = page.table("Size of", "Pointwise convolutions")
+    counts = [int(line["Pointwise convolutions"]) for line in lines]
+    assert counts == sorted(counts)
+    assert {(line.pop("Size of"), line.pop("Seed")): line for line in lines} == expected
 
 
 def test_when_the_searches_decided(page):

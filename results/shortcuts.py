@@ -1,0 +1,41 @@
+"""How Init went beside what it cannot take from the teacher."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from claims import markdown
+
+from tas_bench.backbones import find_backbone
+from tas_bench.costs.layer import Cost
+from tas_bench.report.source import Source
+from tas_bench.space import Size
+
+REPAIRS = Cost("repairs", lambda layer, _c_in, _c_out: layer.repairs_mismatch)
+"""Pointwise convolutions in the place of an identity of the unpruned network."""
+
+
+def by_shortcuts(source: Source) -> str:
+    """What Init came to, size by size, those with the fewest such convolutions first, as Markdown."""
+    modes = [mode for mode in source.manifest["transfers"] if mode.startswith("init")]
+    begun = source.curves[source.curves["epoch"] == 1].set_index("job_id")["train_loss"]
+    finals = source.finals.assign(loss=source.finals["job_id"].map(begun)).sort_values(["method", "seed"])
+    lines = []
+    for (method, seed), mine in finals.groupby(["method", "seed"]):
+        trained = {row.transfer: row for row in mine.itertuples()}
+        if (scratch := trained.get("scratch")) is None or not set(modes) & set(trained):
+            continue
+        inits = [trained.get(mode) for mode in modes]
+        losses = [f"{scratch.loss:.2f}", *("" if one is None else f"{one.loss:.2f}" for one in inits)]
+        gains = ["" if one is None else f"{one.accuracy - scratch.accuracy:+z.2f}" for one in inits]
+        lines.append((repairs(scratch), [source.label(method), str(seed)], [*losses, *gains]))
+    whole = ["Size of", "Seed", "Pointwise convolutions", "First loss, scratch", *(f"First loss, {m}" for m in modes)]
+    header = [*whole, *(f"{mode} less scratch, points" for mode in modes)]
+    cells = [[*whose, str(count), *told] for count, whose, told in sorted(lines, key=lambda line: line[0])]
+    return markdown([header, ["---"] * len(header), *cells])
+
+
+def repairs(row: Any) -> int:
+    """How many a row's size has."""
+    backbone = find_backbone(row.backbone)
+    return REPAIRS.of(backbone.layers(10), Size(tuple(row.widths), tuple(row.depths)))
