@@ -29,7 +29,13 @@ def by_shortcuts(source: Source) -> str:
         losses = [f"{scratch.loss:.2f}", *("" if one is None else f"{one.loss:.2f}" for one in inits)]
         gains = ["" if one is None else f"{one.accuracy - scratch.accuracy:+z.2f}" for one in inits]
         lines.append((repairs(scratch), [source.label(method), str(seed)], [*losses, *gains]))
-    whole = ["Size of", "Seed", "Pointwise convolutions", "First loss, scratch", *(f"First loss, {m}" for m in modes)]
+    whole = [
+        "Size of",
+        "Seed",
+        "Pointwise convolutions",
+        "First loss, scratch",
+        *(f"First loss, {m}" for m in modes),
+    ]
     header = [*whole, *(f"{mode} less scratch, points" for mode in modes)]
     cells = [[*whose, str(count), *told] for count, whose, told in sorted(lines, key=lambda line: line[0])]
     return markdown([header, ["---"] * len(header), *cells])

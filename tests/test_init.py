@@ -20,6 +20,7 @@ from tas_bench.network import Network, Shortcut
 from tas_bench.settings import preset_names, setting_names, with_settings
 from tas_bench.space import Size
 from tas_bench.transfer.init import Init
+from tas_bench.transfer.init_identity import InitIdentity
 from tas_bench.transfer.kd import KD
 from tas_bench.transfer.scratch import Scratch
 
@@ -372,6 +373,17 @@ def test_the_default_is_the_leading_slice_bitwise(backbone):
     assert same(ours, plain)
 
 
+@pytest.mark.parametrize("preset", ["leading", "l1"])
+def test_init_identity_is_init_with_identity(preset):
+    teacher, fresh = randomised(untrained(TINY, TINY.full, 1)), untrained(TINY, some_size(TINY), 2)
+    students = [copy.deepcopy(fresh) for _ in range(3)]
+    presets = (InitIdentity.presets()[preset], PRESETS[f"{preset}-identity"], PRESETS[preset])
+    for init, student in zip(presets, students, strict=True):
+        init.prepare(student, teacher)
+    assert same(students[0], students[1])
+    assert not same(students[0], students[2]), "the size has no width that changes along a stream"
+
+
 # ---------------------------------------------------------------- settings
 
 
@@ -383,9 +395,10 @@ def test_the_default_is_the_leading_slice_bitwise(backbone):
     ],
 )
 def test_refuses(bad, said):
-    with pytest.raises(InputError) as caught:
-        Init(**bad)
-    assert str(caught.value) == said
+    for mode in (Init, InitIdentity):
+        with pytest.raises(InputError) as caught:
+            mode(**bad)
+        assert str(caught.value) == said.replace("init.", f"{mode.name}.")
 
 
 def test_settings_by_name(sweep):
