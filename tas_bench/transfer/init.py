@@ -45,8 +45,8 @@ class Init:
 
     def __post_init__(self) -> None:
         for name, choices in CHOICES.items():
-            if getattr(self, name) not in choices:
-                raise InputError(f"{self.name}.{name} is '{getattr(self, name)}'; it must be {' or '.join(choices)}")
+            if (value := getattr(self, name)) not in choices:
+                raise InputError(f"{self.name}.{name} is '{value}'; it must be {' or '.join(choices)}")
 
     @classmethod
     def presets(cls) -> dict[str, Init]:
