@@ -52,6 +52,7 @@ def results_page(root: Path, figures: bool = False) -> str:
         part=part, there=sources.__contains__, scale=of(scale), claims=of(claims_table), late=of(late),
         by_depth=of(by_depth), by_shortcuts=of(by_shortcuts), quoted=quoted,
         came_out=lambda name: CAME_OUT[name](sources[name]),
+        transfers=lambda name: sources[name].manifest["transfers"],
         pilots=lambda: pilots(root / "pilots"), logits=logits_of(TABLE1), arch_lr=of(arch_lr),
         fixed=lambda name, key: sources[name].manifest["fixed"][key],
     )  # fmt: skip
@@ -105,8 +106,12 @@ def scale(source: Source) -> str:
     code = ", ".join(f"{commit} ({count})" for commit, count in commits.value_counts(sort=False).items())
     ended = f"{asked['status'].eq('ok').sum()} of the {len(asked)} jobs asked for so far ended well"
     spent = duration(float(rows["device_seconds"].sum()))
+    teachers = rows[rows["kind"] == "teacher"].set_index("seed")["started"]
+    taught = rows[(rows["kind"] == "final") & ~rows["transfer"].isin(["scratch"])]
+    earlier = int((taught["started"] < taught["seed"].map(teachers)).sum())
+    again = f"; {earlier} finals learned from a teacher that was trained again afterwards" if earlier else ""
     lines = (f"Run: {'; '.join(told)}", f"On: {', '.join(where)}", f"Code, with jobs: {code}")
-    return "\n".join(f"- {line}." for line in (*lines, f"Rows: {ended}, {spent} of device time"))
+    return "\n".join(f"- {line}." for line in (*lines, f"Rows: {ended}, {spent} of device time{again}"))
 
 
 def arch_lr(source: Source) -> str:

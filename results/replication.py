@@ -4,7 +4,7 @@
     .venv/bin/python results/replication.py --write         RESULTS.md anew from the packed rows, nothing is run
 
 Rows are made in `results/runs/NAME` and kept in `results/NAME`. A fresh clone goes on from the packed ones.
-Weights are not packed: a teacher is trained again where a job that is still to run needs it.
+Weights are not packed: a teacher is trained again where jobs of its seed are still to run.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pandas as pd
 from claims import markdown
 
 from tas_bench.backbones import find_backbone
@@ -18,7 +19,8 @@ REPAIRS = Cost("repairs", lambda layer, _c_in, _c_out: layer.repairs_mismatch)
 def by_shortcuts(source: Source) -> str:
     """What Init came to, size by size, those with the fewest such convolutions first, as Markdown."""
     modes = [mode for mode in source.manifest["transfers"] if mode.startswith("init")]
-    begun = source.curves[source.curves["epoch"] == 1].set_index("job_id")["train_loss"]
+    curves = source.curves.reindex(columns=["job_id", "epoch", "train_loss"])
+    begun = curves[curves["epoch"] == 1].set_index("job_id")["train_loss"]
     finals = source.finals.assign(loss=source.finals["job_id"].map(begun)).sort_values(["method", "seed"])
     lines = []
     for (method, seed), mine in finals.groupby(["method", "seed"]):
@@ -26,17 +28,12 @@ def by_shortcuts(source: Source) -> str:
         if (scratch := trained.get("scratch")) is None or not set(modes) & set(trained):
             continue
         inits = [trained.get(mode) for mode in modes]
-        losses = [f"{scratch.loss:.2f}", *("" if one is None else f"{one.loss:.2f}" for one in inits)]
+        losses = [f"{one.loss:.2f}" if one and pd.notna(one.loss) else "" for one in (scratch, *inits)]
         gains = ["" if one is None else f"{one.accuracy - scratch.accuracy:+z.2f}" for one in inits]
         lines.append((repairs(scratch), [source.label(method), str(seed)], [*losses, *gains]))
-    whole = [
-        "Size of",
-        "Seed",
-        "Pointwise convolutions",
-        "First loss, scratch",
-        *(f"First loss, {m}" for m in modes),
-    ]
-    header = [*whole, *(f"{mode} less scratch, points" for mode in modes)]
+    begins = [f"First loss, {mode}" for mode in ("scratch", *modes)]
+    ends = [f"{mode} less scratch, points" for mode in modes]
+    header = ["Size of", "Seed", "Pointwise convolutions", *begins, *ends]
     cells = [[*whose, str(count), *told] for count, whose, told in sorted(lines, key=lambda line: line[0])]
     return markdown([header, ["---"] * len(header), *cells])
 

@@ -3,7 +3,7 @@
 In pilots smaller batches, which are more updates, made every network more accurate, and after as many epochs the
 unpruned one led its students by little: hence a teacher that trains for twice as long. The search of TAS has twice
 the epochs of a training, as in the paper; random search and CMA-ES judge as many sizes as the same macs pay for.
-Init is run both ways, since it lost to scratch where widths change along a residual stream.
+Init is run both ways, since the paper does not say what joins widths that differ along a residual stream at first.
 """
 
 from baselines.cma_es import CmaEs
@@ -29,7 +29,7 @@ SWEEP = Sweep(
         CmaEs(generations=2, population=6, proxy_epochs=12),
         Tas(search_epochs=60),
     ),
-    transfers=(Scratch(), Init(), KD(), InitIdentity()),
+    transfers=(Scratch(), Init(), InitIdentity(), KD()),
     seeds=(0, 1, 2),
     train_subset=10_000,
     recipe=Recipe(epochs=30, batch=50),

@@ -273,10 +273,10 @@ def _companions(root: Path, key: str, row: Row) -> Iterator[Finding]:
     }
     for path, needs in needed.items():
         if needs and not path.exists():
-            means, lost = MEANS[path.parent.name], path.parent.name != "_weights"
-            if lost:
+            means, for_good = MEANS[path.parent.name], path.parent.name != "_weights"
+            if for_good:
                 means += f" (to have it again, delete {root / 'rows' / path.name}: the job runs again)"
-            yield Finding(path, "is missing", means, damage=lost and not any(_asides(root, path)))
+            yield Finding(path, "is missing", means, damage=for_good and not any(_asides(root, path)))
 
 
 def _snapshot(root: Path) -> Iterator[Finding]:

@@ -36,7 +36,7 @@ KINDS = ("teacher", "search", "supernet", "candidate", "score", "pruning", "fina
 """The kinds of job there are."""
 
 WEIGHTED = ("teacher", "supernet", "pruning")
-"""The kinds whose weights other jobs need: without them a row is no answer."""
+"""The kinds whose weights other jobs need: without them a row is no answer to these."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,8 @@ log = logging.getLogger("tas_bench")
 def plans_of(sweep: Sweep, store: Store, failed: Callable[[str], bool] = lambda _key: False) -> Plans:
     """The sweep's plans, as far as the store's rows bring them; nothing is written.
 
-    A job whose weights are lost is asked for again only where a plan that has not ended asks for it.
+    A job whose weights are lost is asked for again only where a plan that has not ended asked for it, or may yet:
+    a teacher of its problem and seed.
 
     Args:
         failed: whether a row of a job that failed is an answer, too: it is not tried again.
@@ -27,7 +28,13 @@ def plans_of(sweep: Sweep, store: Store, failed: Callable[[str], bool] = lambda 
     """
     known = lookup_in(store, failed)
     plans = Plans(sweep.plans(), known)
-    needed = {key: use.job for plan in plans.plans if not plan.done for key, use in plan.asked.items()}
+    going = {(plan.problem, plan.seed) for plan in plans.plans if not plan.done}
+    needed = {
+        key: use.job
+        for plan in plans.plans
+        for key, use in plan.asked.items()
+        if not plan.done or (use.job.kind == "teacher" and (plan.problem, plan.seed) in going)
+    }
     lost = {
         key
         for key, job in needed.items()
@@ -35,7 +42,12 @@ def plans_of(sweep: Sweep, store: Store, failed: Callable[[str], bool] = lambda 
     }
     if not lost:
         return plans
-    return Plans(sweep.plans(), lambda job, key: None if key in lost else known(job, key))
+    gone = Outcome(status="failed", error="its weights are lost, and its training for others failed")
+
+    def lookup(job: Job, key: str) -> Outcome | None:
+        return (gone if failed(key) else None) if key in lost else known(job, key)
+
+    return Plans(sweep.plans(), lookup)
 
 
 def lookup_in(store: Store, failed: Callable[[str], bool]) -> Callable[[Job, str], Outcome | None]:
@@ -60,7 +72,9 @@ def keep_uses(plans: Plans, sweep: Sweep, store: Store) -> None:
     """Write which plan asked for which job, and drop what no plan goes on from, now and after every step."""
 
     def on_progress(plan: NamedPlan) -> None:
-        store.write_uses(plan.name, uses_rows(plan, sweep.name), names_of(sweep.transfers))
+        asked, well = uses_rows(plan, sweep.name), plan.done and plan.error is None
+        there = [use["transfer"] for use in asked if use["kind"] == "final"]
+        store.write_uses(plan.name, asked, names_of(sweep.transfers) if well else there)
         if plan.error:
             log.warning("plan %s ended early: %s", plan.name, plan.error)
         if left := left_by(plan.uses):

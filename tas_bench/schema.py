@@ -16,7 +16,7 @@ _ROW_COLUMNS: list[tuple[str, pa.DataType, str]] = [
     ("sweep", pa.string(), "the sweep that asked for it first"),
     ("kind", pa.string(), "teacher, search, supernet, candidate, score, pruning or final"),
     ("method", pa.string(), "the method that asked for it first; see the table `uses` for all"),
-    ("transfer", pa.string(), "scratch, init or kd, for trainings"),
+    ("transfer", pa.string(), "scratch, init, init-identity or kd, for trainings"),
     ("dataset", pa.string(), "digits, cifar10, cifar100, imagenet or imagenette"),
     ("train_subset", pa.int64(), "images of the stratified training subset; null for all"),
     ("split", pa.string(), "search (the training set's two halves) or full (training set, test set)"),
@@ -89,7 +89,7 @@ _USE_COLUMNS: list[tuple[str, pa.DataType, str]] = [
     ("method", pa.string(), "its method; 'teacher' for the teacher's plan"),
     ("seed", pa.int64(), "its seed"),
     ("kind", pa.string(), "teacher, search, supernet, candidate, score, pruning or final"),
-    ("transfer", pa.string(), "scratch, init or kd, for trainings"),
+    ("transfer", pa.string(), "scratch, init, init-identity or kd, for trainings"),
 ]
 
 

@@ -291,7 +291,8 @@ class Store:
     def write_uses(self, plan: str, uses: Sequence[Row], transfers: Sequence[str]) -> None:
         """Write which jobs a plan has asked for so far.
 
-        Finals of transfers other than the present run's stay: an earlier run asked for them.
+        Args:
+            transfers: those whose finals are all among the uses. What earlier runs asked for of others stays.
         """
         path = self.path / "_uses" / f"{plan}.parquet"
         earlier = read_table(path, USES).to_pylist() if path.exists() else []

@@ -47,6 +47,7 @@ def made(tmp_path_factory):
         (Interval(0.8, 0.5, 5), "TAS > random by 0.80 ± 0.50, n = 5: settled"),
         (Interval(-0.8, 0.5, 5), "random > TAS by 0.80 ± 0.50, n = 5: settled"),
         (Interval(0.8, 0.9, 9), "TAS > random by 0.80 ± 0.90, n = 9: not settled, the interval holds 0"),
+        (Interval(-0.001, 0.5, 9), "TAS = random by 0.00 ± 0.50, n = 9: not settled, the interval holds 0"),
         (Interval(0.0, 0.0, 9), "TAS = random by 0.00 ± 0.00, n = 9: not settled, the interval holds 0"),
         (Interval(0.8, None, 1), "TAS > random by 0.80, n = 1: not settled, one pair tells nothing of the spread"),
         (Interval(None, None, 0), "TAS against random: no seed on which both have ended"),

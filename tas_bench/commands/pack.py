@@ -18,8 +18,8 @@ EXAMPLES = """\
       tas-bench report results/table1                           reads it as it is; so does tas_bench.load
       tas-bench unpack results/table1 results/runs/table1       then `tas-bench run` goes on with it
 
-    Weights, checkpoints and logs stay behind: a run that goes on trains those teachers and supernets
-    again that its jobs need.
+    Weights, checkpoints and logs stay behind: a run that goes on trains again those teachers and
+    supernets that it may need.
 """
 
 

@@ -44,7 +44,7 @@ def add(commands: Commands) -> None:
     sub = add_command(commands, "train", train, about, EXAMPLES)
     sub.add_argument("backbone", metavar="BACKBONE", help="such as resnet20")
     sub.add_argument("--size", type=path, metavar="FILE", help="the size, as JSON (default unpruned)")
-    sub.add_argument("--transfer", default="scratch", metavar="NAME", help="scratch, init or kd (default scratch)")
+    sub.add_argument("--transfer", default="scratch", metavar="NAME", help="scratch (default), init, kd ...")
     sub.add_argument("--dataset", default="digits", metavar="NAME", help="such as cifar10 (default digits)")
     sub.add_argument("--data", type=path, metavar="DIR", help=DATA_HELP)
     sub.add_argument("--download", action="store_true", help="let torchvision download the data set into --data")

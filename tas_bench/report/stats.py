@@ -57,9 +57,10 @@ def verdict(one: str, other: str, difference: Interval) -> str:
     mean, half, n = difference.mean, difference.half_width, difference.n
     if mean is None:
         return f"{one} against {other}: no seed on which both have ended"
-    first, second = (one, other) if mean >= 0 else (other, one)
+    shown = round(mean, 2)
+    first, second = (one, other) if shown >= 0 else (other, one)
     spread = "" if half is None else f" ± {half:.2f}"
-    told = f"{first} {'>' if mean else '='} {second} by {abs(mean):.2f}{spread}, n = {n}"
+    told = f"{first} {'>' if shown else '='} {second} by {abs(mean):.2f}{spread}, n = {n}"
     if half is None:
         return f"{told}: not settled, one pair tells nothing of the spread"
     if half >= abs(mean):

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from tas_bench.errors import InputError
 from tas_bench.transfer.init import Init
 
 
@@ -18,6 +19,11 @@ class InitIdentity(Init):
     name: ClassVar[str] = "init-identity"
 
     residual: str = "identity"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.residual != "identity":
+            raise InputError(f"{self.name}.residual is '{self.residual}'; it must be identity, or choose init")
 
     @classmethod
     def presets(cls) -> dict[str, Init]:

@@ -10,6 +10,7 @@ from tas_bench.report.ledger import REFERENCE
 from tas_bench.report.parts import Note, Part, Section, Table, number, text
 from tas_bench.report.source import Source
 from tas_bench.report.stats import ENOUGH, Interval, mean_interval, verdict
+from tas_bench.report.table1 import SUFFIXES
 
 MANY = 6
 """From so many methods on, pairs with `REFERENCE` alone are told."""
@@ -68,7 +69,7 @@ def compared(source: Source, transfer: str) -> list[Pair]:
 
 
 def compared_transfers(source: Source, methods: Iterable[str] | None = None) -> list[Pair]:
-    """Every pair of transfer modes, the later one first: means over the methods that have ended in all modes.
+    """Every pair of transfer modes, the later one first: means over the methods that have ended in both.
 
     Args:
         methods: these alone, and only where they all have ended.
@@ -77,17 +78,20 @@ def compared_transfers(source: Source, methods: Iterable[str] | None = None) -> 
     keys = ["dataset", "backbone", "seed"]
     chosen = set(source.labels if methods is None else methods)
     mine = source.finals[source.finals["method"].isin(chosen)]
-    wide = mine.pivot_table("accuracy", [*keys, "method"], "transfer").reindex(columns=modes).dropna()
-    cells = wide.groupby(level=keys)
-    means = cells.mean() if methods is None else cells.mean()[cells.size() == len(chosen)]
-    pairs = combinations(reversed(modes), 2)
-    return [Pair(one, other, mean_interval(means[one] - means[other])) for one, other in pairs]
+    wide = mine.pivot_table("accuracy", [*keys, "method"], "transfer").reindex(columns=modes)
+    found = []
+    for one, other in combinations(reversed(modes), 2):
+        cells = (wide[one] - wide[other]).dropna().groupby(level=keys)
+        apart = cells.mean() if methods is None else cells.mean()[cells.size() == len(chosen)]
+        found.append(Pair(one, other, mean_interval(apart)))
+    return found
 
 
 def last_transfer(source: Source) -> str:
-    """The transfer mode that verdicts are told of: the sweep's last with an accuracy."""
+    """The transfer mode that verdicts are told of: the last with an accuracy, of the paper's if there is one."""
     there = set(source.finals["transfer"])
-    return next(name for name in reversed(source.manifest["transfers"]) if name in there)
+    last = [name for name in reversed(source.manifest["transfers"]) if name in there]
+    return next((name for name in last if name in SUFFIXES), last[0])
 
 
 SECTION = Section("comparisons", "Methods in pairs", 40, comparisons)
