@@ -106,9 +106,9 @@ def scale(source: Source) -> str:
     code = ", ".join(f"{commit} ({count})" for commit, count in commits.value_counts(sort=False).items())
     ended = f"{asked['status'].eq('ok').sum()} of the {len(asked)} jobs asked for so far ended well"
     spent = duration(float(rows["device_seconds"].sum()))
-    teachers = rows[rows["kind"] == "teacher"].set_index("seed")["started"]
-    taught = rows[(rows["kind"] == "final") & ~rows["transfer"].isin(["scratch"])]
-    earlier = int((taught["started"] < taught["seed"].map(teachers)).sum())
+    taught = rows[rows["kind"].eq("final") & rows["transfer"].ne("scratch")]
+    taught = taught.merge(rows[rows["kind"] == "teacher"], on="seed", suffixes=("", " of the teacher"))
+    earlier = (taught["started"] < taught["started of the teacher"]).sum()
     again = f"; {earlier} finals learned from a teacher that was trained again afterwards" if earlier else ""
     lines = (f"Run: {'; '.join(told)}", f"On: {', '.join(where)}", f"Code, with jobs: {code}")
     return "\n".join(f"- {line}." for line in (*lines, f"Rows: {ended}, {spent} of device time{again}"))

@@ -166,7 +166,7 @@ def test_nodes_that_are_lost(three, tmp_path, request, losses):  # noqa: F811
     record(request, f"{losses} nodes lost: {repeats(tmp_path)} jobs moved, all {len(rows)} rows there")
 
 
-@pytest.mark.parametrize("seeds", forms(None, 5))
+@pytest.mark.parametrize("seeds", forms(None, 5))  # more than a minute each
 def test_hogs_of_memory(attack, seeds):
     """Whoever is killed beside a hog runs again, with the node to itself."""
     from ray._common.utils import get_system_memory

@@ -56,7 +56,7 @@ def later(results, rows, do, *args):
     return thread
 
 
-@pytest.mark.slow  # tests/test_real_runs.py runs on two nodes
+@pytest.mark.slow  # a minute and a half; tests/test_real_runs.py runs on two nodes that are there from the start
 def test_every_node_is_used_and_a_late_one_too(three, tmp_path):
     """One job to a node: the second batch meets only if a fourth node has come."""
     address, ask = three

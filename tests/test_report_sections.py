@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -17,7 +18,7 @@ from tas_bench.report.interactive import figure
 from tas_bench.report.parts import Heat, Panel, Plot, Series, Table, number
 from tas_bench.report.sections import all_sections
 from tas_bench.report.sections.anytime import mean_of
-from tas_bench.report.sections.comparisons import compared, compared_transfers
+from tas_bench.report.sections.comparisons import compared, compared_transfers, last_transfer
 from tas_bench.report.sections.learning import POINTS, thin
 from tas_bench.report.sections.sizes import channels
 from tas_bench.report.source import read_source
@@ -84,6 +85,18 @@ def test_transfer_modes_are_paired_by_seed(made):
     assert compared_transfers(part)[1].difference.mean == pytest.approx(np.mean(apart))
     assert compared_transfers(part)[1].difference.n == 3
     assert compared_transfers(part, ["ratio", "tas"])[1].difference.n == 2, "seeds that have both"
+    assert compared_transfers(part)[2] == compared_transfers(made)[2], "what lacks kd alone counts for the others"
+
+
+def test_verdicts_are_of_the_papers_last_mode(made):
+    def told_of(*modes, called=None):
+        uses = made.uses.replace({"transfer": called or {}})
+        manifest = made.manifest | {"transfers": list(modes)}
+        return last_transfer(replace(made, manifest=manifest, uses=uses))
+
+    assert told_of("scratch", "init", "kd") == "kd"
+    assert told_of("scratch", "kd", "other", called={"init": "other"}) == "kd"
+    assert told_of("other", called={"init": "other"}) == "other"
 
 
 POINT = st.tuples(st.integers(1, 20).map(float), st.integers(0, 20).map(float))
