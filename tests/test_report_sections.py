@@ -99,6 +99,13 @@ def test_verdicts_are_of_the_papers_last_mode(made):
     assert told_of("other", called={"init": "other"}) == "other"
 
 
+def test_epochs_are_whole():
+    epochs = [*range(1, 21)]
+    for name, fractions in (("epoch", False), ("hours", True)):
+        panel = Panel("p", name, "y", [Series("s", epochs, [1.0] * 20)])
+        assert (b">2.5<" in drawn(Plot("p", "p", "p", [panel]))["svg"]) == fractions
+
+
 POINT = st.tuples(st.integers(1, 20).map(float), st.integers(0, 20).map(float))
 
 

@@ -50,11 +50,15 @@ def drawn(plot: Plot) -> dict[str, bytes]:
 
 
 def _draw(axes: Axes, panel: Panel) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     below: dict[Any, float] = {}
     for series in panel.series:
         _add(axes, series, below if panel.stacked else {})
     if panel.log_x:
         axes.set_xscale("log")
+    elif panel.x == "epoch":
+        axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
     axes.grid(alpha=0.3)
     if panel.series:
         axes.legend(fontsize=7)
