@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 from came_out import by_depth, late, of_table1, of_table2, of_tolerance
 from claims import claims_table, markdown
 from jinja2 import Environment, StrictUndefined
@@ -106,12 +107,18 @@ def scale(source: Source) -> str:
     code = ", ".join(f"{commit} ({count})" for commit, count in commits.value_counts(sort=False).items())
     ended = f"{asked['status'].eq('ok').sum()} of the {len(asked)} jobs asked for so far ended well"
     spent = duration(float(rows["device_seconds"].sum()))
-    taught = rows[rows["kind"].eq("final") & rows["transfer"].ne("scratch")]
-    taught = taught.merge(rows[rows["kind"] == "teacher"], on="seed", suffixes=("", " of the teacher"))
-    earlier = (taught["started"] < taught["started of the teacher"]).sum()
-    again = f"; {earlier} finals learned from a teacher that was trained again afterwards" if earlier else ""
+    again = (
+        f"; {old} finals learned from a teacher that was trained again afterwards" if (old := older(rows)) else ""
+    )
     lines = (f"Run: {'; '.join(told)}", f"On: {', '.join(where)}", f"Code, with jobs: {code}")
     return "\n".join(f"- {line}." for line in (*lines, f"Rows: {ended}, {spent} of device time{again}"))
+
+
+def older(rows: pd.DataFrame) -> int:
+    """How many finals learned from a teacher before the training that its row tells of."""
+    taught = rows[rows["kind"].eq("final") & rows["transfer"].ne("scratch")]
+    taught = taught.merge(rows[rows["kind"] == "teacher"], on="seed", suffixes=("", " of the teacher"))
+    return int((taught["started"] < taught["started of the teacher"]).sum())
 
 
 def arch_lr(source: Source) -> str:

@@ -52,6 +52,11 @@ class Page:
         told = self.packed(sweep, "trajectories").merge(jobs[["job_id", "budget"]].drop_duplicates(), on="job_id")
         return told.assign(share=told["f_cost"] / told["budget"])
 
+    def section(self, sweep):
+        """What it says of a sweep."""
+        [found] = [part for part in self.text.split("\n## ") if f"(results/{sweep}" in part]
+        return found
+
     def table(self, *columns):
         """The lines of the one table that begins with this column and has the others, as dicts of cells."""
         found, lines = [], self.text.splitlines()

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from helpers import bare_row
+from one_search import files, run
 from safetensors.torch import load_file, save_file
 
 from tas_bench import checkup
@@ -21,46 +22,12 @@ from tas_bench.checkpoint import previous
 from tas_bench.cli import main
 from tas_bench.digest import KEY
 from tas_bench.errors import BAD_INPUT, DAMAGED, OK, InputError, StoreDamagedError
-from tas_bench.jobs import Outcome, Recipe, checkpoint_path
+from tas_bench.jobs import Outcome, checkpoint_path
 from tas_bench.reading import load
-from tas_bench.replay import keep_uses, plans_of
-from tas_bench.resources import Resources
-from tas_bench.runner import supervisor
 from tas_bench.schema import ROWS, SCHEMA_VERSION
 from tas_bench.store import Store
-from tas_bench.sweep import Sweep
-from tas_bench.tas import Tas
-from tas_bench.transfer.kd import KD
-from tas_bench.transfer.scratch import Scratch
-from tas_bench.worker import Labels, execute
-
-SWEEP = Sweep(
-    name="small", title="Small", datasets=("digits",), backbones=("tiny",), keep=0.6, t=0.1,
-    methods=(Tas(search_epochs=2),), transfers=(Scratch(), KD()), recipe=Recipe(epochs=2, batch=64),
-    train_subset=100, seeds=(0,),
-)  # fmt: skip
-"""A teacher, a search and two finals."""
 
 FOLDERS = {"rows": 4, "_curves": 4, "_trajectories": 1, "_uses": 2, "_weights": 1, "_checkpoints": 2}
-
-
-def run(path):
-    """Run the sweep in this process, without Ray; the ids of the jobs that ran."""
-    ran = []
-
-    def work(sweep, context, *_rest):
-        plans = plans_of(sweep, Store(context.results))
-        keep_uses(plans, sweep, Store(context.results))
-        while not plans.done:
-            use = plans.next_job()
-            execute(use.job, Labels(sweep=sweep.name, method=use.method, budget=None), context)
-            ran.append(use.key)
-            plans.finish(use.key, Store(context.results).outcome(use.key))
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(supervisor, "run_jobs", work)
-        supervisor.run_sweep(SWEEP, path, None, Resources(cpus=1))
-    return ran
 
 
 @pytest.fixture(scope="module")
@@ -79,10 +46,6 @@ def results(made, tmp_path):
     """A copy that a test may damage."""
     shutil.copytree(made, tmp_path / "out")
     return tmp_path / "out"
-
-
-def files(results, folder):
-    return sorted((results / folder).glob("[!.]*"))
 
 
 def row_of(results, kind):
@@ -262,41 +225,6 @@ def test_a_teacher_without_weights_is_told_and_trained_again_for_a_job_that_need
     assert sorted(run(results)) == sorted([path.stem, distilled])
     pd.testing.assert_frame_equal(accuracies(results), before)
     assert found(results, capsys)[0] == OK
-
-
-def without(results, *kinds):
-    """Lose the teacher's weights and rows; `(weights' job, rows' jobs)`."""
-    [path] = files(results, "_weights")
-    path.unlink()
-    rows = load(results).set_index(load(results)["transfer"].fillna("") + load(results)["kind"])
-    lost = [rows.loc[kind, "job_id"] for kind in kinds]
-    for key in lost:
-        (results / "rows" / f"{key}.parquet").unlink()
-    return path.stem, lost
-
-
-def test_a_plan_that_still_searches_finds_the_teachers_weights_when_it_comes_to_its_finals(results):
-    teacher, lost = without(results, "search", "kdfinal")
-    assert sorted(run(results)) == sorted([teacher, *lost])
-    assert set(load(results)["status"]) == {"ok"}
-
-
-def test_finals_that_ended_stay_while_the_teacher_is_trained_again(results):
-    teacher, _ = without(results, "kdfinal")
-    plans = plans_of(SWEEP, Store(results))
-    keep_uses(plans, SWEEP, Store(results))
-    assert plans.next_job().key == teacher
-    assert plans.next_job() is None
-    assert sorted(load(results, table="uses").query("kind == 'final'")["transfer"]) == ["kd", "scratch"]
-
-
-def test_a_teacher_that_cannot_be_trained_again_ends_the_plans_that_need_it(results):
-    without(results, "kdfinal")
-    plans = plans_of(SWEEP, Store(results), lambda _key: True)
-    assert plans.done
-    assert [plan.error for plan in plans.plans if plan.error] == [
-        "the teacher of seed 0 ended as failed: its weights are lost, and its training for others failed"
-    ]
 
 
 def test_jobs_without_a_row_are_counted_and_their_curve_is_no_damage(results, capsys):

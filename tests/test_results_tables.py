@@ -264,7 +264,7 @@ def test_when_the_searches_decided(page):
 @pytest.mark.parametrize("sweep", list(SHORT))
 def test_what_was_run(page, sweep):
     rows, uses = page.packed(sweep, "rows"), page.packed(sweep, "uses")
-    [section] = [part for part in page.text.split("\n## ") if f"(results/{sweep}" in part]
+    section = page.section(sweep)
     ended = set(rows.loc[rows["status"] == "ok", "job_id"]) & set(uses["job_id"])
     spent = told_in("seconds", [rows["device_seconds"].sum()])
     asked = f"{len(ended)} of the {uses['job_id'].nunique()} jobs asked for so far ended well"
@@ -281,8 +281,7 @@ def test_what_was_run(page, sweep):
 def test_how_the_searches_ended(page, sweep):
     jobs = page.asked(sweep).query("kind == 'search'")
     labels = {method["name"]: method["label"] for method in page.manifest(sweep)["methods"]}
-    [section] = [part for part in page.text.split("\n## ") if f"(results/{sweep}" in part]
-    lines = Page(page.rows, section).table("Method", "Argmax macs / R")
+    lines = Page(page.rows, page.section(sweep)).table("Method", "Argmax macs / R")
     assert {line["Method"] for line in lines} == {labels[name] for name in set(jobs["method"])}
     for line in lines:
         [name] = [name for name, label in labels.items() if label == line["Method"]]

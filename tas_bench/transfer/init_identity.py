@@ -14,7 +14,7 @@ from tas_bench.transfer.init import Init
 
 @dataclass(frozen=True)
 class InitIdentity(Init):
-    """As `Init`, with another default."""
+    """As `Init`, but for `residual`, which has one value here."""
 
     name: ClassVar[str] = "init-identity"
 

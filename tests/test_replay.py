@@ -1,0 +1,58 @@
+"""Where a sweep stands when the weights of its teacher are lost: what runs again, and what stays."""
+
+import shutil
+
+import pytest
+from one_search import SWEEP, files, run
+
+from tas_bench.reading import load
+from tas_bench.replay import keep_uses, plans_of
+from tas_bench.store import Store
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A results directory where all has ended; not to be written to."""
+    path = tmp_path_factory.mktemp("replay") / "results"
+    run(path)
+    return path
+
+
+@pytest.fixture
+def results(whole, tmp_path):
+    return shutil.copytree(whole, tmp_path / "out")
+
+
+def without(results, *kinds):
+    """Lose the teacher's weights and rows; `(weights' job, rows' jobs)`."""
+    [path] = files(results, "_weights")
+    path.unlink()
+    rows = load(results).set_index(load(results)["transfer"].fillna("") + load(results)["kind"])
+    lost = [rows.loc[kind, "job_id"] for kind in kinds]
+    for key in lost:
+        (results / "rows" / f"{key}.parquet").unlink()
+    return path.stem, lost
+
+
+def test_a_plan_that_still_searches_finds_the_teachers_weights_when_it_comes_to_its_finals(results):
+    teacher, lost = without(results, "search", "kdfinal")
+    assert sorted(run(results)) == sorted([teacher, *lost])
+    assert set(load(results)["status"]) == {"ok"}
+
+
+def test_finals_that_ended_stay_while_the_teacher_is_trained_again(results):
+    teacher, _ = without(results, "kdfinal")
+    plans = plans_of(SWEEP, Store(results))
+    keep_uses(plans, SWEEP, Store(results))
+    assert plans.next_job().key == teacher
+    assert plans.next_job() is None
+    assert sorted(load(results, table="uses").query("kind == 'final'")["transfer"]) == ["kd", "scratch"]
+
+
+def test_a_teacher_that_cannot_be_trained_again_ends_the_plans_that_need_it(results):
+    without(results, "kdfinal")
+    plans = plans_of(SWEEP, Store(results), lambda _key: True)
+    assert plans.done
+    assert [plan.error for plan in plans.plans if plan.error] == [
+        "the teacher of seed 0 ended as failed: its weights are lost, and its training for others failed"
+    ]
