@@ -8,9 +8,12 @@ from __future__ import annotations
 import json
 import logging
 import math
+import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Protocol
 
 from tas_bench.errors import InputError, unknown
@@ -22,6 +25,9 @@ log = logging.getLogger("tas_bench")
 
 PACKAGES = {"tensorboard": "tensorboardX", "mlflow": "mlflow", "wandb": "wandb"}
 """What each tracker needs; the extra that brings it has the tracker's name."""
+
+PATIENCE = 120.0
+"""Seconds that trackers have after the last job."""
 
 WORDS = ("job_id", "sweep", "method", "kind", "transfer", "dataset", "backbone", "status")
 
@@ -51,19 +57,44 @@ def check(names: Sequence[str]) -> None:
 
 
 class Tracking:
-    """All trackers of a run."""
+    """All trackers of a run, in a thread of their own: one that is slow holds nobody up."""
 
     def __init__(self, names: Sequence[str], store: Store, sweep: str) -> None:
-        self.store = store
+        self.store, self.sweep = store, sweep
         self.trackers: dict[str, Tracker] = {}
-        for name in names:
-            try:
-                self.trackers[name] = MAKERS[name](store.path, sweep)
-            except Exception as error:  # a server that does not answer
-                log.warning("tracker %s cannot start: %s", name, one_line(error)[:300])
+        self.keys: SimpleQueue[str | None] = SimpleQueue()
+        self.thread = threading.Thread(target=self._work, args=(names,), daemon=True)
+        if names:
+            self.thread.start()
 
     def ended(self, key: str) -> None:
         """Tell all of them of a job that has its row."""
+        self.keys.put(key)
+
+    def close(self, meanwhile: Callable[[], None] = lambda: None) -> None:
+        """Wait until they have been told of all, but not for ever.
+
+        Args:
+            meanwhile: called again and again.
+        """
+        self.keys.put(None)
+        deadline = time.monotonic() + PATIENCE
+        while self.thread.is_alive() and time.monotonic() < deadline:
+            meanwhile()
+            self.thread.join(0.2)
+        if self.thread.is_alive():
+            log.warning("trackers took too long, and were not told of every job")
+
+    def _work(self, names: Sequence[str]) -> None:
+        for name in names:
+            try:
+                self.trackers[name] = MAKERS[name](self.store.path, self.sweep)
+            except Exception as error:  # a server that does not answer
+                log.warning("tracker %s cannot start: %s", name, one_line(error)[:300])
+        for key in iter(self.keys.get, None):
+            self._tell(key)
+
+    def _tell(self, key: str) -> None:
         for name in list(self.trackers):
             try:
                 row = self.store.row(key)
@@ -89,6 +120,14 @@ def scalars_of(results: Path, key: str) -> Scalars:
             numbers = {name: value for name, value in point.items() if name not in ("job_id", "epoch")}
             points += [(name, value, point["epoch"]) for name, value in numbers_of(numbers).items()]
     return points
+
+
+def by_epoch(points: Scalars) -> dict[int, dict[str, float]]:
+    """What each epoch tells, in their order."""
+    found: dict[int, dict[str, float]] = {}
+    for name, value, epoch in sorted(points, key=lambda point: point[2]):
+        found.setdefault(epoch, {})[name] = value
+    return found
 
 
 def numbers_of(row: Row) -> dict[str, float]:
@@ -139,8 +178,8 @@ class MLflow:
         with mlflow.start_run(experiment_id=self.experiment, run_name=name):
             mlflow.log_params(words_of(row))
             mlflow.log_metrics(numbers_of(row))
-            for scalar, value, epoch in points:
-                mlflow.log_metric(f"curve_{scalar}", value, step=epoch)
+            for epoch, scalars in by_epoch(points).items():
+                mlflow.log_metrics({f"curve_{name}": value for name, value in scalars.items()}, step=epoch)
 
 
 class WandB:
@@ -157,11 +196,8 @@ class WandB:
             project="tas_bench", group=self.sweep, name=name, config=words_of(row), dir=str(self.results),
             settings=wandb.Settings(silent=True), reinit="finish_previous",
         )  # fmt: skip
-        by_epoch: dict[int, dict[str, float]] = {}
-        for scalar, value, epoch in points:
-            by_epoch.setdefault(epoch, {})[scalar] = value
-        for epoch in sorted(by_epoch):
-            run.log(by_epoch[epoch], step=epoch)
+        for epoch, scalars in by_epoch(points).items():
+            run.log(scalars, step=epoch)
         run.summary.update(numbers_of(row))
         run.finish()
 

@@ -132,6 +132,12 @@ def test_an_unfit_node_ends_a_run_that_has_not_begun_and_is_left_out_of_one_that
     look_again(pool, {share: 5})
     assert pool.actors == [other], "nothing is started there again"
     assert pool.starved({Share(2, 0): 1, share: 5}) is None, "nor does it count as room"
+    other.task = object()
+    list(pool._told(Actor(None, share, "m"), Hello("node host has torch 2")))
+    pool.look()
+    other.task = None
+    with pytest.raises(cluster.NoClusterError, match="no node of the cluster can run jobs: node host has torch"):
+        pool.look()
 
 
 # ---------------------------------------------------------------- packing
@@ -272,7 +278,7 @@ def test_one_that_does_not_come_keeps_others_from_being_fed(monkeypatch):
     """It was promised halves of two GPUs, say: they drain, and it comes."""
     small, large = Share(0, 0.5), Share(0, 1)
     pool = make_pool({small, large}, [cluster.Node("a", 0, 2)])
-    actors(pool, monkeypatch)
+    killed = actors(pool, monkeypatch)
     look_again(pool, {small: 2})
     come(pool)
     look_again(pool, {large: 1, small: 9})
@@ -280,6 +286,8 @@ def test_one_that_does_not_come_keeps_others_from_being_fed(monkeypatch):
     assert pool.starved(waiting) is None
     pool.actors[-1].asked -= PROMPT_SECONDS
     assert pool.starved(waiting) == large
+    look_again(pool, waiting)
+    assert len(killed) == 1, "an idle one, where there is another GPU's half as well"
 
 
 @pytest.mark.parametrize(

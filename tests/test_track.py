@@ -1,5 +1,7 @@
 """Trackers of jobs: what they are told, what becomes of one that fails, MLflow and W&B where there are any."""
 
+import threading
+
 import pytest
 
 from tas_bench import track
@@ -51,6 +53,7 @@ def test_one_that_fails_is_told_no_more_and_harms_nobody(made, monkeypatch, capl
     tracking.ended(made[1])
     tracking.ended("a job without a row")
     tracking.ended(made[1])
+    tracking.close()
     assert len(told) == 2
     assert told[0][1] > 5
     assert [r.message for r in caplog.records] == ["tracker bad failed, and is told no more: no network"]
@@ -61,8 +64,28 @@ def test_one_that_cannot_even_start(made, monkeypatch, caplog):
         raise ConnectionError("no server")
 
     monkeypatch.setattr(track, "MAKERS", {"bad": refuse})
-    assert Tracking(["bad"], made[0], "s").trackers == {}
+    tracking = Tracking(["bad"], made[0], "s")
+    tracking.close()
+    assert tracking.trackers == {}
     assert "no server" in caplog.text
+
+
+def test_one_that_is_slow_holds_nobody_up(made, monkeypatch, caplog):
+    goes_on, looks = threading.Event(), []
+
+    class Slow:
+        def tell(self, name, row, points):
+            goes_on.wait()
+
+    monkeypatch.setattr(track, "MAKERS", {"slow": lambda *_: goes_on.wait() and Slow()})
+    monkeypatch.setattr(track, "PATIENCE", 0.5)
+    tracking = Tracking(["slow"], made[0], "s")
+    tracking.ended(made[1])
+    tracking.close(lambda: looks.append(1))
+    goes_on.set()
+    tracking.thread.join()
+    assert len(looks) > 1
+    assert [r.message for r in caplog.records] == ["trackers took too long, and were not told of every job"]
 
 
 def test_unknown_or_missing_ones_are_refused_before_anything_starts(monkeypatch, capsys, here):
@@ -79,6 +102,7 @@ def test_mlflow(made, tmp_path, monkeypatch):
     mlflow.set_tracking_uri(tmp_path.as_uri())
     tracking = Tracking(["mlflow"], made[0], "s")
     tracking.ended(made[1])
+    tracking.close()
     assert tracking.trackers
     [run] = mlflow.search_runs(experiment_names=["tas_bench s"], output_format="list")
     row = made[0].row(made[1])
@@ -94,6 +118,7 @@ def test_wandb_offline(made, tmp_path, monkeypatch):
     monkeypatch.setitem(MAKERS, "wandb", lambda _results, sweep: track.WandB(tmp_path, sweep))
     tracking = Tracking(["wandb"], made[0], "s")
     tracking.ended(made[1])
+    tracking.close()
     assert tracking.trackers
     [log] = tmp_path.glob("wandb/offline-run-*/*.wandb")
     assert made[1].encode() in log.read_bytes()

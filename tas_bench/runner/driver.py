@@ -154,16 +154,22 @@ def _drive(order: Order, pipe: Connection) -> None:
             pool.strict = False
             pool.look()
         beat = 0.0
+
+        def look_up() -> None:
+            nonlocal beat
+            signals.check()
+            if time.monotonic() - beat > BEAT:
+                beat = time.monotonic()
+                pipe.send(Beat(len(plans.outcomes) - plans.replayed, dispatch.take_failed(), gpus))
+                usage.write(pool.slots, dispatch.busy_seconds)
+
         try:
             while not dispatch.finished:
-                signals.check()
-                if time.monotonic() - beat > BEAT:
-                    beat = time.monotonic()
-                    pipe.send(Beat(len(plans.outcomes) - plans.replayed, dispatch.take_failed(), gpus))
-                    usage.write(pool.slots, dispatch.busy_seconds)
+                look_up()
                 _step(pool, dispatch, resources, tracking)
         finally:
             usage.write(pool.slots, dispatch.busy_seconds, last=True)
+        tracking.close(look_up)
         if dispatch.fault is not None:
             raise dispatch.fault
         pipe.send(End())  # before Ray is shut down, which may take its time

@@ -103,7 +103,7 @@ class Pool:
         self.job_seconds, self.silent_seconds = job_seconds, silent_seconds
         self.actors: list[Actor] = []
         self.nodes: list[cluster.Node] = []
-        self.unfit: set[str] = set()
+        self.unfit: dict[str, str] = {}
         self.looked, self.strict = 0.0, True
         self.false_starts = 0.0
 
@@ -120,8 +120,15 @@ class Pool:
                 raise InputError(f"a job asks for {share}; the cluster has no room (its nodes have {have})")
 
     def look(self) -> None:
-        """See which nodes there are; those where no job can run do not count."""
-        self.nodes = [node for node in cluster.nodes() if node.id not in self.unfit]
+        """See which nodes there are; those where no job can run do not count.
+
+        Raises:
+            NoClusterError: there are no others, and nothing runs.
+        """
+        living = cluster.nodes()
+        self.nodes = [node for node in living if node.id not in self.unfit]
+        if living and not self.nodes and not any(actor.task for actor in self.actors):
+            raise cluster.NoClusterError(f"no node of the cluster can run jobs: {self.unfit[living[0].id]}")
         self.looked = time.monotonic()
         for actor in self.idle():
             if all(node.id != actor.node for node in self.nodes):
@@ -165,6 +172,8 @@ class Pool:
             return
         self.look()
         first = self.starved(waiting)
+        if first is not None and any(actor.share == first for actor in self.actors):
+            self._make_room([first])  # what is left may be halves of two GPUs
         for share, jobs in waiting.items() if first is None else [(first, waiting[first])]:
             ours = [actor for actor in self.actors if actor.share == share]
             free = sum(actor.idle or not actor.greeted for actor in ours)
@@ -289,7 +298,7 @@ class Pool:
         if self.strict:
             raise InputError(why)
         log.warning("%s; it is left out", why)
-        self.unfit.add(actor.node)
+        self.unfit[actor.node] = why
         if actor in self.actors:
             self._kill(actor)
 
