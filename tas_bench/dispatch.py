@@ -8,7 +8,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 from tas_bench.attempts import Attempts
 from tas_bench.errors import InputError, StoreDamagedError, StoreIOError, TasBenchError
@@ -217,8 +217,7 @@ class Dispatch:
         began = attempts.all[-1].get("started")
         started = datetime.datetime.fromisoformat(began) if began else datetime.datetime.now(datetime.UTC)
         self.store.commit(row_of(use.job, _labels(self.sweep, use), dead, attempts.count, started))
-        standing: dict[str, Any] | None = self.store.row(use.key)
-        return outcome_of(standing) if standing else dead
+        return self.store.outcome(use.key) or dead
 
     def _show(self) -> None:
         left = sum(not plan.done for plan in self.plans.plans)

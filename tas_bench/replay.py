@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterable
 
 from tas_bench.checkpoint import drop
-from tas_bench.jobs import WEIGHTED, Job, Outcome
+from tas_bench.jobs import WEIGHTED, Job, Outcome, job_id
 from tas_bench.plans import NamedPlan, Plans, Use, uses_rows
 from tas_bench.store import Store
 from tas_bench.sweep import Sweep, names_of
@@ -17,8 +17,8 @@ log = logging.getLogger("tas_bench")
 def plans_of(sweep: Sweep, store: Store, failed: Callable[[str], bool] = lambda _key: False) -> Plans:
     """The sweep's plans, as far as the store's rows bring them; nothing is written.
 
-    A job whose weights are lost is asked for again only where a plan that has not ended asked for it, or may yet:
-    a teacher of its problem and seed.
+    A job whose weights are lost is asked for again only where a plan that has not ended draws on it, or may yet:
+    one that still searches, on all it asked for and on the teacher of its problem and seed.
 
     Args:
         failed: whether a row of a job that failed is an answer, too: it is not tried again.
@@ -28,18 +28,25 @@ def plans_of(sweep: Sweep, store: Store, failed: Callable[[str], bool] = lambda 
     """
     known = lookup_in(store, failed)
     plans = Plans(sweep.plans(), known)
-    going = {(plan.problem, plan.seed) for plan in plans.plans if not plan.done}
-    needed = {
-        key: use.job
+    going = [plan for plan in plans.plans if not plan.done]
+    ending = {plan.name for plan in going if all(plan.asked[key].job.kind == "final" for key in plan.awaited)}
+    searching = {(plan.problem, plan.seed) for plan in going if plan.name not in ending}
+    needed = [_source(plan.asked[key].job) for plan in going if plan.name in ending for key in plan.missing]
+    needed += [
+        use.job
         for plan in plans.plans
-        for key, use in plan.asked.items()
-        if not plan.done or (use.job.kind == "teacher" and (plan.problem, plan.seed) in going)
-    }
-    lost = {
-        key
-        for key, job in needed.items()
-        if job.kind in WEIGHTED and (found := known(job, key)) and found.ok and store.outcome(key) is None
-    }
+        for use in plan.uses
+        if (not plan.done and plan.name not in ending)
+        or (use.job.kind == "teacher" and (plan.problem, plan.seed) in searching)
+    ]
+    lost: set[str] = set()
+    while needed:
+        job = needed.pop()
+        if job is None or job.kind not in WEIGHTED or (key := job_id(job)) in lost:
+            continue
+        if (found := known(job, key)) and found.ok and store.outcome(key) is None:
+            lost.add(key)
+            needed.append(_source(job))  # of a pruning
     if not lost:
         return plans
     gone = Outcome(status="failed", error="its weights are lost, and its training for others failed")
@@ -48,6 +55,11 @@ def plans_of(sweep: Sweep, store: Store, failed: Callable[[str], bool] = lambda 
         return (gone if failed(key) else None) if key in lost else known(job, key)
 
     return Plans(sweep.plans(), lookup)
+
+
+def _source(job: Job) -> Job | None:
+    """The job whose weights another draws on; None where it draws on none."""
+    return getattr(job, "teacher", None)
 
 
 def lookup_in(store: Store, failed: Callable[[str], bool]) -> Callable[[Job, str], Outcome | None]:

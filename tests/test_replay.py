@@ -4,9 +4,15 @@ import shutil
 
 import pytest
 from one_search import SWEEP, files, run
+from rich.console import Console
 
+from tas_bench.attempts import Attempts
+from tas_bench.dispatch import Dispatch
+from tas_bench.jobs import Context
+from tas_bench.progress import Progress
 from tas_bench.reading import load
 from tas_bench.replay import keep_uses, plans_of
+from tas_bench.resources import Resources
 from tas_bench.store import Store
 
 
@@ -47,6 +53,24 @@ def test_finals_that_ended_stay_while_the_teacher_is_trained_again(results):
     assert plans.next_job().key == teacher
     assert plans.next_job() is None
     assert sorted(load(results, table="uses").query("kind == 'final'")["transfer"]) == ["kd", "scratch"]
+
+
+def test_a_final_that_draws_on_no_weights_runs_alone(results):
+    _, lost = without(results, "scratchfinal")
+    assert run(results) == lost
+
+
+def test_a_teacher_whose_second_training_dies_is_not_taken_for_the_first(results):
+    teacher, _ = without(results, "kdfinal")
+    plans = plans_of(SWEEP, Store(results))
+    display = Progress(Console(stderr=True), 1, quiet=True)
+    dispatch = Dispatch(plans, SWEEP, Context(results=results), display, Resources())
+    assert dispatch.next_task().key == teacher
+    Attempts(results, teacher).begin()
+    dispatch.died(teacher, "overtime", "1 s")
+    assert dispatch.finished
+    assert dispatch.take_failed() == (teacher,)
+    assert Store(results).row(teacher)["status"] == "ok", "its accuracy stands"
 
 
 def test_a_teacher_that_cannot_be_trained_again_ends_the_plans_that_need_it(results):
