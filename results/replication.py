@@ -18,7 +18,7 @@ from pathlib import Path
 from page import HERE, SWEEPS, results_page
 
 from tas_bench.commands.shared import complain
-from tas_bench.errors import BAD_INPUT, FAILED_JOBS, OK, TasBenchError
+from tas_bench.errors import FAILED_JOBS, OK, TasBenchError
 from tas_bench.estimate import estimate
 from tas_bench.files import write_whole
 from tas_bench.packed import pack, unpack
@@ -97,7 +97,7 @@ def run(sweep: Sweep, seeds: tuple[int, ...], data: Path) -> int:
     command = [sys.executable, "-m", "tas_bench", "run", sweep.name, "--data", str(data)]
     setting = f"seeds={','.join(map(str, seeds))}"
     code = run_command([*command, "--set", setting, "--results", str(runs_of(sweep))])
-    if code != BAD_INPUT:
+    if next(runs_of(sweep).glob("rows/*.parquet"), None):
         pack(runs_of(sweep), HERE / sweep.name)
     return code
 

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from tas_bench.errors import InputError, StoreDamagedError
 from tas_bench.files import create, read_whole, write_whole
-from tas_bench.reading import packed_path, read_arrow
+from tas_bench.reading import TABLES, packed_path, read_arrow
 from tas_bench.schema import USES
 from tas_bench.store import Store
 from tas_bench.tables import read_table, table_bytes
@@ -35,7 +35,9 @@ def pack(results: Path, out: Path) -> int:
         StoreDamagedError: a file cannot be read back.
         StoreIOError: the file system refused.
     """
-    tables = {table: read_arrow(results, table) for table in ("curves", "trajectories", "uses", "rows")}
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out} is a file; name a folder to pack into")
+    tables = {table: read_arrow(results, table) for table in TABLES}  # a row first, or what it comes with may lack
     mine, theirs = Store(results).manifest(), Store(out).manifest()
     if mine is None:
         raise InputError(f"{results} holds rows of no sweep; there is nothing to pack")

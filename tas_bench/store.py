@@ -160,8 +160,7 @@ class Store:
             InputError: something is in the way, or another run holds it.
             StoreIOError: the file system takes no files there.
         """
-        if packed_path(self.path, "rows").is_file():
-            raise InputError(f"{self.path} is packed; `tas-bench unpack {self.path} DIR` makes DIR to go on in")
+        self._refuse_packed()
         with contextlib.ExitStack() as stack:
             try:
                 for name in FOLDERS:
@@ -205,14 +204,29 @@ class Store:
             InputError: it holds another sweep's rows, this sweep's with settings that change what it compares, or
                 rows of other data.
         """
-        found = self.manifest()
-        if next((self.path / "rows").glob("*.parquet"), None):
-            if found is None:
-                raise InputError(f"{self.path} holds rows but no _sweep.json; use another --results")
-            _compare(found, manifest, self.path)
-            manifest = _union(found, manifest)
+        manifest = self.joined(manifest)
         self.claim_data(data or {})
         write_whole(self.path / "_sweep.json", sealed(manifest))
+
+    def joined(self, manifest: Mapping[str, Any]) -> Mapping[str, Any]:
+        """A sweep's manifest with what earlier runs added, as `claim` writes it.
+
+        Raises:
+            InputError: it holds another sweep's rows, this sweep's with settings that change what it compares, or
+                is packed.
+        """
+        self._refuse_packed()
+        found = self.manifest()
+        if not next((self.path / "rows").glob("*.parquet"), None):
+            return manifest
+        if found is None:
+            raise InputError(f"{self.path} holds rows but no _sweep.json; use another --results")
+        _compare(found, manifest, self.path)
+        return _union(found, manifest)
+
+    def _refuse_packed(self) -> None:
+        if packed_path(self.path, "rows").is_file():
+            raise InputError(f"{self.path} is packed; `tas-bench unpack {self.path} DIR` makes DIR to go on in")
 
     def claim_data(self, data: Mapping[str, str]) -> None:
         """Remember the data that rows are about to be made of, or check that it is what they were made of.

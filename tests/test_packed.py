@@ -9,10 +9,11 @@ import pyarrow.parquet as pq
 import pytest
 from helpers import sets, tiny
 
+from tas_bench import packed
 from tas_bench.cli import main
 from tas_bench.digest import sealed
 from tas_bench.errors import DAMAGED, OK
-from tas_bench.reading import TABLES, load
+from tas_bench.reading import TABLES, load, read_arrow
 from tas_bench.report.example import write_example
 from tas_bench.store import Store
 from tas_bench.tables import row_bytes, table_bytes
@@ -60,14 +61,14 @@ def test_a_run_goes_on_with_it(without_ray, capsys):
         Path("whole/rows", f"{key}.parquet").unlink()
     main(["pack", "whole", "part"])
     assert len(load("part")) == len(rows) - 2
-    for packed, missing in (("all", 0), ("part", 2)):
-        main(["unpack", packed, f"from_{packed}"])
-        assert main(["check", f"from_{packed}"]) == OK
+    for pack, missing in (("all", 0), ("part", 2)):
+        main(["unpack", pack, f"from_{pack}"])
+        assert main(["check", f"from_{pack}"]) == OK
         capsys.readouterr()
-        assert main([*RUN, f"from_{packed}"]) == OK
+        assert main([*RUN, f"from_{pack}"]) == OK
         assert f"{missing} jobs run, {len(rows) - missing} found finished" in capsys.readouterr().err
         same = ["job_id", "widths", "train_accuracy", "val_accuracy", "test_accuracy"]
-        pd.testing.assert_frame_equal(in_order(load(f"from_{packed}"))[same], in_order(load("all"))[same])
+        pd.testing.assert_frame_equal(in_order(load(f"from_{pack}"))[same], in_order(load("all"))[same])
 
 
 def test_a_teacher_whose_weights_are_not_packed_is_trained_again_only_for_a_job_to_run(without_ray, capsys):
@@ -119,6 +120,28 @@ def test_a_pack_replaces_an_earlier_one(made):
     assert not list(Path("packed/_runs").iterdir())
 
 
+def test_a_job_that_ends_meanwhile_is_packed_whole_or_not_at_all(made, monkeypatch):
+    key = load("made").query("kind == 'search'")["job_id"].iloc[0]
+    ends = [Path(f"made/{folder}/{key}.parquet") for folder in ("rows", "_curves", "_trajectories")]
+    for path in ends:
+        path.rename(path.name + path.parent.name)
+
+    def read(results, table):
+        found = read_arrow(results, table)
+        if ends:
+            for path in ends:
+                Path(path.name + path.parent.name).rename(path)
+            ends.clear()
+        return found
+
+    monkeypatch.setattr(packed, "read_arrow", read)
+    assert main(["pack", "made", "packed"]) == OK
+    assert main(["unpack", "packed", "again"]) == OK
+    for folder in ("rows", "_curves", "_trajectories"):
+        there = {path.name for path in Path("made", folder).iterdir()}
+        assert {path.name for path in Path("again", folder).iterdir()} == there - {f"{key}.parquet"}
+
+
 def copy(folder, to):
     shutil.copytree(folder, to)
     return Path(to)
@@ -140,6 +163,7 @@ def test_what_is_refused(made, refused, capsys):
     capsys.readouterr()
     assert "nowhere holds no results" in refused("pack", "nowhere", "out")
     assert "nameless holds rows of no sweep" in refused("pack", "nameless", "out")
+    assert "rows.parquet is a file; name a folder to pack into" in refused("pack", "made", "packed/rows.parquet")
     assert "other is a results directory" in refused("pack", "made", "other")
     assert "packed holds sweep 'table1', not 'other'" in refused("pack", "other", "packed")
     assert "made holds nothing packed (no file made/rows.parquet)" in refused("unpack", "made", "out")
@@ -151,4 +175,9 @@ def test_what_is_refused(made, refused, capsys):
     assert told == "sly/uses.parquet names a plan '../../away', which is no file's name"
     told = refused("run", "demo", "--results", "packed", *tiny("ratio"))
     assert told == "packed is packed; `tas-bench unpack packed DIR` makes DIR to go on in"
+    assert refused("run", "demo", "--results", "packed", "--dry-run", *tiny("ratio")) == told
+    told = refused(
+        "run", "table1", "--results", "made", "--dry-run", "--set", "methods=tas", "--set", "datasets=digits"
+    )
+    assert told.startswith("made was made with ")
     assert refused("check", "packed") == "packed is packed; `tas-bench unpack packed DIR` makes DIR to check"

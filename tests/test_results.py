@@ -42,6 +42,15 @@ def test_a_sweep_is_complete_when_every_job_ended_well():
     assert not replication.complete(short, Path("packed"))
 
 
+@pytest.mark.usefixtures("scripts", "here")
+def test_one_that_is_stopped_before_its_first_row_says_so(monkeypatch):
+    import replication
+
+    monkeypatch.setattr(replication, "HERE", Path())
+    monkeypatch.setattr(replication, "run_command", lambda _words: 130)
+    assert replication.run(DEMO, (0,), Path("data")) == 130
+
+
 @pytest.mark.usefixtures("scripts")
 @pytest.mark.parametrize(
     ("theirs", "ours", "said"),
