@@ -1,4 +1,7 @@
-"""Every method there is, each at as many sizes judged, from scratch and with knowledge distillation."""
+"""Every method there is, from scratch and with knowledge distillation.
+
+Whoever judges sizes judges 24; greedy slimming scores as many as it passes on its way.
+"""
 
 from baselines.cma_es import CmaEs
 from baselines.evolution import Evolution

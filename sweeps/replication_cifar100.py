@@ -1,8 +1,9 @@
 """Table 1 of the paper at a scale that two CPU cores can pay for: real CIFAR-100, ResNet-20, 10,000 images.
 
-In pilots smaller batches, which are more updates, made every network more accurate, and after as many epochs the
-unpruned one led its students by little: hence a teacher that trains for twice as long. The search of TAS has twice
-the epochs of a training, as in the paper; random search and CMA-ES judge as many sizes as the same macs pay for.
+In pilots smaller batches, which are more updates, went with more accurate networks, and after as many epochs the
+unpruned one was hardly above its students: hence a teacher that trains for twice as long. The search of TAS has
+twice the epochs of a training, as in the paper; random search and CMA-ES judge as many sizes as the same macs pay
+for.
 Init is run both ways, since the paper does not say what joins widths that differ along a residual stream at first.
 """
 

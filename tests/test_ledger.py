@@ -46,6 +46,20 @@ def two_methods():
     return sweep
 
 
+def test_a_teacher_that_is_pruned_is_a_part_of_the_search():
+    sweep = Sweep()
+    for kind, seconds, macs in (("teacher", 30, 300), ("pruning", 5, 50)):
+        sweep.add("random_search", 0, kind, **spent(seconds, macs))
+    sweep.final("random_search", 0, "scratch", 0.7, **spent(7, 70))
+    found = ledger_of(sweep, seeds=[0]).loc["random_search"]
+    assert (found["search_device_seconds_mean"], found["search_train_macs_mean"], found["jobs_mean"]) == (
+        35,
+        350,
+        2,
+    )
+    assert (found["teacher_device_seconds_mean"], found["final_device_seconds_mean"]) == (0, 7)
+
+
 def test_sums_by_hand():
     found = ledger_of(two_methods())
     assert found["n"].to_dict() == {"ratio": 0, "random_search": 2, "cma_es": 0, "tas": 2}

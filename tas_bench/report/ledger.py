@@ -15,7 +15,7 @@ import pandas as pd
 from tas_bench.report.stats import mean_interval
 
 RESULTS = ("teacher", "final")
-"""The jobs that are no search."""
+"""The jobs that are no search, but for a teacher that is pruned to find a size."""
 
 REFERENCE = "tas"
 """Search costs are told relative to this method's."""
@@ -23,7 +23,7 @@ REFERENCE = "tas"
 MEASURES = ("device_seconds", "train_macs")
 
 PAPER_IMAGES = 50_000
-PAPER_EPOCHS = {"search": 600, "supernet": 300, "candidate": 300}
+PAPER_EPOCHS = {"search": 600, "supernet": 300, "candidate": 300, "teacher": 300}
 """The paper's schedule (section 4.1); a supernet's, which the paper lacks, like a training's."""
 
 COLUMNS = {
@@ -52,9 +52,10 @@ def ledger(used: pd.DataFrame, sweep: Mapping[str, Any]) -> pd.DataFrame:
         mine = used[used["method"] == method].drop_duplicates(["seed", "job_id"])
         over = [seed for seed in sweep["seeds"] if is_over(mine[mine["seed"] == seed], sweep)]
         mine = mine[mine["seed"].isin(over)]
-        search = mine[~mine["kind"].isin(RESULTS)]
+        search = mine[searching(mine)]
         line: dict[str, Any] = {"method": method, "n": len(over)}
-        parts = {"search": search} | {kind: mine[mine["kind"] == kind] for kind in RESULTS}
+        rest = mine[~searching(mine)]
+        parts = {"search": search} | {kind: rest[rest["kind"] == kind] for kind in RESULTS}
         for part, jobs in parts.items():
             for measure in MEASURES:
                 sums = jobs.groupby("seed")[measure].sum().reindex(over, fill_value=0.0)
@@ -73,6 +74,12 @@ def ledger(used: pd.DataFrame, sweep: Mapping[str, Any]) -> pd.DataFrame:
         if pd.notna(known) and known > 0:
             frame[ratio] = frame[column] / known
     return frame
+
+
+def searching(used: pd.DataFrame) -> pd.Series[bool]:
+    """Which jobs their methods asked for to find a size."""
+    pruned = used["method"].isin(used.loc[used["kind"] == "pruning", "method"])
+    return ~used["kind"].isin(RESULTS) | (used["kind"].eq("teacher") & pruned)
 
 
 def is_over(plan: pd.DataFrame, sweep: Mapping[str, Any]) -> bool:

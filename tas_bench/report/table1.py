@@ -154,22 +154,24 @@ def why_no_difference(sweep: Sweep) -> str | None:
     return None
 
 
-def unlike_the_paper(used: pd.DataFrame, sweep: Sweep) -> str | None:
+def unlike_the_paper(
+    used: pd.DataFrame, sweep: Sweep, keep: float = PAPER_KEEP, epochs: int = PAPER_EPOCHS
+) -> str | None:
     """In what trainings differ from the paper's, on the same data set and backbone; None if in nothing."""
-    told = other_schedule(used)
-    if abs(sweep["keep"] - PAPER_KEEP) > 0.05:
-        told.append(f"{sweep['keep']:.0%} of the {budget_noun(sweep)} kept instead of about {PAPER_KEEP:.0%}")
+    told = other_schedule(used, epochs)
+    if abs(sweep["keep"] - keep) > 0.05:
+        told.append(f"{sweep['keep']:.0%} of the {budget_noun(sweep)} kept instead of about {keep:.0%}")
     elif budget_noun(sweep) != "macs":
         told.append(f"a budget in {budget_noun(sweep)} instead of macs")
     return f"differences are not like for like: {', '.join(told)}" if told else None
 
 
-def other_schedule(used: pd.DataFrame) -> list[str]:
+def other_schedule(used: pd.DataFrame, paper: int = PAPER_EPOCHS) -> list[str]:
     """In what the schedule of teachers and finals differs from the paper's."""
     trained = used[used["kind"].isin(["teacher", "final"])]
-    epochs = sorted({int(n) for n in trained["epochs"].dropna()} - {PAPER_EPOCHS})
+    epochs = sorted({int(n) for n in trained["epochs"].dropna()} - {paper})
     images = sorted({int(n) for n in trained["train_subset"].dropna()})
-    return [f"{n:,} training images" for n in images] + [f"{n} epochs instead of {PAPER_EPOCHS}" for n in epochs]
+    return [f"{n:,} training images" for n in images] + [f"{n} epochs instead of {paper}" for n in epochs]
 
 
 def _accuracy(used: pd.DataFrame, method: str, transfer: str, sweep: Sweep) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from tas_bench.report.ledger import RESULTS
+from tas_bench.report.ledger import searching
 from tas_bench.report.parts import Note, Panel, Part, Plot, Section, Series, Style
 from tas_bench.report.source import Source
 
@@ -14,17 +14,22 @@ SPENT = {"device_seconds": "Device-seconds", "train_macs": "Training macs"}
 BY_WEIGHTS_OF_THEIR_OWN = ("candidate",)
 """Kinds whose accuracy is of a network trained alone; others share a supernet's weights, and are drawn dashed."""
 
+NOT_JUDGED = ("teacher", "pruning")
+"""What is pruned was trained on the validation images too."""
+
 
 def anytime(source: Source) -> list[Part]:
     """Two panels per problem."""
     parts: list[Part] = []
     for problem in source.problems:
         used = source.of(problem)
-        searching = used[~used["kind"].isin(RESULTS) & used["status"].notna()]
-        if searching["val_accuracy"].isna().all():
+        mine = used[searching(used) & used["status"].notna()]
+        judged = mine["val_accuracy"].where(~mine["kind"].isin(NOT_JUDGED))
+        if judged.isna().all():
             continue
         panels = [
-            Panel(title, title, "Best so far, %", _series(source, searching, by)) for by, title in SPENT.items()
+            Panel(title, title, "Best so far, %", _series(source, mine.assign(val_accuracy=judged), by))
+            for by, title in SPENT.items()
         ]
         where = source.heading(problem)
         alt = "Best validation accuracy so far against device-seconds and against training macs, per method."
@@ -40,10 +45,10 @@ def anytime(source: Source) -> list[Part]:
     return parts
 
 
-def _series(source: Source, searching: pd.DataFrame, by: str) -> list[Series]:
+def _series(source: Source, jobs: pd.DataFrame, by: str) -> list[Series]:
     series = []
     for name in source.labels:
-        mine = searching[searching["method"] == name]
+        mine = jobs[jobs["method"] == name]
         runs = [run for _, each in mine.groupby("seed") if len((run := _run(each, by))[0])]
         if runs:
             x, y = mean_of(runs)

@@ -15,6 +15,9 @@ from tas_bench.report.table1 import published, unlike_the_paper
 ALIASES = {"tas-wd": ("tas-wd", "tas")}
 """Methods of ours that a line of the paper's is about, where it is not the one of that name."""
 
+EPOCHS = {3: 300, 4: 120}
+"""The paper's, by table."""
+
 HEADER = (
     "Method", "Accuracy % (ours)", "n", "Drop (ours)", "Macs (ours)",
     "Accuracy % (paper)", "Drop (paper)", "Macs (paper)", "Pruned (paper)", "Difference, points",
@@ -45,7 +48,8 @@ def rivals(source: Source) -> list[Part]:
             header = HEADER + (TOP5 if "top5" in paper else ())
             name = f"rivals-{problem['dataset']}-{problem['backbone']}"
             parts.append(Table(name, f"Table {number_}, {source.heading(problem)} ({transfer})", header, lines))
-            if told := unlike_the_paper(used, problem):
+            [pruned] = quoted.loc[quoted["method"] == "tas-wd", "pruned"]
+            if told := unlike_the_paper(used, problem, 1 - pruned / 100, EPOCHS[number_]):
                 parts.append(Note(f"{source.heading(problem)}: {told}."))
     if parts:
         parts.append(

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from tas_bench.report.ledger import REFERENCE, RESULTS, accounts, ledger
+from tas_bench.report.ledger import REFERENCE, accounts, ledger, searching
 from tas_bench.report.parts import Cell, Note, Panel, Part, Plot, Section, Series, Table, number, text
 from tas_bench.report.render import scaled
 from tas_bench.report.source import Source
@@ -49,7 +49,8 @@ def search_cost(source: Source) -> list[Part]:
 
 
 NOTES = (
-    "Mean ± 95 % interval over the seeds whose search is over; start-up, evaluation and failed attempts included. "
+    "Mean ± 95 % interval over the seeds whose search is over; start-up, failed attempts and evaluation included, "
+    "which in device time, not in macs, is a pass over the validation half after every epoch of a candidate. "
     "A shared supernet counts in full for every method that uses it: what the method would cost alone.",
     "Estimate: the device time it had here, were each training as long as the paper's (300 epochs; searches 600) "
     "on 50,000 images. Quoted: TAS (NeurIPS 2019), Table 2 (CIFAR-10, one V100), author response.",
@@ -102,7 +103,7 @@ def _known(value: Any) -> float | None:
 
 
 def _bars(source: Source, used: pd.DataFrame) -> list[Series]:
-    search = used[~used["kind"].isin(RESULTS) & used["status"].notna()]
+    search = used[searching(used) & used["status"].notna()]
     sums = search.groupby(["kind", "method", "seed"])["device_seconds"].sum()
     means = sums.groupby(["kind", "method"]).mean()
     labels = [source.label(name) for name in source.labels]
