@@ -178,6 +178,7 @@ def test_a_dry_run_refuses_what_a_run_would(refused):
 
 def test_every_sweep_can_be_estimated(tmp_path):
     found = estimate(replace(table2.SWEEP, seeds=(0,), train_subset=500), tmp_path, None, Resources(), False)
-    assert [job.use.job.kind for job in found.jobs].count("search") == 5
+    kinds = [job.use.job.kind for job in found.jobs]
+    assert (kinds.count("search"), kinds.count("final")) == (5, 5), "no two searches make up the same size"
     assert len({job_id(job.use.job) for job in found.jobs}) == len(found.jobs)
     assert math.isfinite(found.disk)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from sweeps import lambda_tolerance
 from tas_bench.errors import InputError, PlanFailedError
+from tas_bench.estimate import made_up
 from tas_bench.jobs import Outcome, job_id
 from tas_bench.plans import NamedPlan, Plans
 from tas_bench.settings import setting_names, smoke, with_settings
@@ -20,6 +21,7 @@ from tas_bench.sweep import Sweep, without_test
 from tas_bench.tas import Tas
 from tas_bench.train import Train
 from tas_bench.tune import Tuning
+from tas_bench.tune.advice import advise, ranked
 from tas_bench.tune.space import Axis, axes_of
 from tas_bench.tune.study import importances, keep_study, open_study, pareto
 from tas_bench.tune.tuning import Tuner
@@ -187,6 +189,24 @@ def test_the_plan_returns_a_size_of_the_recommended_settings():
     tuner = Tuner(GRID, PROBLEM, 0)
     _, size = drive(tuner.plan(), answer)
     assert size in [r.search.size for r in tuner.confirmed[-1].runs]
+    low, high = PROBLEM.band
+    assert PROBLEM.cost_of(size) > high, "none is in the band here"
+    _, size = drive(Tuner(GRID, PROBLEM, 0).plan(), lambda job: made_up(job) if job.seed == 2 else answer(job))
+    assert low <= PROBLEM.cost_of(size) <= high
+
+    def fickle(job):  # fresh seeds confirm the second alone
+        found = answer(job)
+        first = best and job.seed and found.derived and job.settings.lambda_cost == best["lambda_cost"]
+        return replace(found, derived="in-band") if first else found
+
+    best = dict(ranked(tuner.trials, GRID.axes)[0])
+    other = Tuner(GRID, PROBLEM, 0)
+    _, size = drive(other.plan(), fickle)
+    advice = advise(other.trials, other.confirmed, GRID.axes)
+    assert advice.params["lambda_cost"] != best["lambda_cost"]
+    assert size in [
+        r.search.size for t in (*other.confirmed, *other.trials) if t.params == advice.params for r in t.runs
+    ]
     gone = Tuner(GRID, PROBLEM, 0).plan()
     next(gone)
     with pytest.raises(PlanFailedError):

@@ -13,7 +13,7 @@ from tas_bench.jobs import Job, Outcome, Plan, Problem
 from tas_bench.search import StoppableSearch, StopRule, TasSearch
 from tas_bench.tas import Tas
 from tas_bench.train import candidate_job
-from tas_bench.tune.advice import ranked
+from tas_bench.tune.advice import advise, ranked
 from tas_bench.tune.space import Axis, Params, axes_of
 from tas_bench.tune.study import Asker
 from tas_bench.tune.trials import OBJECTIVES, Run, Trial
@@ -193,7 +193,7 @@ class Tuner:
         """Ask, search, train, tell; then the recommended settings once more, on seeds that nobody has seen.
 
         Returns:
-            A size that the recommended settings found.
+            A size that the recommended settings found, in the band if any is.
         """
         tuning = self.tuning
         seeds = range(self.seed, self.seed + tuning.repeats)
@@ -210,14 +210,15 @@ class Tuner:
             self.confirmed += yield from self._tried([params], fresh)
             if 2 * self.confirmed[-1].hits > tuning.confirm:
                 break
-        return self._size(best[0])
+        advice = advise(self.trials, self.confirmed, tuning.axes)
+        assert advice is not None
+        return self._size(advice.params)
 
     def _size(self, params: Params) -> Size:
-        runs = [run for t in (*self.confirmed[-1:], *self.trials) if t.params == params for run in t.ended]
-        runs = runs or [run for t in self.trials for run in t.ended]
-        size = runs[0].search.size
-        assert size is not None
-        return size
+        runs = [run for t in (*self.confirmed, *self.trials) if t.params == params for run in t.ended]
+        sizes = [run.search.size for run in runs if run.search.size is not None]
+        low, high = self.problem.band
+        return next((size for size in sizes if low <= self.problem.cost_of(size) <= high), sizes[0])
 
     def _tried(
         self, asked: Sequence[Params], seeds: Sequence[int]
