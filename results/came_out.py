@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from statistics import median
 
 import pandas as pd
-from claims import claims_of, points
+from claims import VERDICTS, claims_of, points
 
 from tas_bench.report.ledger import REFERENCE
 from tas_bench.report.sections.comparisons import compared
@@ -19,16 +19,14 @@ from tas_bench.report.table1 import published
 def of_table1(source: Source) -> str:
     """How many of the paper's orders are ours too, and TAS beside its rivals."""
     claims = claims_of(source)
-    by_word = {
-        word: [claim.name for claim in claims if claim.verdict in verdicts]
-        for word, verdicts in (
-            ("likewise", ("same sign", "agrees")), ("the other way round", ("opposite sign", "disagrees")),
-            ("undecided", ("undecided",)), ("without a pair yet", ("no pair yet",)),
-        )
-    }  # fmt: skip
-    told = [f"{len(names)} {word}" for word, names in by_word.items()]
+    by_verdict = {
+        verdict: [f"{claim.name}, n = {claim.ours.n}" for claim in claims if claim.verdict == verdict]
+        for verdict in VERDICTS
+    }
+    told = [f"{len(names)} {verdict}" for verdict, names in by_verdict.items() if names]
     lines = [f"Orders that the paper claims: {len(claims)}; in the rows {', '.join(told)}."]
-    lines += [f"{word.capitalize()}: {'; '.join(by_word[word])}." for word in list(by_word)[:2] if by_word[word]]
+    for verdict in [verdict for verdict in VERDICTS if verdict not in ("undecided", "no pair yet")]:
+        lines += told_of(verdict.capitalize(), by_verdict[verdict], "; ")
     for transfer in source.manifest["transfers"]:
         apart = [
             f"{points(pair.difference)} ({source.label(pair.other)}, n = {pair.difference.n})"
@@ -39,29 +37,39 @@ def of_table1(source: Source) -> str:
 
 
 def of_table2(source: Source) -> str:
-    """What the least |I| and the most come to beside the paper's choice."""
+    """What every |I| comes to beside the paper's choice, and the paper's own differences."""
     chosen, used = 2, source.used
     used = used.assign(drawn=[source.setting(name, "samples") for name in used["method"]])
     done = used[used["status"] == "ok"]
     accuracy = done[done["kind"] == "final"].pivot_table("accuracy", "seed", "drawn")
     searches = done[done["kind"] == "search"]
-    seconds = searches.assign(seconds=searches["seconds_data"] + searches["seconds_train"])
-    seconds = seconds.pivot_table("seconds", "seed", "drawn")
-    lines = []
+    searches = searches.assign(seconds=searches["seconds_data"] + searches["seconds_train"])
+    paper, lines = published("table2").set_index("samples"), []
     if chosen in accuracy:
         apart = {n: mean_interval((accuracy[n] - accuracy[chosen]).dropna()) for n in accuracy if n != chosen}
-        less = [f"{points(each)} (|I| = {n:g}, n = {each.n})" for n, each in apart.items() if each.n]
+        quoted = paper["accuracy"] - paper["accuracy"][chosen]
+        less = [
+            f"{points(each)} (|I| = {n:g}, n = {each.n}; paper, quoted: {quoted[n]:+z.2f})"
+            for n, each in apart.items() if each.n
+        ]  # fmt: skip
         lines += told_of(f"Accuracy less that of |I| = {chosen}, in points", less)
-    if chosen in seconds and (most := max(seconds)) != chosen:
-        both = seconds[[chosen, most]].dropna().sum()
-        hours = published("table2").set_index("samples")["search_hours"]
-        lines.append(
-            f"Steps of |I| = {most:g} take {both[most] / both[chosen]:.2f} times as long as of |I| = {chosen}, "
-            f"the paper's search (quoted) {hours[most] / hours[chosen]:.2f} times."
-        )
-    for n, mine in used.groupby("drawn"):
-        lines += told_of(f"Searches with |I| = {n:g}", ends(mine))
+    for what, column, theirs in COSTS:
+        each = searches.pivot_table(column, "seed", "drawn")
+        if chosen in each and (most := max(each)) != chosen:
+            ratio = mean_interval((each[most] / each[chosen]).dropna())
+            times = f"{points(ratio).removeprefix('+')} times (n = {ratio.n}"
+            if ratio.n:
+                also = f"; paper, quoted: {paper[theirs][most] / paper[theirs][chosen]:.2f}" if theirs else ""
+                lines.append(f"{what} of |I| = {most:g}: {times}{also}) that of |I| = {chosen}.")
     return bullets(lines)
+
+
+COSTS = (
+    ("Time", "seconds", "search_hours"),
+    ("Memory", "peak_memory", "memory_gb"),
+    ("Training macs", "train_macs", None),
+)
+"""What a search costs: how it is told, our column, the paper's."""
 
 
 def of_tolerance(source: Source) -> str:

@@ -11,6 +11,8 @@ from tas_bench.report.source import Source
 from tas_bench.report.stats import ENOUGH, Interval
 from tas_bench.report.table1 import published
 
+VERDICTS = ("agrees", "disagrees", "same sign", "opposite sign", "undecided", "no pair yet")
+
 PILOT_SEED = 0
 """The scale was chosen by what this seed showed in pilots."""
 

@@ -54,7 +54,7 @@ def results_page(root: Path, figures: bool = False) -> str:
         by_depth=of(by_depth), by_shortcuts=of(by_shortcuts), quoted=quoted,
         came_out=lambda name: CAME_OUT[name](sources[name]),
         transfers=lambda name: sources[name].manifest["transfers"],
-        pilots=lambda: pilots(root / "pilots"), logits=logits_of(TABLE1), arch_lr=of(arch_lr),
+        pilots=lambda: pilots(root / "pilots"), logits=logits_of(TABLE1), rate=of(rate),
         fixed=lambda name, key: sources[name].manifest["fixed"][key],
     )  # fmt: skip
 
@@ -121,10 +121,13 @@ def older(rows: pd.DataFrame) -> int:
     return int((taught["started"] < taught["started of the teacher"]).sum())
 
 
-def arch_lr(source: Source) -> str:
-    """The median rate of the architecture parameters; nothing where no search has ended yet."""
+def rate(source: Source) -> str:
+    """The median rate of the architecture parameters, a line; nothing where no search has ended yet."""
     known = source.rows["arch_lr"].dropna()
-    return f"{known.median():.2g}" if len(known) else ""
+    if known.empty:
+        return ""
+    scaled = f"- The rate of the architecture parameters is scaled up to {known.median():.2g}"
+    return f"{scaled}, by this project and not by the paper, for a search of far fewer updates."
 
 
 def logits_of(sweep: Sweep) -> int:

@@ -57,6 +57,10 @@ class Page:
         [found] = [part for part in self.text.split("\n## ") if f"(results/{sweep}" in part]
         return found
 
+    def below(self, caption):
+        """The page from a table's caption to the next one's."""
+        return Page(self.rows, self.text.split(f"\n**{caption}**")[1].split("\n**")[0])
+
     def table(self, *columns):
         """The lines of the one table that begins with this column and has the others, as dicts of cells."""
         found, lines = [], self.text.splitlines()

@@ -3,7 +3,7 @@
 import json
 import re
 import shutil
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 import numpy as np
 import pandas as pd
@@ -153,16 +153,53 @@ def test_claims(page):
         undecided = "undecided" if len(apart) else "no pair yet"
         assert line[""] == ((many if len(apart) >= 5 else few) if signed else undecided)
     verdicts = [line[""] for line in lines]
-    likewise = sum(verdict in ("same sign", "agrees") for verdict in verdicts)
-    otherwise = sum(verdict in ("opposite sign", "disagrees") for verdict in verdicts)
-    left = f"{verdicts.count('undecided')} undecided, {verdicts.count('no pair yet')} without a pair yet"
-    counts = f"in the rows {likewise} likewise, {otherwise} the other way round, {left}."
-    assert f"Orders that the paper claims: {len(lines)}; {counts}" in page.text
+    found = re.search(rf"Orders that the paper claims: {len(lines)}; in the rows (.*)\.", page.text)[1]
+    assert sorted(found.split(", ")) == sorted(f"{verdicts.count(each)} {each}" for each in set(verdicts))
+    for verdict in {"agrees", "disagrees", "same sign", "opposite sign"} & set(verdicts):
+        names = [f"{line['Claim']}, n = {line['n']}" for line in lines if line[""] == verdict]
+        assert f"- {verdict.capitalize()}: {'; '.join(names)}." in page.text
     for mode in modes:
         apart = {LABELS[name]: (ours["tas", mode] - ours[name, mode]).dropna() for name in list(LABELS)[:-1]}
         known = {name: each for name, each in apart.items() if len(each)}
         pairs = [f"{told(each, '{:+z.2f}')} ({name}, n = {len(each)})" for name, each in known.items()]
         assert not pairs or f"TAS less a rival, {mode}, in points: {', '.join(pairs)}." in page.text
+
+
+def test_pairs(page):
+    jobs, modes = page.asked(TABLE1).query("kind == 'final'"), page.manifest(TABLE1)["transfers"]
+    cells = pd.MultiIndex.from_product([LABELS, modes])
+    ours = 100 * jobs.pivot_table("test_accuracy", "seed", ["method", "transfer"]).reindex(columns=cells)
+    names = {name: LABELS[name] for name in ("tas", *list(LABELS)[:-1])}
+    tables = {
+        f"Accuracy of final trainings ({mode}), same seed and problem": {
+            (names[one], names[other]): (ours[one, mode] - ours[other, mode]).dropna()
+            for one, other in combinations(names, 2)
+        }
+        for mode in modes
+    }
+    by_mode = {}
+    for one, other in combinations(modes[::-1], 2):
+        apart = pd.DataFrame({name: ours[name, one] - ours[name, other] for name in LABELS}).dropna(how="all")
+        by_mode[one, other] = apart.dropna(axis=1).mean(axis=1).dropna()
+    tables["Accuracy by transfer mode, mean over methods, same seed and problem"] = by_mode
+    for caption, pairs in tables.items():
+        known = {names: apart for names, apart in pairs.items() if len(apart)}
+        lines = page.below(caption).table("Pair", "Verdict") if known else []
+        assert [line["Pair"] for line in lines] == [f"{one} - {other}" for one, other in known]
+        for line, ((one, other), apart) in zip(lines, known.items(), strict=True):
+            assert line["Difference, points"] == told(apart, "{:+z.2f}")
+            assert line["Pairs"] == str(len(apart))
+            mean, half = mean_and_half(apart)
+            first, second = (one, other) if mean > 0 else (other, one)
+            sign = "&gt;" if f"{abs(mean):.2f}" != "0.00" else "="
+            if sign == "=":
+                first, second = one, other
+            assert line["Verdict"].startswith(
+                f"{first} {sign} {second} by {told(apart, '{:+z.2f}').lstrip('+-')}, n = "
+            )
+            assert line["Verdict"].endswith(": settled") == (
+                half is not None and half < abs(mean) and len(apart) >= 5
+            )
 
 
 def test_search_cost(page):
@@ -177,6 +214,12 @@ def test_search_cost(page):
         seeds = sorted({seed for name, seed in over if name == method})
         return mine.groupby("seed")[column].sum().reindex(seeds, fill_value=0)
 
+    def epochs_of(job):
+        job = json.loads(job)
+        return job.get("problem", job)["recipe"]["epochs"]
+
+    paper = {"search": 600, "candidate": 300}
+    images = (page.asked(TABLE1).query("kind == 'teacher'").eval("images / epochs")).max()
     lines = {line["Method"]: line for line in page.table("Method", "Quoted GPU-hours")}
     for method, label in LABELS.items():
         line = lines[label]
@@ -189,6 +232,12 @@ def test_search_cost(page):
             reference = sums("tas", "Search", name)
             known = len(mine) and len(reference)
             assert line[column] == (f"x {mine.mean() / reference.mean():.2f}" if known else "")
+        search = jobs[(jobs["method"] == method) & (part == "Search")]
+        assert line["Jobs"] == (f"{len(search) / len(macs):.4g}" if len(macs) else "")
+        longer = [paper[kind] / epochs_of(job) for kind, job in zip(search["kind"], search["job"], strict=True)]
+        hours = (search["device_seconds"] * longer).sum() * 50_000 / images / 3600
+        told_so = line["Hours at the paper's schedule (estimate)"]
+        assert told_so == (f"{hours / len(macs):.3g}" if len(search) else "")
         assert line["Seeds"].startswith(f"{len(macs)} of ")
     assert [line["Quoted GPU-hours"] for line in lines.values()] == ["", "20", "over 1000", "3.83"]
     assert [line["Quoted / TAS"] for line in lines.values()] == ["", "x 5.22", "over x 261", "x 1"]
@@ -275,18 +324,34 @@ def test_what_was_run(page, sweep):
     fixed = page.manifest(sweep)["fixed"]
     assert f"batches of {fixed['recipe.batch']}" in section
     assert f"seeds {', '.join(map(str, sorted(set(rows['seed']))))}." in section
+    lasted = (rows["ended"] - rows["started"]).dt.total_seconds()
+    cores = (rows["device_seconds"] / lasted)[rows["attempts"] == 1].median()
+    [machine] = re.findall("^- On: .*", section, flags=re.MULTILINE)
+    on = [", ".join(sorted(rows[name].dropna().unique())) for name in ("device", "precision")]
+    torches = sorted({json.loads(each)["torch"] for each in rows["versions"].dropna()})
+    on += [f"torch {', torch '.join(torches)}", f"{cores:.1f} cores to a job"]
+    assert machine == f"- On: {', '.join(on)}."
+    assert f"parameters is scaled up to {rows['arch_lr'].median():.2g}, by this project" in section
 
 
-@pytest.mark.parametrize("sweep", [TABLE1, TABLE2])
-def test_how_the_searches_ended(page, sweep):
-    jobs = page.asked(sweep).query("kind == 'search'")
-    labels = {method["name"]: method["label"] for method in page.manifest(sweep)["methods"]}
-    lines = Page(page.rows, page.section(sweep)).table("Method", "Argmax macs / R")
-    assert {line["Method"] for line in lines} == {labels[name] for name in set(jobs["method"])}
-    for line in lines:
-        [name] = [name for name, label in labels.items() if label == line["Method"]]
-        mine = jobs[jobs["method"] == name]
+def test_how_the_search_costs_were_made_equal(page):
+    jobs = page.asked(TABLE1).query("kind == 'candidate'")
+    counts = jobs.groupby(["method", "seed"]).size().groupby("method").max()
+    told_so = re.sub(r"\s+", " ", page.section(TABLE1))
+    each = r"judges (\d+) sizes, CMA-ES (\d+) generations of (\d+), each trained for (\d+) epochs"
+    sizes, generations, population, epochs = map(int, re.search(each, told_so).groups())
+    assert (sizes, generations * population) == (counts["random_search"], counts["cma_es"])
+    assert {epochs} == set(jobs["epochs"])
+    assert f"has {8 * 19 + 3 * 3} coordinates" in told_so  # 8 widths of 19 convolutions, 3 depths of 3 stages
+
+
+def test_how_the_searches_of_tas_ended(page):
+    mine = page.asked(TABLE1).query("kind == 'search'")
+    for line in Page(page.rows, page.section(TABLE1)).table("Method", "Argmax macs / R"):
+        assert line["Method"] == "TAS"
         assert line["Argmax macs / R"] == told(mine["argmax_macs"] / mine["budget"], "{:.3f}")
+        assert line["Device time"] == told_in("seconds", [mine["device_seconds"].mean()])
+        assert line["Memory"] == f"{mine['peak_memory'].mean() / 2**30:.2f} GiB"
         met = (mine["argmax_macs"] / mine["budget"]).between(0.95, 1.05).mean()
         assert (line["Argmax in band"], line["n"]) == (f"{met:.0%}", str(len(mine)))
         assert line["Discrepancy"] == told(mine["discrepancy"], "{:.3f}")
@@ -298,7 +363,8 @@ def test_table_2(page):
     fixed = page.manifest(TABLE2)["fixed"]
     done = jobs[jobs["status"] == "ok"]
     seconds = done.assign(seconds=done["seconds_data"] + done["seconds_train"]).query("kind == 'search'")
-    for line in page.table("|I|", "n"):
+    quoted = pd.read_csv(ROOT / "results" / "published" / "table2.csv").set_index("samples")
+    for line in page.table("|I|", "Searches"):
         name = f"samples-{line['|I|']}"
         mine, ended = done[done["method"] == name], jobs.query(f"kind == 'search' and method == '{name}'")
         finals, searches = mine[mine["kind"] == "final"], mine[mine["kind"] == "search"]
@@ -317,22 +383,34 @@ def test_table_2(page):
         assert {name: line[name] for name in expected} == expected
         met = (searches["argmax_macs"] / searches["budget"]).between(0.95, 1.05).sum()
         assert line["Argmax in band"] == (f"{met} of {len(ended)}" if len(ended) else "")
-        assert line["n"] == str(len(searches))
-        how = f"argmax in the band in {met} of {len(ended)}, discrepancy {line['Discrepancy']}."
-        assert not len(searches) or f"Searches with |I| = {line['|I|']}: {how}" in page.text
-    took = seconds.pivot_table("seconds", "seed", "method").reindex(columns=["samples-2", "samples-8"]).dropna()
-    if len(took):
-        ratio = took["samples-8"].mean() / took["samples-2"].mean()
-        assert f"Steps of |I| = 8 take {ratio:.2f} times as long as of |I| = 2, the paper's" in page.text
+        assert (line["Searches"], line["Finals"]) == (str(len(searches)), str(len(finals)))
+        macs = (searches if finals.empty else finals)["macs"] / 1e6
+        assert line["Macs"] == told(macs, "{:.2f} M")
+    costs = {
+        "Time": ("seconds", 10.64 / 3.83),
+        "Memory": ("peak_memory", 7.3 / 2.4),
+        "Training macs": ("train_macs", 0),
+    }
+    for what, (column, theirs) in costs.items():
+        took = seconds.pivot_table(column, "seed", "method").reindex(columns=["samples-2", "samples-8"]).dropna()
+        also = f"; paper, quoted: {theirs:.2f}" if theirs else ""
+        ratio = f"{told(took['samples-8'] / took['samples-2'])} times (n = {len(took)}{also})"
+        assert not len(took) or f"{what} of |I| = 8: {ratio} that of |I| = 2." in page.text
     final = done[done["kind"] == "final"].pivot_table("test_accuracy", "seed", "method")
     final = 100 * final.reindex(columns=[f"samples-{n}" for n in (1, 2, 3, 5, 8)])
     for n in (1, 3, 5, 8):
         apart = (final[f"samples-{n}"] - final["samples-2"]).dropna()
-        assert not len(apart) or f"{told(apart, '{:+z.2f}')} (|I| = {n}, n = {len(apart)})" in page.text
-    quoted = pd.read_csv(ROOT / "results" / "published" / "table2.csv")
-    shown = [(line["|I|"], line["Accuracy %"], line["Macs"]) for line in page.table("|I|", "Search, GPU-hours")]
-    columns = (quoted["samples"], quoted["accuracy"], quoted["macs"])
-    assert shown == [(str(n), f"{a:g}", f"{m / 1e6:.2f} M") for n, a, m in zip(*columns, strict=True)]
+        theirs = quoted["accuracy"][n] - quoted["accuracy"][2]
+        shown = f"{told(apart, '{:+z.2f}')} (|I| = {n}, n = {len(apart)}; paper, quoted: {theirs:+.2f})"
+        assert not len(apart) or shown in page.text
+    for line, (n, paper) in zip(page.table("|I|", "Search, GPU-hours"), quoted.iterrows(), strict=True):
+        names = {
+            "Search, GPU-hours": "search_hours",
+            "Memory, GB": "memory_gb",
+            "Training, GPU-hours": "train_hours",
+        }
+        expected = {"|I|": str(n), "Accuracy %": f"{paper['accuracy']:g}", "Macs": f"{paper['macs'] / 1e6:.2f} M"}
+        assert line == expected | {title: f"{paper[column]:g}" for title, column in names.items()}
 
 
 def test_lambda_cost_and_t(page):

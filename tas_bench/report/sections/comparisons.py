@@ -69,21 +69,19 @@ def compared(source: Source, transfer: str) -> list[Pair]:
 
 
 def compared_transfers(source: Source, methods: Iterable[str] | None = None) -> list[Pair]:
-    """Every pair of transfer modes, the later one first: means over the methods that have ended in both.
+    """Every pair of transfer modes, the later one first: means over methods, the same ones on every seed.
 
     Args:
-        methods: these alone, and only where they all have ended.
+        methods: these, on the seeds where all have ended; else those that have ended on every seed where any has.
     """
     modes: list[str] = list(source.manifest["transfers"])
     keys = ["dataset", "backbone", "seed"]
-    chosen = set(source.labels if methods is None else methods)
-    mine = source.finals[source.finals["method"].isin(chosen)]
-    wide = mine.pivot_table("accuracy", [*keys, "method"], "transfer").reindex(columns=modes)
+    wide = source.finals.pivot_table("accuracy", [*keys, "method"], "transfer").reindex(columns=modes)
     found = []
     for one, other in combinations(reversed(modes), 2):
-        cells = (wide[one] - wide[other]).dropna().groupby(level=keys)
-        apart = cells.mean() if methods is None else cells.mean()[cells.size() == len(chosen)]
-        found.append(Pair(one, other, mean_interval(apart)))
+        cells = (wide[one] - wide[other]).dropna().unstack("method")
+        cells = cells.dropna(axis="columns") if methods is None else cells.reindex(columns=list(methods)).dropna()
+        found.append(Pair(one, other, mean_interval(cells.mean(axis="columns").dropna())))
     return found
 
 

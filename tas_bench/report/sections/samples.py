@@ -13,7 +13,7 @@ from tas_bench.report.ledger import RESULTS
 from tas_bench.report.parts import Note, Panel, Part, Plot, Section, Series, Table, millions, number
 from tas_bench.report.source import Source
 from tas_bench.report.stats import Interval, mean_interval
-from tas_bench.report.table1 import Sweep, published
+from tas_bench.report.table1 import Sweep, other_schedule, published
 
 PAPER = ("cifar10", "resnet32")
 HOURS, GB = 3600.0, 1e9
@@ -32,6 +32,8 @@ def samples(source: Source) -> list[Part]:
         same = (problem["dataset"], problem["backbone"]) == PAPER
         paper = published("table2").set_index("samples") if same else pd.DataFrame()
         parts += _parts(source, problem, found, paper)
+        if same and (told := other_schedule(source.of(problem))):
+            parts.append(Note(f"Differences are not like for like: {', '.join(told)}."))
     return [*parts, Note(NOTE)]
 
 
@@ -77,7 +79,7 @@ def _measured(used: pd.DataFrame, method: str, sweep: Sweep) -> dict[str, Interv
 def _parts(
     source: Source, problem: Sweep, found: dict[int, dict[str, Interval]], paper: pd.DataFrame
 ) -> list[Part]:
-    header = ["|I|", "n", "Argmax in band"]
+    header = ["|I|", "Searches", "Finals", "Argmax in band"]
     for title, _, column in MEASURES.values():
         header += [f"{title} (ours)", f"{title} (paper)"] if len(paper) and column else [title]
     if len(paper):
@@ -86,7 +88,8 @@ def _parts(
     for n, measured in found.items():
         met, searches = measured["met"].mean, measured["met"].n
         hits = number(None if met is None else met * searches, f"{{:.0f}} of {searches}")
-        line = [number(n, "{:.0f}"), number(measured["search"].n, "{:.0f}"), hits]
+        counts = (n, measured["search"].n, measured["accuracy"].n)
+        line = [*(number(count, "{:.0f}") for count in counts), hits]
         for name, (_, how, column) in MEASURES.items():
             line.append(number(measured[name].mean, how, measured[name].half_width))
             if len(paper) and column:

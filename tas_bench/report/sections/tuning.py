@@ -26,7 +26,9 @@ def tuning(source: Source) -> list[Part]:
     tuned = [name for name in source.labels if source.setting(name, "over") is not None]
     parts = [part for problem in source.problems for name in tuned for part in _tuned(source, problem, name)]
     told = "F is the cost of the argmax size, R the budget; where it misses the band, the derived size does not."
-    return [*parts, Note(f"{told} Searches that confirm a recommendation are among them.")] if parts else []
+    if any(source.setting(name, "confirm") for name in tuned):
+        told += " Searches that confirm a recommendation are among them."
+    return [*parts, Note(told)] if parts else []
 
 
 def _tuned(source: Source, problem: Sweep, name: str) -> list[Part]:
@@ -100,6 +102,8 @@ def _table(name: str, title: str, cells: pd.DataFrame) -> Table:
         shares = [number(share, "{:.1%}") for share in (cell.distance, cell.oscillation)]
         before = text(cell.lambda_cost), text(cell.t), hits, interval, number(cell.inside, "{:.0%}")
         rows.append((*before, gap, *shares, number(100 * cell.accuracy)))
+    if cells["accuracy"].isna().all():  # sizes were not trained
+        return Table(name, title, HEADER[:-1], [row[:-1] for row in rows])
     return Table(name, title, HEADER, rows)
 
 
