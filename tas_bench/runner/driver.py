@@ -167,9 +167,10 @@ def _drive(order: Order, pipe: Connection) -> None:
             while not dispatch.finished:
                 look_up()
                 _step(pool, dispatch, resources, tracking)
+            if dispatch.fault is None:
+                tracking.close(look_up)
         finally:
             usage.write(pool.slots, dispatch.busy_seconds, last=True)
-        tracking.close(look_up)
         if dispatch.fault is not None:
             raise dispatch.fault
         pipe.send(End())  # before Ray is shut down, which may take its time
