@@ -342,6 +342,8 @@ def test_how_the_search_costs_were_made_equal(page):
     sizes, generations, population, epochs = map(int, re.search(each, told_so).groups())
     assert (sizes, generations * population) == (counts["random_search"], counts["cma_es"])
     assert {epochs} == set(jobs["epochs"])
+    fixed = page.manifest(TABLE1)["fixed"]
+    assert f"The paper takes t = {fixed['t']} and lambda_cost = {fixed['tas.lambda_cost']}, as Table 1" in page.text
     assert f"has {8 * 19 + 3 * 3} coordinates" in told_so  # 8 widths of 19 convolutions, 3 depths of 3 stages
 
 
