@@ -1,5 +1,6 @@
 """One thread, since small tensors gain nothing from more; few examples of Hypothesis; fixtures that are shared."""
 
+import gc
 import shutil
 import tempfile
 from pathlib import Path
@@ -20,7 +21,7 @@ from tas_bench.store import Store
 settings.register_profile("shared-machine", deadline=None, max_examples=40)
 settings.load_profile("shared-machine")
 
-STARTS_RAY = tuple(f"tests/test_{name}.py" for name in ("chaos", "cluster", "real_runs", "runner", "supervisor"))
+STARTS_RAY = tuple(f"tests/test_{name}.py" for name in ("chaos", "real_runs", "runner", "supervisor"))
 """A Ray wants a core for itself: `make test` never runs two of these files at once."""
 
 
@@ -39,6 +40,15 @@ def pytest_xdist_make_scheduler(config, log):
 @pytest.fixture(autouse=True, scope="session")
 def one_thread():
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def frozen():
+    """What is imported stays, as in a worker: a job that looks for garbage finds its own alone."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture

@@ -25,9 +25,8 @@ from test_cluster import later, three  # noqa: F401
 from test_runner import command, family, run, stub_sweep
 
 from tas_bench.checkpoint import previous, read_state
-from tas_bench.errors import BAD_INPUT, FAILED_JOBS, IO_FAULT, OK
+from tas_bench.errors import FAILED_JOBS, IO_FAULT, OK
 from tas_bench.reading import load
-from tas_bench.store import Store
 from tas_bench.stub import HOG, StubMethod
 
 
@@ -211,18 +210,3 @@ def test_a_full_disk(attack, moments):
     check_as_undisturbed(attack, found)
     assert repeats(found.results) <= moments * SLOTS
     attack.report(f"{moments} times no room on the disk: code 5 each time, {found.rows()} rows, 0 lost")
-
-
-def test_of_two_runs_in_one_directory_the_second_is_refused(attack):
-    first = attack("stubs")
-    first.start()
-    first.wait(lambda: (holder := Store(first.results).holder()) and holder.pid == first.process.pid)
-    second = attack("stubs")
-    second.start()
-    _, err = second.process.communicate(timeout=60)
-    assert second.process.returncode == BAD_INPUT
-    assert err.count("\n") == 1
-    assert f"{first.results} is in use by " in err
-    assert first.end()[0] == OK
-    check_as_undisturbed(attack, first)
-    assert repeats(first.results) == 0

@@ -17,7 +17,7 @@ def files(results):
     return [*kept, *(results / name for name in ("_results.parquet", "_sweep.json", "_data.json"))]
 
 
-@pytest.mark.parametrize("wanted", forms(40, 200))
+@pytest.mark.parametrize("wanted", forms(24, 200))
 def test_damaged_files(tmp_path, request, capsys, wanted):
     rng, results, undisturbed = seeded(request), tmp_path / "results", tmp_path / "undisturbed"
     assert run_here("mixed", undisturbed) == OK
@@ -25,6 +25,7 @@ def test_damaged_files(tmp_path, request, capsys, wanted):
         Attempts(results, key).path.parent.mkdir(parents=True, exist_ok=True)
         Attempts(results, key).begin()
     assert run_here("mixed", results) == OK
+    whole = report_of(undisturbed)
     hurts, trained, gone = 0, 0, set()  # weights stay lost until a job needs them
     while hurts < wanted:
         rows = {path: path.read_bytes() for path in (results / "rows").iterdir()}
@@ -41,6 +42,6 @@ def test_damaged_files(tmp_path, request, capsys, wanted):
         gone -= changed
         trained += len(changed)
         check_same(results, undisturbed)
-        assert report_of(results) == report_of(undisturbed)
+        assert report_of(results) == whole
         assert main(["check", str(results)]) == OK
     record(request, f"{hurts} files damaged: {trained} jobs ran again, all others stood, the tables are the same")

@@ -46,7 +46,7 @@ def test_a_run_prints_its_report_and_goes_on_where_it_was(without_ray, capsys):
     assert "3 jobs run, 0 found finished" in err
     assert "Pre-defined" in out, "what earlier runs added stays in the report"
     assert "Random Search" in out
-    assert main(["report", "out"]) == OK
+    assert main(["report", "out", "--no-figures"]) == OK
     assert capsys.readouterr().out == f"{out}out/_report/report.html written\n"
     for name in ("table1.md", "table1.csv"):
         assert "Random Search" in (Path("out") / "_report" / name).read_text()
@@ -140,7 +140,7 @@ def test_a_report_of_a_part(without_ray, capsys):
     capsys.readouterr()
     [final] = load("out").query("kind == 'final'")["job_id"]
     (Path("out") / "rows" / f"{final}.parquet").unlink()
-    assert main(["report", "out"]) == OK
+    assert main(["report", "out", "--no-figures"]) == OK
     assert "Random Search" in capsys.readouterr().out
 
 

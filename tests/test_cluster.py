@@ -85,6 +85,7 @@ def test_a_lost_nodes_jobs_move(three, tmp_path):
     ask("add")
 
 
+@pytest.mark.slow  # below without Ray, and in tests/test_supervisor.py what then becomes of the run
 def test_what_no_node_has_is_refused(three, tmp_path):
     with pytest.raises(InputError, match="asks for 2 CPUs and 0 GPUs; the cluster has no room"):
         run(stub_sweep(StubMethod()), tmp_path, address=three[0], cpus=2)
@@ -216,6 +217,17 @@ def test_actors_fill_unequal_nodes_and_no_more(monkeypatch):
     pool.all_nodes.append(cluster.Node("d", 1, 1))
     look_again(pool, {share: 100})
     assert len(pool.actors) == 7, "a late node is used"
+
+
+def test_what_no_node_has_room_for_is_named(monkeypatch):
+    pool = make_pool({Share(2, 0)}, [])
+    monkeypatch.setattr(cluster, "nodes", lambda: [cluster.Node("a", 1, 0), cluster.Node("b", 4, 0)])
+    pool.check()
+    monkeypatch.setattr(cluster, "nodes", lambda: [cluster.Node("a", 1, 0)])
+    with pytest.raises(
+        InputError, match=r"asks for 2 CPUs and 0 GPUs; the cluster has no room \(its nodes have 1 a"
+    ):
+        pool.check()
 
 
 def test_no_more_actors_than_jobs(monkeypatch):

@@ -80,7 +80,7 @@ def others(store):
     return [p for folder in ("_weights", "_checkpoints") for p in sorted((store.path / folder).iterdir())]
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(data=st.data(), hurt=hurts())
 def test_a_damaged_table_is_named_or_reads_the_same(store, data, hurt):
     path = data.draw(st.sampled_from(tables(store)))

