@@ -17,7 +17,6 @@ from tas_bench.report.table1 import published
 
 COSTS = (
     ("Time", "seconds", "search_hours"),
-    ("Memory", "peak_memory", "memory_gb"),
     ("Training macs", "train_macs", None),
 )
 """What a search costs: how it is told, our column, the paper's."""
