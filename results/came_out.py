@@ -31,7 +31,7 @@ def of_table1(source: Source) -> str:
     }
     told = [f"{len(names)} {verdict}" for verdict, names in by_verdict.items() if names]
     lines = [f"Orders that the paper claims: {len(claims)}; in the rows {', '.join(told)}."]
-    for verdict in VERDICTS[:4]:  # those that tell a sign
+    for verdict in VERDICTS[:4]:
         lines += told_of(verdict.capitalize(), by_verdict[verdict], "; ")
     for transfer in source.manifest["transfers"]:
         apart = [

@@ -12,6 +12,7 @@ from tas_bench.report.stats import ENOUGH, Interval
 from tas_bench.report.table1 import published
 
 VERDICTS = ("agrees", "disagrees", "same sign", "opposite sign", "undecided", "no pair yet")
+"""What a claim may come to; the first four tell a sign."""
 
 PILOT_SEED = 0
 """The scale was chosen by what this seed showed in pilots."""

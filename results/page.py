@@ -107,9 +107,8 @@ def scale(source: Source) -> str:
     code = ", ".join(f"{commit} ({count})" for commit, count in commits.value_counts(sort=False).items())
     ended = f"{asked['status'].eq('ok').sum()} of the {len(asked)} jobs asked for so far ended well"
     spent = duration(float(rows["device_seconds"].sum()))
-    again = (
-        f"; {old} finals learned from a teacher that was trained again afterwards" if (old := older(rows)) else ""
-    )
+    old = older(rows)
+    again = f"; {old} finals learned from a teacher that was trained again afterwards" if old else ""
     lines = (f"Run: {'; '.join(told)}", f"On: {', '.join(where)}", f"Code, with jobs: {code}")
     return "\n".join(f"- {line}." for line in (*lines, f"Rows: {ended}, {spent} of device time{again}"))
 

@@ -13,6 +13,9 @@ from tas_bench.sweep import Sweep, names_of
 
 log = logging.getLogger("tas_bench")
 
+Lookup = Callable[[Job, str], Outcome | None]
+"""The outcome of a job by its key, if it has ended."""
+
 
 def plans_of(sweep: Sweep, store: Store, failed: Callable[[str], bool] = lambda _key: False) -> Plans:
     """The sweep's plans, as far as the store's rows bring them; nothing is written.
@@ -28,6 +31,19 @@ def plans_of(sweep: Sweep, store: Store, failed: Callable[[str], bool] = lambda 
     """
     known = lookup_in(store, failed)
     plans = Plans(sweep.plans(), known)
+    lost = _lost_weights(plans, known, store)
+    if not lost:
+        return plans
+    gone = Outcome(status="failed", error="its weights are lost, and its training for others failed")
+
+    def lookup(job: Job, key: str) -> Outcome | None:
+        return (gone if failed(key) else None) if key in lost else known(job, key)
+
+    return Plans(sweep.plans(), lookup)
+
+
+def _lost_weights(plans: Plans, known: Lookup, store: Store) -> set[str]:
+    """The jobs that ended well, whose weights are lost, and on which a plan that has not ended draws."""
     going = [plan for plan in plans.plans if not plan.done]
     ending = {plan.name for plan in going if all(plan.asked[key].job.kind == "final" for key in plan.awaited)}
     searching = {(plan.problem, plan.seed) for plan in going if plan.name not in ending}
@@ -47,14 +63,7 @@ def plans_of(sweep: Sweep, store: Store, failed: Callable[[str], bool] = lambda 
         if (found := known(job, key)) and found.ok and store.outcome(key) is None:
             lost.add(key)
             needed.append(_source(job))  # of a pruning
-    if not lost:
-        return plans
-    gone = Outcome(status="failed", error="its weights are lost, and its training for others failed")
-
-    def lookup(job: Job, key: str) -> Outcome | None:
-        return (gone if failed(key) else None) if key in lost else known(job, key)
-
-    return Plans(sweep.plans(), lookup)
+    return lost
 
 
 def _source(job: Job) -> Job | None:
@@ -62,7 +71,7 @@ def _source(job: Job) -> Job | None:
     return getattr(job, "teacher", None)
 
 
-def lookup_in(store: Store, failed: Callable[[str], bool]) -> Callable[[Job, str], Outcome | None]:
+def lookup_in(store: Store, failed: Callable[[str], bool]) -> Lookup:
     """How plans find what has ended, among the rows as they are now, weights or no weights.
 
     Args:

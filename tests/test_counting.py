@@ -1,5 +1,6 @@
 """In-band sizes by counting: the counts and the draws against enumeration, and against rejection on ResNet-110."""
 
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -84,13 +85,17 @@ def made_up_latency(layers, space, folder=Path()):
     return Table(folder / "made_up.parquet", {}, entries).cost
 
 
-@pytest.mark.parametrize("search", ["W", "D", "WD"])
-@pytest.mark.parametrize("cost", ["macs", "params", "latency"])
-@pytest.mark.parametrize("backbone", all_backbones().values(), ids=lambda b: b.name)
-def test_every_backbone(backbone, cost, search):
+def every_case():
+    """Deep networks take their time: `make test-slow` has the rest of theirs."""
+    for name, *how in product(all_backbones(), ["macs", "params", "latency"], ["W", "D", "WD"]):
+        slow = name in ("resnet110", "resnet164") and how != ["macs", "WD"]
+        yield pytest.param(name, *how, marks=[pytest.mark.slow] * slow)
+
+
+@pytest.mark.parametrize(("name", "cost", "search"), list(every_case()))
+def test_every_backbone(name, cost, search):
     """Every row is counted, and more than half of the draws are in the band wherever that is not a handful."""
-    if backbone.name in ("resnet110", "resnet164") and (cost, search) != ("macs", "WD"):
-        pytest.skip("deep networks take their time")
+    backbone = all_backbones()[name]
     layers, space = backbone.layers(100), backbone.space(search)
     how = {"macs": MACS, "params": PARAMS}.get(cost) or made_up_latency(layers, space)
     some = np.median(how.many(layers, *space.values(space.sample_indices(np.random.default_rng(0), 99))))

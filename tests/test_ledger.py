@@ -52,11 +52,8 @@ def test_a_teacher_that_is_pruned_is_a_part_of_the_search():
         sweep.add("random_search", 0, kind, **spent(seconds, macs))
     sweep.final("random_search", 0, "scratch", 0.7, **spent(7, 70))
     found = ledger_of(sweep, seeds=[0]).loc["random_search"]
-    assert (found["search_device_seconds_mean"], found["search_train_macs_mean"], found["jobs_mean"]) == (
-        35,
-        350,
-        2,
-    )
+    assert (found["search_device_seconds_mean"], found["search_train_macs_mean"]) == (35, 350)
+    assert found["jobs_mean"] == 2
     assert (found["teacher_device_seconds_mean"], found["final_device_seconds_mean"]) == (0, 7)
 
 

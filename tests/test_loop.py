@@ -77,11 +77,12 @@ def test_running_statistics_move_as_far_in_parts():
             assert not torch.equal(network.state_dict()[name], value)
 
 
+COMPILER = pytest.mark.skipif(shutil.which("g++") is None, reason="Inductor needs a compiler on the CPU")
+
+
 @pytest.mark.filterwarnings("ignore:.*script_method:DeprecationWarning")  # of torch's own compiler
-@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=[pytest.mark.slow, COMPILER])])
 def test_a_compiled_step_trains_the_same_network(monkeypatch, backend):
-    if backend == "inductor" and shutil.which("g++") is None:
-        pytest.skip("it needs a compiler on the CPU")
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
     shallow = replace(TINY.full, depths=(1, 1))  # a compiler takes its time over every block
     eager, told = trained(64, size=shallow)

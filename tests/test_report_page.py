@@ -41,7 +41,22 @@ def browser():
 @pytest.fixture(scope="module")
 def open_page(browser, page_file):
     """The page with all its plots drawn; what the browser complained of and asked for is kept on it."""
-    return lambda how="light": opened_as(how, browser, page_file)
+
+    def open_as(how="light"):
+        context = browser.new_context(
+            color_scheme="dark" if how == "dark" else "light", viewport={"width": WIDTHS[how], "height": 800}
+        )
+        page = context.new_page()
+        page.said, page.asked = [], []
+        page.on("console", lambda message: page.said.append(message.text))
+        page.on("pageerror", lambda error: page.said.append(str(error)))
+        page.on("dialog", lambda dialog: page.said.append(dialog.message))
+        page.on("request", lambda one: page.asked.append(one.url))
+        page.goto(page_file.as_uri())
+        page.wait_for_selector("html[data-drawn]", timeout=120_000)
+        return page
+
+    return open_as
 
 
 @pytest.fixture(scope="module")
@@ -51,23 +66,8 @@ def kept(open_page):
 
 @pytest.fixture
 def opened(kept, request):
-    """One that other tests have seen."""
+    """One that other tests may have seen."""
     return kept(getattr(request, "param", "light"))
-
-
-def opened_as(how, browser, page_file):
-    context = browser.new_context(
-        color_scheme="dark" if how == "dark" else "light", viewport={"width": WIDTHS[how], "height": 800}
-    )
-    page = context.new_page()
-    page.said, page.asked = [], []
-    page.on("console", lambda message: page.said.append(message.text))
-    page.on("pageerror", lambda error: page.said.append(str(error)))
-    page.on("dialog", lambda dialog: page.said.append(dialog.message))
-    page.on("request", lambda one: page.asked.append(one.url))
-    page.goto(page_file.as_uri())
-    page.wait_for_selector("html[data-drawn]", timeout=120_000)
-    return page
 
 
 every_look = pytest.mark.parametrize("opened", WIDTHS, indirect=True)

@@ -190,16 +190,13 @@ def test_pairs(page):
             assert line["Difference, points"] == told(apart, "{:+z.2f}")
             assert line["Pairs"] == str(len(apart))
             mean, half = mean_and_half(apart)
-            first, second = (one, other) if mean > 0 else (other, one)
-            sign = "&gt;" if f"{abs(mean):.2f}" != "0.00" else "="
-            if sign == "=":
-                first, second = one, other
-            assert line["Verdict"].startswith(
-                f"{first} {sign} {second} by {told(apart, '{:+z.2f}').lstrip('+-')}, n = "
-            )
-            assert line["Verdict"].endswith(": settled") == (
-                half is not None and half < abs(mean) and len(apart) >= 5
-            )
+            shown = told(apart, "{:+z.2f}")
+            order = {"-": f"{other} &gt; {one}", "+": f"{one} &gt; {other}"}[shown[0]]
+            if shown.startswith("+0.00"):
+                order = f"{one} = {other}"
+            assert line["Verdict"].startswith(f"{order} by {shown[1:]}, n = {len(apart)}: ")
+            settled = half is not None and half < abs(mean) and len(apart) >= 5
+            assert line["Verdict"].endswith(": settled") == settled
 
 
 def test_search_cost(page):

@@ -155,7 +155,7 @@ def _drive(order: Order, pipe: Connection) -> None:
             pool.look()
         beat = 0.0
 
-        def look_up() -> None:
+        def sign_of_life() -> None:
             nonlocal beat
             signals.check()
             if time.monotonic() - beat > BEAT:
@@ -165,10 +165,10 @@ def _drive(order: Order, pipe: Connection) -> None:
 
         try:
             while not dispatch.finished:
-                look_up()
+                sign_of_life()
                 _step(pool, dispatch, resources, tracking)
             if dispatch.fault is None:
-                tracking.close(look_up)
+                tracking.close(sign_of_life)
         finally:
             usage.write(pool.slots, dispatch.busy_seconds, last=True)
         if dispatch.fault is not None:

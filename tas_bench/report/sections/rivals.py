@@ -10,13 +10,10 @@ from tas_bench.report.parts import Cell, Note, Part, Section, Table, millions, n
 from tas_bench.report.sections.comparisons import last_transfer
 from tas_bench.report.source import Source
 from tas_bench.report.stats import Interval, mean_interval
-from tas_bench.report.table1 import published, unlike_the_paper
+from tas_bench.report.table1 import PAPER_EPOCHS, published, unlike_the_paper
 
 ALIASES = {"tas-wd": ("tas-wd", "tas")}
 """Methods of ours that a line of the paper's is about, where it is not the one of that name."""
-
-EPOCHS = {3: 300, 4: 120}
-"""The paper's, by table."""
 
 HEADER = (
     "Method", "Accuracy % (ours)", "n", "Drop (ours)", "Macs (ours)",
@@ -33,7 +30,8 @@ def rivals(source: Source) -> list[Part]:
     if source.finals.empty:
         return parts
     transfer = last_transfer(source)
-    for number_, paper in ((3, published("table3")), (4, published("table4"))):
+    for number_, epochs in ((3, PAPER_EPOCHS), (4, 120)):
+        paper = published(f"table{number_}")
         for problem in source.problems:
             here = paper["dataset"].eq(problem["dataset"]) & paper["backbone"].eq(problem["backbone"])
             quoted = paper[here & paper["accuracy"].notna()]
@@ -49,7 +47,7 @@ def rivals(source: Source) -> list[Part]:
             name = f"rivals-{problem['dataset']}-{problem['backbone']}"
             parts.append(Table(name, f"Table {number_}, {source.heading(problem)} ({transfer})", header, lines))
             [pruned] = quoted.loc[quoted["method"] == "tas-wd", "pruned"]
-            if told := unlike_the_paper(used, problem, 1 - pruned / 100, EPOCHS[number_]):
+            if told := unlike_the_paper(used, problem, 1 - pruned / 100, epochs):
                 parts.append(Note(f"{source.heading(problem)}: {told}."))
     if parts:
         parts.append(
