@@ -57,7 +57,9 @@ def status_of(results: Path) -> Status:
     attempts = under_way(results) if held is not None else {}
     jobs = uses.drop_duplicates("job_id").set_index("job_id")[["plan", "kind"]]
     jobs["status"] = rows["status"].reindex(jobs.index)
-    going = jobs.index.isin(list(attempts)) & (jobs["status"] != "ok")
+    began = pd.to_datetime(pd.Series({key: one["started"] for key, one in attempts.items()}, dtype=str), utc=True)
+    again = began.reindex(jobs.index) > rows["ended"].reindex(jobs.index)  # its weights are lost
+    going = jobs.index.isin(list(attempts)) & (jobs["status"].ne("ok") | again)
     jobs["status"] = jobs["status"].mask(going, "running").fillna("waiting")
     by_plan = uses.assign(status=uses["job_id"].map(jobs["status"]))
     manifest = store.manifest()

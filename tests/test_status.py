@@ -1,6 +1,7 @@
 """How a sweep stands, told from its directory: while it runs, after it, and where jobs failed."""
 
 import json
+from datetime import UTC, datetime
 
 import pytest
 from helpers import bare_row
@@ -46,6 +47,16 @@ def test_while_it_runs(half_done):
         {"job_id": BAD, "status": "oom", "attempts": 3}
     ]
     assert found.who.startswith("run by ")
+
+
+def test_a_job_that_runs_again_for_its_weights_is_running_and_one_that_has_just_ended_is_not(half_done):
+    half_done.commit(bare_row(NEXT, ended=datetime(2026, 1, 1, tzinfo=UTC)), Outcome())
+    Attempts(half_done.path, NEXT).begin()
+    half_done.commit(bare_row(GOING, ended=datetime.now(UTC)), Outcome())  # its attempt is not told to have ended
+    with half_done.lock():
+        found = status_of(half_done.path)
+    assert found.jobs == {"ok": 2, "oom": 1, "running": 1}
+    assert found.running["job_id"].tolist() == [NEXT]
 
 
 def test_nothing_runs_where_nobody_holds_it(half_done):
