@@ -217,7 +217,7 @@ class Dispatch:
         began = attempts.all[-1].get("started")
         started = datetime.datetime.fromisoformat(began) if began else datetime.datetime.now(datetime.UTC)
         self.store.commit(row_of(use.job, _labels(self.sweep, use), dead, attempts.count, started))
-        return self.store.outcome(use.key) or dead
+        return dead
 
     def _show(self) -> None:
         left = sum(not plan.done for plan in self.plans.plans)

@@ -1,5 +1,6 @@
 """Pruning by Torch-Pruning: what is left, to the bit; the method for real on digits; and without the package."""
 
+import shutil
 import sys
 from dataclasses import replace
 from itertools import islice
@@ -266,6 +267,16 @@ def test_the_final_with_init_starts_from_them(ran):
     curves = load(ran.results, table="curves").set_index(["job_id", "epoch"])["train_accuracy"]
     scratch = replace(job, transfer=Scratch(), teacher=None)
     assert curves[job_id(job), 1] > curves[job_id(scratch), 1] + 0.1
+
+
+def test_where_all_weights_are_lost_the_teacher_is_trained_again_before_it_is_pruned(ran, tmp_path):
+    results = shutil.copytree(ran.results, tmp_path / "copy")
+    shutil.rmtree(results / "_weights")
+    [init] = [use for use in jobs_of("final", ran) if use.job.transfer == Init() and use.method == METHOD.name]
+    (results / "rows" / f"{init.key}.parquet").unlink()
+    plans = plans_of(SWEEP, Store(results))
+    assert plans.next_job().job == init.job.teacher.teacher
+    assert plans.next_job() is None
 
 
 class StoppedError(Exception):

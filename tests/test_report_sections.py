@@ -237,6 +237,11 @@ def test_table_2_beside_ours(tmp_path):
     assert line["Argmax in band"].text == f"{(searches['derived'] == 'argmax').sum()} of {len(searches)}"
     assert line["Discrepancy"].value == pytest.approx(searches["discrepancy"].mean())
     assert [panel.title for panel in plot.panels] == ["Accuracy %", "Search, device-hours", "Memory, GB"]
+    elsewhere = {**manifest, "problems": [{**manifest["problems"][0], "backbone": "resnet20"}]}
+    source = type(source)(
+        elsewhere, rows, uses.assign(backbone="resnet20"), source.curves, source.trajectories, {}
+    )
+    assert not any("like for like" in part.text for part in parts(source, "samples") if isinstance(part, Note))
 
 
 def test_table_4_beside_ours(made):
@@ -255,8 +260,16 @@ def test_table_4_beside_ours(made):
     assert ours["Difference, points"].value == pytest.approx(accuracy - 69.15)
     assert ours["Top-5 % (ours)"].value == pytest.approx(accuracy + 20)
 
+    def unlike(epochs):
+        source = type(made)(manifest, rows.assign(epochs=epochs), uses, made.curves, made.trajectories, {})
+        notes = [part.text for part in parts(source, "rivals") if isinstance(part, Note)]
+        return [text for text in notes if "like for like" in text]
 
-def tuning(made, statuses, backbone="resnet32"):
+    assert unlike(120) == []
+    assert [text.endswith(": 300 epochs instead of 120.") for text in unlike(300)] == [True]
+
+
+def tuning(made, statuses, backbone="resnet32", confirm=0):
     """Searches of two seeds' plans that share one, each with a training of what it found; the section's parts."""
     places = {"dataset": "cifar100", "backbone": backbone}
     full = find_backbone("resnet32").full
@@ -283,7 +296,8 @@ def tuning(made, statuses, backbone="resnet32"):
         points += [{"job_id": f"search{seed}", "epoch": epoch, "f_cost": cost} for epoch, cost in costs]
     manifest = {
         **made.manifest, "name": "x", "seeds": [0, 1], "transfers": [], "problems": [places | {"keep": 0.6}],
-        "methods": [{"name": "tune", "label": "TAS, tuned"}], "fixed": {"tune.over": ["lambda_cost=1", "t=0.05"]},
+        "methods": [{"name": "tune", "label": "TAS, tuned"}],
+        "fixed": {"tune.over": ["lambda_cost=1", "t=0.05"], "tune.confirm": confirm},
     }  # fmt: skip
     frames = (
         pd.DataFrame(rows).reindex(columns=ROWS.names),
@@ -303,6 +317,14 @@ def test_a_search_that_two_plans_share_counts_once(made):
     assert line["Oscillation of F_cost / R"].value == pytest.approx(0.1)
     assert line["Validation accuracy %"].value == pytest.approx(55)
     assert plot.panels[-1].series[0].y == pytest.approx([1.2, 1.1, 1.0])
+
+
+def test_searches_that_confirm_are_told_where_there_are_any(made):
+    notes = [tuning(made, ["ok", "ok"], confirm=confirm)[-1].text for confirm in (0, 2)]
+    assert [text.endswith("Searches that confirm a recommendation are among them.") for text in notes] == [
+        False,
+        True,
+    ]
 
 
 def test_searches_of_a_backbone_that_is_not_here_have_no_accuracy(made):
