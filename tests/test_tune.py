@@ -49,7 +49,7 @@ def answer(job):
     search = getattr(job, "search", job)
     lambda_cost, budget = search.settings.lambda_cost, search.problem.budget
     full = search.problem.backbone.full
-    size = Size((*full.widths[:-1], full.widths[-1] - job.seed - int(lambda_cost)), full.depths)
+    size = Size((*full.widths[:-1], full.widths[-1] - job.seed - 4 * int(lambda_cost)), full.depths)
     return Outcome(
         size=size, derived="argmax" if lambda_cost >= 1 else "in-band", epochs=search.settings.search_epochs,
         argmax_macs=round(budget * (1 + abs(lambda_cost - 2) / 100)), train_macs=10**9 + int(job_id(job)[:4], 16),
