@@ -22,10 +22,6 @@ from tas_bench.fitness import Fitness, best_of, fitness_of
 from tas_bench.jobs import Outcome, Plan, Problem
 from tas_bench.space import Size
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # cma warns when matplotlib, which only its plots need, is missing
-    import cma
-
 CODINGS = ("logits", "index")
 
 LEAST = 6
@@ -95,6 +91,10 @@ class CmaEs(Fitness):
 
     def _strategy(self, start: NDArray[np.float64], rng: np.random.Generator) -> Any:
         """The optimiser, with a random generator of its own (its `seed` option would reseed global numpy)."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # cma warns when matplotlib, which only its plots need, is missing
+            import cma  # with matplotlib, which takes a second
+
         options = {
             "popsize": self.population or LEAST, "randn": lambda *shape: rng.standard_normal(shape),
             "seed": math.nan, "verbose": -9, "verb_log": 0, "verb_disp": 0,

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
 
 from tas_bench.budget import Band, most_probable, scores_of
 from tas_bench.costs.layer import Layer, Tap
@@ -38,6 +37,8 @@ def most_probable_and_gap(logits: Array, band: Band) -> tuple[IntArray, float]:
 
 def upper_bound(scores: Array, band: Band) -> float:
     """An upper bound on the score of an in-band size; scores (rows, candidates), -inf past a row's candidates."""
+    from scipy.optimize import minimize_scalar  # which takes half a second
+
     chain = Chain(scores, band)
     argmax_cost = float(band.costs(scores.argmax(axis=1)[None])[0])
     sign, edge = (1.0, band.high) if argmax_cost > band.high else (-1.0, band.low)

@@ -18,7 +18,13 @@ from tas_bench.space import Size
 from tas_bench.testing import check_backbone, check_names
 
 
-@pytest.mark.parametrize("backbone", all_backbones().values(), ids=lambda b: b.name)
+def every_backbone():
+    """`make test-slow` has the deepest."""
+    for name, backbone in all_backbones().items():
+        yield pytest.param(backbone, id=name, marks=[pytest.mark.slow] * (len(backbone.convs) > 100))
+
+
+@pytest.mark.parametrize("backbone", list(every_backbone()))
 def test_contract(backbone):
     check_backbone(backbone)
 

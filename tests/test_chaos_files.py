@@ -17,7 +17,7 @@ def files(results):
     return [*kept, *(results / name for name in ("_results.parquet", "_sweep.json", "_data.json"))]
 
 
-@pytest.mark.parametrize("wanted", forms(24, 200))
+@pytest.mark.parametrize("wanted", forms(12, 200))
 def test_damaged_files(tmp_path, request, capsys, wanted):
     rng, results, undisturbed = seeded(request), tmp_path / "results", tmp_path / "undisturbed"
     assert run_here("mixed", undisturbed) == OK

@@ -117,6 +117,7 @@ def resnet110():
     return Band(layers, backbone.space(), MACS, 0.475 * full, 0.525 * full)
 
 
+@pytest.mark.slow
 def test_resnet110_as_rejection_has_it():
     """One uniform size of 5,000 is in this band: their number, and where their widths and depths lie."""
     band, rng, tries = resnet110(), np.random.default_rng(1), 300_000

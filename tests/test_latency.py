@@ -289,6 +289,7 @@ def test_a_sweep_is_settled_to_a_table_of_all_its_methods_ask_for(made_up):
     assert settle(in_macs, Bench(), words()[0]) is in_macs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
 def test_methods_keep_their_contract_under_a_budget_in_latency(method, made_up):
     check_method(method, settle(replace(SWEEP, methods=(method(),), t=0.1), Bench(), words()[0]).problems[0])

@@ -128,7 +128,7 @@ def test_a_later_batch_may_fail_whole(method):
     "method",
     [
         Evolution(cycles=96),
-        OptunaTpe(n_trials=48),
+        pytest.param(OptunaTpe(n_trials=48), marks=pytest.mark.slow),
         OptunaNsga2(n_trials=96),
         pytest.param(CmaEs(generations=16, coding="index"), marks=pytest.mark.slow),
         CmaEs(generations=24, population=10),
@@ -137,7 +137,7 @@ def test_a_later_batch_may_fail_whole(method):
 )
 def test_beats_random_search_at_as_many_trainings(method):
     margins = []
-    for seed in range(5 if method.name == "cma_es" else 10):  # it takes longest, and leads by most
+    for seed in range(4 if method.name == "cma_es" else 10):  # it takes longest, and leads by most
         accuracy = accuracy_near(seed)
         found = [
             drive(m.plan(RESNET20, seed), lambda job, f=accuracy: Outcome(val_accuracy=f(job.size)))[1]

@@ -42,6 +42,7 @@ def test_contract_under_a_budget_in_parameters(method):
     check_method(method, dataclasses.replace(PROBLEM, cost="params"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
 def test_contract_at_the_papers_size(method):
     check_method(method, PAPER)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_bound import BACKBONES
 from test_counting import small
@@ -25,6 +25,7 @@ BANDS = [
 
 
 @pytest.mark.parametrize("band", BANDS)
+@settings(max_examples=15)
 @given(seed=st.integers(0, 10_000))
 def test_changes_after_a_walk(band, seed):
     rng = np.random.default_rng(seed)

@@ -64,8 +64,7 @@ NAMES = ("tiny", "resnet20", "resnet18", "resnet50", "mobilenet_v1", "mobilenet_
 """One of every form of block."""
 
 
-@pytest.mark.parametrize("scope", ["global", "uniform"])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("name", "scope"), [*((name, "global") for name in NAMES), ("tiny", "uniform")])
 def test_what_is_left_computes_what_our_network_of_that_size_does(name, scope):
     here = on(name)
     left = network(here)
@@ -88,8 +87,9 @@ def test_the_size_of_a_network_is_what_it_was_built_with(name):
         assert size_of(Network(backbone, size, 10, backbone.image), backbone) == size
 
 
-@pytest.mark.parametrize("scope", ["global", "uniform"])
-@pytest.mark.parametrize("changes", [{}, {"keep": 0.4}, {"cost": "params"}], ids=str)
+@pytest.mark.parametrize(
+    ("scope", "changes"), [("global", {}), ("uniform", {"keep": 0.4}), ("global", {"cost": "params"})], ids=str
+)
 def test_the_step_closest_to_the_budget_is_taken(scope, changes):
     here = replace(WIDE, **changes)
     size, weights = pruned(network(here).state_dict(), here, scope)

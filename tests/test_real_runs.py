@@ -44,31 +44,31 @@ def wait_for_a_row(process, results):
     wait_for(lambda: len(list(results.glob("rows/*.parquet"))) > before, process)
 
 
-def test_stopped_by_signals_a_run_loses_nothing(tmp_path, own, capsys, request):
-    results, kept = tmp_path / "results", {}
+@pytest.mark.parametrize(
+    ("stop", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
+)
+def test_stopped_by_a_signal_a_run_loses_nothing(tmp_path, own, capsys, request, stop, code):
+    results = tmp_path / "results"
     words = ["tas-bench", "run", "demo", "--results", str(results), *STOPPED]
-    for stop, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
-        before, process = set(Path(own).glob("tas-bench*")), launch("tas_bench", *words[1:], TMPDIR=own)
-        wait_for_a_row(process, results)
-        assert main(words[1:]) == BAD_INPUT, "two runs in one directory"
-        err = capsys.readouterr().err
-        assert f"{results} is in use by " in err
-        assert err.count("\n") == 1
-        if stop == signal.SIGINT:
-            os.killpg(process.pid, stop)  # Ctrl-C reaches all that the terminal started
-        else:
-            process.send_signal(stop)
-        at = time.monotonic()
-        _, err = process.communicate(timeout=60)
-        assert process.returncode == code
-        assert "Traceback" not in err
-        assert err.endswith(f"stopped; finished jobs are kept. Go on with: {shlex.join(words)}\n")
-        assert time.monotonic() - at < 15
-        assert set(Path(own).glob("tas-bench*")) <= before, "a local Ray leaves nothing behind"
-        rows = started(results)
-        assert kept.items() <= rows.items(), "finished jobs are never run again"
-        kept = rows
-        assert len(kept) < 9, "there was something left to do"
+    process = launch("tas_bench", *words[1:], TMPDIR=own)
+    wait_for_a_row(process, results)
+    assert main(words[1:]) == BAD_INPUT, "two runs in one directory"
+    err = capsys.readouterr().err
+    assert f"{results} is in use by " in err
+    assert err.count("\n") == 1
+    if stop == signal.SIGINT:
+        os.killpg(process.pid, stop)  # Ctrl-C reaches all that the terminal started
+    else:
+        process.send_signal(stop)
+    at = time.monotonic()
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert "Traceback" not in err
+    assert err.endswith(f"stopped; finished jobs are kept. Go on with: {shlex.join(words)}\n")
+    assert time.monotonic() - at < 15
+    assert not list(Path(own).glob("tas-bench*")), "a local Ray leaves nothing behind"
+    kept = started(results)
+    assert len(kept) < 9, "there was something left to do"
 
     os.chdir(tmp_path)  # the rest without Ray, which is all the same to the rows
     request.getfixturevalue("without_ray")

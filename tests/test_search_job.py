@@ -102,13 +102,18 @@ def stopping(context, after, epochs):
 
 
 SETTINGS = {
-    "default": {}, "two draws": {"draws": 2}, "mixture": {"selection": "mixture"},
-    "one depth": {"depth_samples": 1},
-    "released": dataclasses.asdict(RELEASED),
+    "default": {}, "released": dataclasses.asdict(RELEASED), "two draws": {"draws": 2},
+    "mixture": {"selection": "mixture"}, "one depth": {"depth_samples": 1},
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
+@pytest.mark.parametrize(
+    "settings",
+    [
+        pytest.param(settings, id=name, marks=[pytest.mark.slow] * (name not in ("default", "released")))
+        for name, settings in SETTINGS.items()
+    ],
+)
 def test_a_stopped_search_resumes_to_bitwise_the_same_result(tmp_path, settings):
     """Stopped behind its first, its second and its third epoch, each time going on from the stop before."""
     job = search_job(Tas(**settings | {"search_epochs": 4}), batch=256)

@@ -375,7 +375,7 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
-@pytest.mark.parametrize("command", [["report"], ["check"], ["check", "--repair"], ["run", "demo", "--results"]])
+@pytest.mark.parametrize("command", [["report"], ["check", "--repair"], ["run", "demo", "--results"]])
 def test_a_store_that_does_not_answer_is_one_line(server, command):
     done = subprocess.run(
         [sys.executable, "-c", AWAY, *command, "s3://bucket/x"], capture_output=True, text=True, timeout=120

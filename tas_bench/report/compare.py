@@ -68,12 +68,11 @@ def welch(one: Sequence[float], other: Sequence[float]) -> Interval:
     if n < 2:
         return Interval(mean, None, n)
     parts = [statistics.variance(values) / len(values) for values in (one, other)]
-    if sum(parts) == 0:
+    whole = sum(parts)
+    if whole == 0:
         return Interval(mean, 0.0, n)
-    freedom = sum(parts) ** 2 / sum(
-        part**2 / (len(values) - 1) for part, values in zip(parts, (one, other), strict=True)
-    )
-    return Interval(mean, float(stdtrit(freedom, 0.975)) * math.sqrt(sum(parts)), n)
+    shares = ((part / whole) ** 2 / (len(values) - 1) for part, values in zip(parts, (one, other), strict=True))
+    return Interval(mean, float(stdtrit(1 / sum(shares), 0.975)) * math.sqrt(whole), n)
 
 
 def verdict(one: pd.Series[Any], other: pd.Series[Any], difference: Interval) -> str:

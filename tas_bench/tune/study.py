@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.exceptions import ExperimentalWarning
-from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
@@ -98,6 +97,8 @@ def pareto(tuner: Tuner) -> list[int]:
 
 def importances(tuner: Tuner) -> dict[str, dict[str, float]]:
     """How much of each objective's spread each setting explains (fANOVA); empty where trials are too few."""
+    from optuna.importance import FanovaImportanceEvaluator, get_param_importances  # with all of scikit-learn
+
     study, names = tuner.asker.study, tuner.tuning.objectives
     found: dict[str, dict[str, float]] = {}
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
