@@ -131,7 +131,7 @@ def test_a_later_batch_may_fail_whole(method):
         pytest.param(OptunaTpe(n_trials=48), marks=pytest.mark.slow),
         OptunaNsga2(n_trials=96),
         pytest.param(CmaEs(generations=16, coding="index"), marks=pytest.mark.slow),
-        CmaEs(generations=24, population=10),
+        CmaEs(generations=12, population=10),
     ],
     ids=["evolution", "optuna_tpe", "optuna_nsga2", "cma_es by index", "cma_es by logits"],
 )
