@@ -13,11 +13,12 @@ from baselines.ratio import Ratio
 from baselines.reinforce import Reinforce
 from baselines.successive_halving import SuccessiveHalving
 from baselines.torch_pruning_l1 import TorchPruningL1
+from tas_bench.discover import classes
 from tas_bench.sweep import Sweep
 from tas_bench.tas import Tas
 from tas_bench.transfer.kd import KD
 from tas_bench.transfer.scratch import Scratch
-from tas_bench.variant import Variant
+from tas_bench.variant import Variant, settings_of
 
 SHARED = (
     Variant("random_search-shared", "Random Search, shared", RandomSearch(fitness="shared")),
@@ -39,6 +40,13 @@ PRUNED = (
     Variant("torch_pruning_l1-uniform", "Torch-Pruning L1, uniform", TorchPruningL1(scope="uniform")),
 )
 """Those that prune the trained teacher."""
+
+OTHERS = tuple(
+    method()
+    for name, method in classes("baselines", has="plan").items()
+    if name not in {settings_of(known).name for known in (Ratio(), *TRAINED, *SHARED, *PRUNED)}
+)
+"""Those that nobody has named here yet, with their defaults."""
 
 SHORTENED = {
     "seeds": "0",
@@ -76,6 +84,7 @@ SWEEP = Sweep(
         *TRAINED,
         *SHARED,
         *PRUNED,
+        *OTHERS,
         Variant("tas-d", "TAS (D)", Tas(search="D")),
         Variant("tas-w", "TAS (W)", Tas(search="W")),
         Variant("tas-released", "TAS, released preset", Tas.presets()["released"]),

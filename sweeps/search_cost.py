@@ -11,7 +11,7 @@ from baselines.optuna_tpe import OptunaTpe
 from baselines.random_search import RandomSearch
 from baselines.reinforce import Reinforce
 from baselines.successive_halving import SuccessiveHalving
-from sweeps.methods import PRUNED, SHARED, SHORTENED, TRAINED
+from sweeps.methods import OTHERS, PRUNED, SHARED, SHORTENED, TRAINED
 from tas_bench.sweep import Sweep
 from tas_bench.tas import Tas
 from tas_bench.transfer.scratch import Scratch
@@ -44,6 +44,7 @@ SWEEP = Sweep(
         *TRAINED,
         *SHARED,
         *PRUNED,
+        *OTHERS,
         *(Variant(f"{m.name}-equal", f"{m.label}, cost of TAS", m) for m in EQUAL),
         *(Variant(f"{m.name}-shared-equal", f"{m.label}, shared, cost of TAS", m) for m in EQUAL_SHARED),
     ),

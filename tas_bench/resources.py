@@ -184,10 +184,11 @@ def _check_address(address: str) -> None:
 def join_environment() -> dict[str, str]:
     """The environment in which a process joins a cluster.
 
-    `ray start` asks for a token where one lies in the home directory; who joins must then say so.
+    The head of a cluster asks for a token where it has one itself; who joins must then say so.
     """
-    token = Path("~/.ray/auth_token").expanduser()
-    return ({"RAY_AUTH_MODE": "token"} if token.exists() else {}) | os.environ
+    told = {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys()
+    known = told or Path("~/.ray/auth_token").expanduser().exists()
+    return ({"RAY_AUTH_MODE": "token"} if known else {}) | os.environ
 
 
 def _nobody(address: str, reason: str) -> InputError:

@@ -69,7 +69,7 @@ _ROW_COLUMNS: list[tuple[str, pa.DataType, str]] = [
     ("discrepancy", pa.float64(), "searches: mean gap between the two most probable candidates"),
     ("arch_lr", pa.float64(), "searches: learning rate of the architecture parameters, as scaled"),
     ("warning", pa.string(), "one line a reader should know"),
-    ("versions", pa.string(), "JSON: python, tas_bench, torch, ray ..."),
+    ("versions", pa.string(), "JSON: python, tas-bench, torch, ray ..."),
     (
         "commit",
         pa.string(),

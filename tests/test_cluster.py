@@ -14,7 +14,7 @@ from test_runner import run, stub_sweep
 from tas_bench.attempts import Attempts
 from tas_bench.errors import InputError, TasBenchError
 from tas_bench.reading import load
-from tas_bench.resources import Resources, Share
+from tas_bench.resources import Resources, Share, join_environment
 from tas_bench.runner import cluster
 from tas_bench.runner.pool import FALSE_STARTS, FULL_STARTS, GREETING_SECONDS, PROMPT_SECONDS, Actor, Pool
 from tas_bench.runner.worker import Hello, Worker, deciding_versions
@@ -358,3 +358,19 @@ def test_a_share_is_checked():
     for shares in ({"gpus_of": {"search": 1.5}}, {"cpus_of": {"serach": 1}}, {"job_seconds": 0}):
         with pytest.raises(InputError):
             replace(Resources(), **shares)
+
+
+@pytest.mark.parametrize("name", ["RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", None])
+def test_who_has_a_token_says_so(tmp_path, monkeypatch, name):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for other in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.delenv(other, raising=False)
+    assert "RAY_AUTH_MODE" not in join_environment()
+    if name is None:
+        (tmp_path / ".ray").mkdir()
+        (tmp_path / ".ray" / "auth_token").touch()
+    else:
+        monkeypatch.setenv(name, "x")
+    assert join_environment()["RAY_AUTH_MODE"] == "token"
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    assert join_environment()["RAY_AUTH_MODE"] == "disabled", "what the user says stands"
