@@ -2,7 +2,9 @@
 
 From the unpruned network on, every step tries each width and depth one candidate smaller, all inside one trained
 supernet, and keeps the shrinks whose accuracy stays highest. With `fitness` = "train" each try is a short training
-of its own, which is NetAdapt (Yang et al., ECCV 2018) but for its steps of equal cost.
+of its own, which is NetAdapt (Yang et al., ECCV 2018) but for its steps of equal cost. Unlike AutoSlim's, the
+supernet is the one that all share: of sizes drawn uniformly, without the largest in every batch and distillation
+from it. Depths shrink beside widths, a whole block at a time.
 """
 
 from __future__ import annotations
@@ -49,7 +51,8 @@ class GreedySlimming(Fitness):
             fitness = np.array([fitness_of(outcome) for outcome in outcomes])
             if fitness.max() < 0:
                 raise PlanFailedError(f"a whole step failed, the first: {outcomes[0].error}")
-            size = shrunk(size, tries[np.argsort(-fitness, kind="stable")[: self.at_once]], band)
+            best = [i for i in np.argsort(-fitness, kind="stable")[: self.at_once] if fitness[i] >= 0]
+            size = shrunk(size, tries[best], band)
         if band.costs(size[None])[0] < band.low:  # the unpruned network itself
             size = nearest(size, band, rng)
         return band.space.size(size)

@@ -2,7 +2,9 @@
 
 The policy draws every width and depth on its own, from a softmax of logits that start at zero. A size of accuracy
 Q and cost T is worth Q + beta |T / R - 1| (TuNAS, section 4.1), so that a policy settles where the budget is met
-rather than below it. What it draws is judged as it is, in the band or not; the most probable size inside is found.
+rather than below it. What it draws is judged as it is, in the band or not. At last sizes are drawn
+inside the band, the most probable one among them, and the best of these is found, as ENAS derives its own (Pham et
+al., 2018, section 2.3).
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from numpy.typing import NDArray
 
 from tas_bench.budget import Band, most_probable
 from tas_bench.errors import InputError, PlanFailedError
-from tas_bench.fitness import Fitness, fitness_of
+from tas_bench.fitness import Fitness, best_of, fitness_of
 from tas_bench.jobs import Plan, Problem
 from tas_bench.space import IntArray
 
@@ -28,7 +30,7 @@ class Reinforce(Fitness):
 
     Attributes:
         steps: updates of the policy.
-        samples: sizes drawn and judged per step.
+        samples: sizes drawn and judged per step, and at last.
         policy_lr: rate of Adam on the logits.
         beta: what a deviation of the cost by the whole budget is worth, in accuracy; negative.
         baseline_momentum: of the moving average of rewards that rewards are compared with.
@@ -37,7 +39,7 @@ class Reinforce(Fitness):
     name: ClassVar[str] = "reinforce"
     label: ClassVar[str] = "REINFORCE"
 
-    steps: int = 4
+    steps: int = 3
     samples: int = 6
     policy_lr: float = 0.1
     beta: float = -0.5
@@ -56,10 +58,10 @@ class Reinforce(Fitness):
     @property
     def jobs(self) -> int:
         """One per size."""
-        return self.steps * self.samples + self.supernets
+        return (self.steps + 1) * self.samples + self.supernets
 
     def plan(self, problem: Problem, seed: int) -> Plan:
-        """Draw, judge, update; what failed counts as the worst of its step."""
+        """Draw, judge, update; what failed counts as the worst of its step. At last judge sizes in the band."""
         band, rng = Band.of(problem), np.random.default_rng([seed, 2])
         policy = Policy(band, self.policy_lr)
         baseline: float | None = None
@@ -74,7 +76,15 @@ class Reinforce(Fitness):
             baseline = float(rewards.mean()) if baseline is None else baseline
             policy.update(drawn, rewards - baseline)
             baseline += (1 - self.baseline_momentum) * (float(rewards.mean()) - baseline)
-        return band.space.size(most_probable(policy.log_p().detach().numpy(), band))
+        log_p = policy.log_p().detach().numpy()
+        noise = rng.gumbel(size=(self.samples, *log_p.shape))
+        noise[0] = 0
+        sizes = [band.space.size(most_probable(log_p + each, band)) for each in noise]
+        outcomes = yield from self.judge(problem, sizes, seed)
+        best = best_of(outcomes)
+        if best is None:
+            raise PlanFailedError(f"all sizes inside the band failed, the first: {outcomes[0].error}")
+        return sizes[best]
 
 
 class Policy:

@@ -62,7 +62,7 @@ SHORTENED = {
     "evolution.parallel": "2",
     "optuna_nsga2.population_size": "2",
     "optuna_nsga2.n_trials": "4",
-    "steps": "2",
+    "steps": "1",
     "reinforce.samples": "2",
     "n_startup_trials": "2",
     "optuna_tpe.n_trials": "4",

@@ -24,14 +24,18 @@ class Checkpoint:
 
     Args:
         parts: networks and optimisers by name, whatever has a state_dict.
+        precision: what they are trained in here; not what another machine began in is gone on with.
         generator: source of all randomness.
 
     Attributes:
         warning: what went wrong with a checkpoint, one line; the job goes on.
     """
 
-    def __init__(self, context: Context, key: str, parts: Mapping[str, Any], generator: torch.Generator) -> None:
+    def __init__(
+        self, context: Context, key: str, parts: Mapping[str, Any], generator: torch.Generator, precision: str
+    ) -> None:
         self.path, self.device = checkpoint_path(context.results, key), context.device
+        self.precision = precision
         self.parts, self.generator = parts, generator
         self.every, self.saved = context.checkpoint_seconds, time.monotonic()
         self.warning: str | None = None
@@ -60,6 +64,9 @@ class Checkpoint:
             if state["device"] != self.device:  # whose random numbers are others
                 self.warning = f"its checkpoint was made on {state['device']}: it started again"
                 return {}
+            if (made := state.get("precision", self.precision)) != self.precision:  # older ones do not tell
+                self.warning = f"its checkpoint was made in {made}, here it is {self.precision}: it started again"
+                return {}
             values: dict[str, Any] = state["values"]
             if not usable(values):
                 continue
@@ -80,7 +87,8 @@ class Checkpoint:
         self.saved = time.monotonic()
         states = {name: part.state_dict() for name, part in self.parts.items()}
         state = {
-            "device": self.device, "parts": states, "generator": self.generator.get_state(), "values": values,
+            "device": self.device, "precision": self.precision, "parts": states,
+            "generator": self.generator.get_state(), "values": values,
         }  # fmt: skip
         data = io.BytesIO()
         torch.save(state, data)

@@ -136,7 +136,7 @@ class LossGuard:
 def precision(device: str, image: ImageShape) -> str:
     """bfloat16 where the hardware multiplies it and images are large enough to gain, else float32."""
     if device == "cuda":
-        return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
     native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return "bfloat16" if native and image.side >= 16 else "float32"
 

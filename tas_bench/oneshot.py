@@ -84,10 +84,11 @@ class OneShot:
                 half.to(device), info, self.recipe.batch, augment=True, generator=generator, cpus=context.cpus
             )
             parts = {"supernet": supernet, "optimizer": optimizer}
-            checkpoint = Checkpoint(context, job_id(self), parts, generator)
+            precision = measure.precision(device, info.image)
+            checkpoint = Checkpoint(context, job_id(self), parts, generator, precision)
             kept = checkpoint.restore()
         watch.carry(kept.get("seconds", {}))
-        curve, macs, precision = kept.get("curve", []), kept.get("macs", 0), measure.precision(device, info.image)
+        curve, macs = kept.get("curve", []), kept.get("macs", 0)
         convs = len(supernet.space.widths)
         for epoch in range(len(curve), self.recipe.epochs):
             lr = cosine_lr(self.recipe, epoch)

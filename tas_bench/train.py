@@ -209,7 +209,7 @@ class _Training:
                 self.precision, most, compiled=measure.compile_pays(device, job.recipe.epochs * len(self.batches)),
             )  # fmt: skip
             parts = {"student": self.student, "optimizer": self.loop.optimizer}
-            self.checkpoint = Checkpoint(context, part.checkpoint, parts, generator)
+            self.checkpoint = Checkpoint(context, part.checkpoint, parts, generator, self.precision)
             kept = self.checkpoint.restore(part.goes_on_from)
         self.loop.most = min(most, kept.get("most", most))
         self.curve: list[dict[str, float]] = kept.get("curve", [])

@@ -136,7 +136,7 @@ def _now() -> datetime.datetime:
 def versions() -> Mapping[str, str]:
     """Versions of what decides a result."""
     found = {"python": platform.python_version()}
-    for name in ("tas-bench", "torch", "ray", "cma", "numpy"):
+    for name in ("tas-bench", "torch", "ray", "cma", "numpy", "optuna", "torch-pruning"):
         try:
             found[name] = version(name)
         except PackageNotFoundError:

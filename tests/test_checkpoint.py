@@ -21,11 +21,11 @@ def context(tmp_path):
     return Context(results=tmp_path, checkpoint_seconds=0)
 
 
-def made(context, value=0.0):
+def made(context, value=0.0, precision="float32"):
     """A checkpoint of a network whose weights are all that value."""
     network = nn.Linear(50, 50)
     nn.init.constant_(network.weight, value)
-    return Checkpoint(context, "key", {"network": network}, torch.Generator().manual_seed(int(value)))
+    return Checkpoint(context, "key", {"network": network}, torch.Generator().manual_seed(int(value)), precision)
 
 
 def weight(checkpoint):
@@ -75,6 +75,18 @@ def test_a_checkpoint_of_another_kind_of_device_is_left_alone(context):
     found = made(context)
     assert (found.restore(), weight(found)) == ({}, 0.0)
     assert "made on cuda" in found.warning
+
+
+def test_nor_is_one_of_another_precision_gone_on_with(context):
+    made(context, 1.0, "bfloat16").save(told=1)
+    found = made(context)
+    assert (found.restore(), weight(found)) == ({}, 0.0)
+    assert found.warning == "its checkpoint was made in bfloat16, here it is float32: it started again"
+    path = checkpoint_path(context.results, "key")
+    state = torch.load(path, weights_only=True)
+    del state["precision"]  # as before it was told
+    torch.save(state, path)
+    assert made(context).restore() == {"told": 1}
 
 
 def test_a_full_disk_keeps_the_last_good_one_and_the_job_goes_on(context):

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from tas_bench import measure
+from tas_bench.backbones.backbone import ImageShape
 from tas_bench.errors import DivergedError
 
 PEAKS = """
@@ -141,3 +142,11 @@ def test_modules_lie_channels_last_on_their_device():
     assert conv.weight.dtype == torch.float32
     assert measure.channels_last(conv, "meta", torch.bfloat16).weight.dtype == torch.bfloat16
     assert conv.weight.device.type == "meta"
+
+
+@pytest.mark.parametrize(("native", "expected"), [(True, "bfloat16"), (False, "float32")])
+def test_a_gpu_that_only_imitates_bfloat16_takes_float32(monkeypatch, native, expected):
+    monkeypatch.setattr(
+        torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation or native
+    )
+    assert measure.precision("cuda", ImageShape(3, 32)) == expected

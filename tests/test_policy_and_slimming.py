@@ -72,14 +72,46 @@ def test_it_learns_and_settles_where_the_budget_is_met():
     """A larger size is always better here: without the cost's share it would grow to the largest."""
     method = Reinforce(steps=120, samples=8)
     batches, size = drive(method.plan(PROBLEM, 0), lambda job: Outcome(val_accuracy=hurts(job.size)))
-    costs = [np.mean([PROBLEM.macs(job.size) for job in batch]) / PROBLEM.budget for batch in batches]
+    costs = [np.mean([PROBLEM.macs(job.size) for job in batch]) / PROBLEM.budget for batch in batches[:-1]]
     assert np.mean(costs[-10:]) == pytest.approx(1, abs=0.1)
     draws = [hurts(s) for s in BAND.sample(np.random.default_rng(0), 100)]
     assert hurts(size) > np.mean(draws) + np.std(draws)
     free, _ = drive(
         dataclasses.replace(method, beta=0.0).plan(PROBLEM, 0), lambda job: Outcome(val_accuracy=hurts(job.size))
     )
-    assert np.mean([PROBLEM.macs(job.size) for job in free[-1]]) > 1.2 * PROBLEM.budget
+    assert np.mean([PROBLEM.macs(job.size) for job in free[-2]]) > 1.2 * PROBLEM.budget
+
+
+def test_it_returns_the_best_of_what_it_draws_inside_the_band_at_last():
+    method = Reinforce(steps=2, samples=5)
+    batches, size = drive(method.plan(PROBLEM, 0), made_up)
+    assert [len(batch) for batch in batches] == [5, 5, 5]
+    last = [job.size for job in batches[-1]]
+    assert all(BAND.low <= PROBLEM.macs(one) <= BAND.high for one in last)
+    assert len(set(last)) == 5
+    assert PROBLEM.backbone.canonical(size) == max(batches[-1], key=lambda job: made_up(job).val_accuracy).size
+
+    sure = np.zeros((len(BAND.space.counts), max(BAND.space.counts)))
+    sure[np.arange(len(sure)), BAND.space.indices(size)] = 1e3
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Policy, "log_p", lambda self: torch.from_numpy(sure))
+        patch.setattr(Policy, "update", lambda *_: None)
+        batches, _ = drive(method.plan(PROBLEM, 0), made_up)
+    assert {job.size for job in batches[-1]} == {PROBLEM.backbone.canonical(size)}, (
+        "a policy that is sure draws what it is sure of"
+    )
+
+
+def test_where_all_that_is_drawn_at_last_fails_it_says_so():
+    def plan(failing):
+        steps = iter([made_up, made_up, made_up, failing])
+        plan, told = Reinforce().plan(PROBLEM, 0), None
+        while True:
+            batch, answer = plan.send(told), next(steps)
+            told = [answer(job) for job in batch]
+
+    with pytest.raises(PlanFailedError, match="all sizes inside the band failed, the first: made up"):
+        plan(lambda _job: FAILED)
 
 
 def test_a_failed_size_counts_as_the_worst_and_a_failed_step_ends_it():
@@ -176,6 +208,15 @@ def test_a_failed_try_is_not_taken():
 
     _, size = drive(GreedySlimming(fitness="train", at_once=1).plan(PROBLEM, 0), answer)
     assert size.depths == FULL.depths
+
+
+def test_of_several_at_once_those_that_failed_are_not_taken():
+    plan = GreedySlimming(fitness="train", at_once=4).plan(PROBLEM, 0)
+    first = next(plan)
+    kept = first[3]
+    second = plan.send([made_up(job) if job is kept else FAILED for job in first])
+    tries = shrinks(BAND.space.indices(kept.size), PROBLEM, BAND)
+    assert [job.size for job in second] == [PROBLEM.backbone.canonical(BAND.space.size(one)) for one in tries]
 
 
 # ---------------------------------------------------------------- CMA-ES

@@ -229,8 +229,8 @@ def test_weights_after_a_resume_are_bitwise_the_same(searcher, context, tmp_path
     context = dataclasses.replace(context, checkpoint_seconds=0)
     state, other = searcher(Tas(search_epochs=3)), searcher(Tas(search_epochs=3))
     state.epoch(0, Stopwatch())
-    Checkpoint(context, "key", state.parts, state.generator).save(told=1)
-    assert Checkpoint(context, "key", other.parts, other.generator).restore() == {"told": 1}
+    Checkpoint(context, "key", state.parts, state.generator, "float32").save(told=1)
+    assert Checkpoint(context, "key", other.parts, other.generator, "float32").restore() == {"told": 1}
     for each in (state, other):
         each.epoch(1, Stopwatch())
     for a, b in ((state.supernet, other.supernet), (state.architecture, other.architecture)):

@@ -352,7 +352,9 @@ def test_a_checkpoint_that_cannot_be_read_is_no_damaged_one(far, monkeypatch):
 
     def made(results):
         parts = {"network": torch.nn.Linear(2, 2)}
-        return Checkpoint(Context(results=results, checkpoint_seconds=0), "key", parts, torch.Generator())
+        return Checkpoint(
+            Context(results=results, checkpoint_seconds=0), "key", parts, torch.Generator(), "float32"
+        )
 
     made(far.path).save(told=1)
     away = remote.Remote(str(far.path), use_listings_cache=False, endpoint_url="http://127.0.0.1:9")

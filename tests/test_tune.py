@@ -173,6 +173,25 @@ def test_failed_and_given_up_searches_are_told_as_such():
     assert plan.error == "no search of the tuning ended well"
 
 
+def test_one_lucky_seed_does_not_speak_for_those_that_were_given_up():
+    def bad(job):
+        search = getattr(job, "search", job)
+        found = answer(job)
+        if isinstance(job, Train) or job.seed == 0:
+            return found
+        return replace(found, epochs=3, argmax_macs=round(1.5 * search.problem.budget))
+
+    tuner, *_ = driven(replace(GRID, stop_after=0.5, repeats=3), answer=bad)
+    [trial, *_] = [t for t in tuner.trials if t.params["lambda_cost"] == 2.0]
+    assert (trial.state, trial.hits, len(trial.ended)) == ("COMPLETE", 1, 1)
+    assert trial.gap == pytest.approx((0 + 0.5 + 0.5) / 3, abs=1e-6)
+
+
+def test_tunings_of_several_seeds_share_no_search():
+    tunings = [driven(replace(GRID, repeats=3), seed=seed)[1] for seed in (0, 1, 2)]
+    assert len(set().union(*tunings)) == sum(map(len, tunings))
+
+
 @every_sampler
 def test_samplers_bear_failed_and_given_up_trials(tuning):
     def bad(job):

@@ -94,8 +94,8 @@ class Worker:
 
 
 def deciding_versions() -> dict[str, str]:
-    """Versions that must be the same on all nodes, builds for one device or another aside."""
-    found = {name: version.partition("+")[0] for name, version in versions().items()}
+    """Versions that must be the same on all nodes, builds for one device or another and extras aside."""
+    found = {name: version.partition("+")[0] for name, version in versions().items() if name != "torch-pruning"}
     return found | {"python": ".".join(platform.python_version_tuple()[:2])}
 
 

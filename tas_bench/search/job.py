@@ -82,7 +82,9 @@ def search(
     with watch.on("startup"), torch.random.fork_rng():
         torch.manual_seed(job.seed)
         searcher = Searcher(job.problem, settings, job.seed, context)
-        checkpoint = Checkpoint(context, key or job_id(job), searcher.parts, searcher.generator)
+        checkpoint = Checkpoint(
+            context, key or job_id(job), searcher.parts, searcher.generator, searcher.precision
+        )
         kept = checkpoint.restore()
     watch.carry(kept.get("seconds", {}))
     curve, trajectory = kept.get("curve", []), kept.get("trajectory", [])

@@ -47,7 +47,7 @@ class SearchSettings:
             stays the same, to `MAX_ARCH_LR` at most, since otherwise it decides nothing; at the end it falls
             towards `arch_lr` while the argmax meets the budget, see `settled_lr`.
         zone: where the cost loss is zero: "paper" between (1 - t) R and (1 + t) R, as Equation 8 says;
-            "released" between R - t x (unpruned cost) and R, half of it outside the band at 40 % pruned.
+            "released" between R - t x (unpruned cost) and R, two fifths of it outside the band at 40 % pruned.
         rule: what F_cost and E_cost count: the budget's own cost, or rule S of the released code (macs).
         exact_expectation: E_cost over all candidate networks; the released code leaves out the shortcuts that
             a width mismatch needs.

@@ -99,13 +99,14 @@ class Trial:
 
     @property
     def accuracy(self) -> float | None:
-        """Mean over seeds, as the other objectives."""
+        """Mean over the seeds that came to their end, as the cost."""
         return _mean([run.accuracy for run in self.ended])
 
     @property
     def gap(self) -> float | None:
-        """|F - R| / R."""
-        return _mean([abs(run.gap) for run in self.ended if run.gap is not None])
+        """|F - R| / R, of what was given up as it stood then: else one lucky seed would speak for all."""
+        judged = self.ended and [run for run in self.runs if run.search.ok]
+        return _mean([abs(run.gap) for run in judged if run.gap is not None])
 
     @property
     def cost(self) -> float | None:

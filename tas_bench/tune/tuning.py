@@ -32,6 +32,9 @@ SAMPLERS = {
 TRIALS = 20
 """Trials, where none are asked for; a grid has as many as it has points."""
 
+FAR = 1000
+"""Between the seeds of two tunings of a sweep: they share no search."""
+
 PASSED_OVER = 2
 """Recommendations, at most, that fresh seeds may fail before the next is no longer tried."""
 
@@ -196,7 +199,8 @@ class Tuner:
             A size that the recommended settings found, in the band if any is.
         """
         tuning = self.tuning
-        seeds = range(self.seed, self.seed + tuning.repeats)
+        first = FAR * self.seed
+        seeds = range(first, first + tuning.repeats)
         while (missing := tuning.count - len(self.trials)) > 0:
             asked = self.asker.ask(missing)
             for trial in (yield from self._tried(asked, seeds)):
