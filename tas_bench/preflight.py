@@ -19,11 +19,12 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from tas_bench.costs.latency import LATENCY
-from tas_bench.data import check_data
+from tas_bench.data import check_data, train_count
 from tas_bench.data.vision import torchvision
 from tas_bench.errors import InputError, StoreIOError, TasBenchError
 from tas_bench.estimate import disk_of, room_of
 from tas_bench.files import REFUSALS, remote, temporary_of, write_whole
+from tas_bench.jobs import Problem
 from tas_bench.plans import Plans
 from tas_bench.reading import load
 from tas_bench.resources import Resources
@@ -167,10 +168,26 @@ def _devices(resources: Resources) -> str:
 
 def check_images(sweep: Sweep, data_root: Path | None) -> dict[str, str]:
     """Refuse data that is missing, damaged or too little; fingerprints by data set. Raises as `check_data`."""
-    return {
+    fingerprints = {
         problem.data.name: check_data(problem.data, data_root, problem.recipe.holdout)
         for problem in {p.data: p for p in sweep.problems}.values()
     }
+    for problem in sweep.problems:
+        _check_last_batch(problem, train_count(problem.data, data_root))
+    return fingerprints
+
+
+def _check_last_batch(problem: Problem, count: int) -> None:
+    """Refuse a pass that ends with one image where a feature map has one pixel: a batch norm needs two values."""
+    if all(layer.positions > 1 for layer in problem.layers if layer.norm):
+        return
+    recipe = problem.recipe
+    for images in (count // 2, count - count // 2, count - round(count * recipe.holdout)):
+        if images % recipe.batch == 1:
+            raise InputError(
+                f"{images} images in batches of {recipe.batch} leave one over, which {problem.backbone_name} "
+                f"cannot normalise on {problem.data.name}; change batch or train_subset"
+            )
 
 
 def check_methods(sweep: Sweep) -> None:

@@ -50,6 +50,21 @@ def test_every_failure_is_told_and_the_first_ends_a_run(here):
     assert "cifar10 needs its files" in line(check_run, sweep, here, None, Resources())
 
 
+@pytest.mark.parametrize(
+    ("images", "holdout", "left"),
+    [(400, 0, None), (402, 0, 201), (403, 0, 201), (404, 0, None), (416, 0.1, None), (390, 0.1, 351)],
+)
+def test_a_last_batch_of_one_image_is_refused_where_it_cannot_be_trained_on(here, images, holdout, left):
+    wanted = {"backbones": "resnet18", "train_subset": str(images), "batch": "50", "holdout": str(holdout)}
+    status, told = found(with_settings(SWEEP, wanted), here)["data"]
+    assert status == ("failed" if left else "ok")
+    if left:
+        assert told.startswith(
+            f"{left} images in batches of 50 leave one over, which resnet18 cannot normalise on"
+        )
+    assert found(with_settings(SWEEP, wanted | {"backbones": "tiny"}), here)["data"][0] == "ok"
+
+
 def test_a_latency_is_not_known_before_the_run(here):
     status, told = found(with_settings(SWEEP, {"cost": "latency"}), here)["budget"]
     assert (status, "measures layers first" in told) == ("warning", True)
