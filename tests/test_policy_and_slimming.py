@@ -91,15 +91,16 @@ def test_it_returns_the_best_of_what_it_draws_inside_the_band_at_last():
     assert len(set(last)) == 5
     assert PROBLEM.backbone.canonical(size) == max(batches[-1], key=lambda job: made_up(job).val_accuracy).size
 
-    sure = np.zeros((len(BAND.space.counts), max(BAND.space.counts)))
-    sure[np.arange(len(sure)), BAND.space.indices(size)] = 1e3
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Policy, "log_p", lambda self: torch.from_numpy(sure))
-        patch.setattr(Policy, "update", lambda *_: None)
-        batches, _ = drive(method.plan(PROBLEM, 0), made_up)
-    assert {job.size for job in batches[-1]} == {PROBLEM.backbone.canonical(size)}, (
-        "a policy that is sure draws what it is sure of"
-    )
+    wanted = np.zeros((len(BAND.space.counts), max(BAND.space.counts)))
+    wanted[np.arange(len(wanted)), BAND.space.indices(size)] = 1
+    for scale, others in ((1, 4), (1000, 0)):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Policy, "log_p", lambda self, scale=scale: torch.from_numpy(scale * wanted))
+            patch.setattr(Policy, "update", lambda *_: None)
+            batches, _ = drive(method.plan(PROBLEM, 0), made_up)
+        last = [job.size for job in batches[-1]]
+        assert last[0] == PROBLEM.backbone.canonical(size), "the most probable one comes first"
+        assert len(set(last[1:]) - {last[0]}) == others, "a policy that is sure draws nothing else"
 
 
 def test_where_all_that_is_drawn_at_last_fails_it_says_so():
