@@ -18,7 +18,7 @@ demo: setup
 	$(BIN)/tas-bench run demo --results results/runs/demo
 
 test: setup
-	$(BIN)/python -m pytest -n 3 --no-loadscope-reorder --durations=10
+	$(BIN)/python -m pytest -n 4 --no-loadscope-reorder --durations=10
 
 test-slow: setup
 	$(BIN)/python -m pytest -m slow --timeout=1800
