@@ -52,7 +52,7 @@ def test_every_failure_is_told_and_the_first_ends_a_run(here):
 
 @pytest.mark.parametrize(
     ("images", "holdout", "left"),
-    [(400, 0, None), (402, 0, 201), (403, 0, 201), (404, 0, None), (416, 0.1, None), (390, 0.1, 351)],
+    [(400, 0, None), (401, 0, 201), (403, 0, 201), (404, 0, None), (416, 0.1, None), (390, 0.1, 351)],
 )
 def test_a_last_batch_of_one_image_is_refused_where_it_cannot_be_trained_on(here, images, holdout, left):
     wanted = {"backbones": "resnet18", "train_subset": str(images), "batch": "50", "holdout": str(holdout)}
