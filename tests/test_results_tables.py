@@ -316,7 +316,11 @@ def test_what_was_run(page, sweep):
     ended = set(rows.loc[rows["status"] == "ok", "job_id"]) & set(uses["job_id"])
     spent = told_in("seconds", [rows["device_seconds"].sum()])
     asked = f"{len(ended)} of the {uses['job_id'].nunique()} jobs asked for so far ended well"
-    assert f"- Rows: {asked}, {spent} of device time." in section
+    taught = rows.query("kind == 'final' and transfer != 'scratch'")
+    teachers = rows[rows["kind"] == "teacher"].set_index("seed")["started"]
+    early = (taught["started"] < taught["seed"].map(teachers)).sum()
+    again = f"; {early} finals learned from a teacher that was trained again afterwards" if early else ""
+    assert f"- Rows: {asked}, {spent} of device time{again}." in section
     counts = rows["commit"].value_counts()
     for commit, n in counts.items():
         assert f"{commit[:10]}{'-dirty' if commit.endswith('-dirty') else ''} ({n})" in section
