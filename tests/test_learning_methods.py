@@ -129,7 +129,7 @@ def test_a_later_batch_may_fail_whole(method):
     [
         Evolution(cycles=96),
         pytest.param(OptunaTpe(n_trials=48), marks=pytest.mark.slow),
-        OptunaNsga2(n_trials=96),
+        pytest.param(OptunaNsga2(n_trials=96), marks=pytest.mark.slow),
         pytest.param(CmaEs(generations=16, coding="index"), marks=pytest.mark.slow),
         CmaEs(generations=12, population=10),
     ],
