@@ -2,9 +2,9 @@
 
 The policy draws every width and depth on its own, from a softmax of logits that start at zero. A size of accuracy
 Q and cost T is worth Q + beta |T / R - 1| (TuNAS, section 4.1), so that a policy settles where the budget is met
-rather than below it. What it draws is judged as it is, in the band or not. At last sizes are drawn
-inside the band, the most probable one among them, and the best of these is found, as ENAS derives its own (Pham et
-al., 2018, section 2.3).
+rather than below it. What it draws is judged as it is, in the band or not. At last sizes are drawn inside the
+band, the most probable one among them, and the best of these is found, as ENAS derives its own (Pham et al., 2018,
+section 2.3).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What finding a size costs: the methods of `methods` that search, and again at about the cost of TAS's search.
+"""What finding a size costs: what searches in `methods`, TAS's variants aside, and again at about the cost of TAS.
 
 At the paper's schedule the search of TAS comes to 4.5 trainings of a size in its band, in training macs; a
 supernet to 0.6, and a score in it to 1 / 700. `tests/test_search_sweeps.py` counts them.

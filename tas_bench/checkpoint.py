@@ -24,8 +24,8 @@ class Checkpoint:
 
     Args:
         parts: networks and optimisers by name, whatever has a state_dict.
-        precision: what they are trained in here; not what another machine began in is gone on with.
         generator: source of all randomness.
+        precision: what they are trained in here; what another machine began in another one starts again.
 
     Attributes:
         warning: what went wrong with a checkpoint, one line; the job goes on.
