@@ -1,14 +1,19 @@
 """The sweeps that compare searches: equal numbers of sizes, and equal costs by the jobs' own count of macs."""
 
+import runpy
+
 import pytest
 from helpers import drive
 
+import sweeps.methods
+import sweeps.search_cost
 from baselines.greedy_slimming import GreedySlimming
+from baselines.ratio import Ratio
 from sweeps.methods import SHARED, TRAINED
 from sweeps.methods import SWEEP as METHODS
 from sweeps.replication_cifar100 import SWEEP as REPLICATION
 from sweeps.search_cost import EQUAL, EQUAL_SHARED, SWEEP
-from tas_bench.discover import classes
+from tas_bench import discover
 from tas_bench.oneshot import OneShot, Score
 from tas_bench.tas import Tas
 from tas_bench.testing import made_up
@@ -65,6 +70,18 @@ def test_whoever_judges_sizes_judges_24(method):
 
 
 def test_every_method_there_is_takes_part():
-    known = {Tas.name, *classes("baselines", has="plan")}
+    known = {Tas.name, *discover.classes("baselines", has="plan")}
     for sweep, missing in ((METHODS, set()), (SWEEP, {"ratio"})):
         assert known - {settings_of(method).name for method in sweep.methods} == missing
+
+
+def test_a_new_one_does_so_by_itself(monkeypatch):
+    class New(Ratio):
+        name = "new"
+
+    found = discover.classes("baselines", has="plan") | {"new": New}
+    monkeypatch.setattr(discover, "classes", lambda package, has: found)
+    methods = runpy.run_path(sweeps.methods.__file__)
+    monkeypatch.setattr(sweeps.methods, "OTHERS", methods["OTHERS"])
+    for ran in (methods, runpy.run_path(sweeps.search_cost.__file__)):
+        assert [method.name for method in ran["SWEEP"].methods].count("new") == 1
