@@ -12,16 +12,13 @@ from optuna.study import Study
 from optuna.trial import Trial
 
 from tas_bench.space import IntArray, SizeSpace
+from tas_bench.text import quiet_optuna
 
 
 def quiet_study(sampler: BaseSampler, *directions: Literal["maximize", "minimize"]) -> Study:
-    """A study in memory, without Optuna's line about it; what others log stays as they set it."""
-    level = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    try:
+    """A study in memory, without Optuna's line about it."""
+    with quiet_optuna():
         return optuna.create_study(sampler=sampler, directions=directions)
-    finally:
-        optuna.logging.set_verbosity(level)
 
 
 def grid_of(space: SizeSpace) -> dict[str, BaseDistribution]:

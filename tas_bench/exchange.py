@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,15 +14,13 @@ import pandas as pd
 
 from tas_bench.errors import InputError
 from tas_bench.files import write_whole
-from tas_bench.reading import Table, load
+from tas_bench.reading import TABLES, load, read_arrow
 from tas_bench.report.render import csv
-from tas_bench.store import Store
-from tas_bench.track import TensorBoard, name_of, scalars_of
+from tas_bench.text import quiet_optuna
+from tas_bench.track import TensorBoard, name_of, scalars
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
-
-TABLES: tuple[Table, ...] = ("rows", "uses", "curves", "trajectories")
 
 
 def to_csv(results: Path, out: Path) -> list[Path]:
@@ -36,14 +35,14 @@ def _no_list(cell: Any) -> Any:
 
 def to_latex(results: Path, out: Path) -> list[Path]:
     """Every table of the report, one file each."""
-    from tas_bench.report.parts import Table as Grid
+    from tas_bench.report.parts import Table
     from tas_bench.report.sections import all_sections
     from tas_bench.report.source import read_source
     from tas_bench.report.written import as_latex
 
     source = read_source(results)
     parts = [part for section in all_sections() for part in section.make(source)]
-    return _write(out, {f"{part.name}.tex": as_latex(part) for part in parts if isinstance(part, Grid)})
+    return _write(out, {f"{part.name}.tex": as_latex(part) for part in parts if isinstance(part, Table)})
 
 
 def _write(out: Path, texts: dict[str, str]) -> list[Path]:
@@ -73,13 +72,14 @@ def to_optuna(results: Path, out: Path) -> list[Path]:
     tried = tried[tried["widths"].notna() & tried["depths"].notna()]
     storage = optuna.storages.JournalStorage(JournalFileBackend(str(path)))
     keys = ["sweep", "dataset", "backbone", "method", "seed"]
-    for names, jobs in tried.groupby(keys, sort=False):
-        study = optuna.create_study(
-            storage=storage, study_name="-".join(map(str, names)), direction="maximize", sampler=_no_sampler()
-        )
-        widest = [max(column) for column in zip(*jobs["widths"], strict=True)]
-        deepest = [max(column) for column in zip(*jobs["depths"], strict=True)]
-        study.add_trials([_trial(job, widest, deepest) for job in jobs.sort_values("ended").itertuples()])
+    with quiet_optuna():
+        for names, jobs in tried.groupby(keys, sort=False):
+            study = optuna.create_study(
+                storage=storage, study_name="-".join(map(str, names)), direction="maximize", sampler=_no_sampler()
+            )
+            widest = [max(column) for column in zip(*jobs["widths"], strict=True)]
+            deepest = [max(column) for column in zip(*jobs["depths"], strict=True)]
+            study.add_trials([_trial(job, widest, deepest) for job in jobs.sort_values("ended").itertuples()])
     return [path]
 
 
@@ -113,11 +113,14 @@ def to_tensorboard(results: Path, out: Path) -> list[Path]:
     """A folder of events per job, named after who asked first: measures, its curve, and how its search went."""
     if find_spec("tensorboardX") is None:
         raise InputError("--to tensorboard needs tensorboardX: pip install 'tas-bench[tensorboard]'")
-    board, store = TensorBoard(out), Store(results)
-    for key in load(results)["job_id"]:
-        if (row := store.row(key)) is not None:
-            board.tell(name_of(row), row, scalars_of(results, key))
-    return sorted(out.iterdir())
+    points = defaultdict(list)
+    for table in ("curves", "trajectories"):
+        for point in read_arrow(results, table).to_pylist():
+            points[point["job_id"]].append(point)
+    rows, board = read_arrow(results, "rows").to_pylist(), TensorBoard(out)
+    for row in rows:
+        board.tell(name_of(row), row, scalars(points[row["job_id"]]))
+    return [out / name_of(row) for row in rows]
 
 
 FORMS: dict[str, Callable[[Path, Path], list[Path]]] = {

@@ -1,6 +1,9 @@
-"""Text for people: lines and durations."""
+"""Text for people: lines and durations, and other libraries' silence."""
 
 from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
 
 
 def one_line(text: object) -> str:
@@ -14,3 +17,16 @@ def duration(seconds: float, half_width: float | None = None) -> str:
     size, unit = next(((s, u) for s, u in ((3600, "h"), (60, "min")) if seconds >= s), (1, "s"))
     spread = "" if half_width is None else f" ± {half_width / size:.1f}"
     return f"{seconds / size:.1f}{spread} {unit}"
+
+
+@contextlib.contextmanager
+def quiet_optuna() -> Iterator[None]:
+    """Without Optuna's lines about what it does; what others log stays as they set it."""
+    import optuna
+
+    level = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        yield
+    finally:
+        optuna.logging.set_verbosity(level)

@@ -10,7 +10,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from queue import SimpleQueue
@@ -113,13 +113,15 @@ def name_of(row: Row) -> str:
 
 def scalars_of(results: Path, key: str) -> Scalars:
     """Every number of a job's learning curve, and of how its search went."""
-    points: list[tuple[str, float, int]] = []
-    for folder in ("_curves", "_trajectories"):
-        path = results / folder / f"{key}.parquet"
-        for point in read_table(path, None).to_pylist() if path.exists() else ():
-            numbers = {name: value for name, value in point.items() if name not in ("job_id", "epoch")}
-            points += [(name, value, point["epoch"]) for name, value in numbers_of(numbers).items()]
-    return points
+    paths = [results / folder / f"{key}.parquet" for folder in ("_curves", "_trajectories")]
+    return scalars(point for path in paths if path.exists() for point in read_table(path, None).to_pylist())
+
+
+def scalars(points: Iterable[Row]) -> Scalars:
+    """The numbers of lines that tell of an epoch each."""
+    return [
+        (name, x, point["epoch"]) for point in points for name, x in numbers_of(point).items() if name != "epoch"
+    ]
 
 
 def by_epoch(points: Scalars) -> dict[int, dict[str, float]]:

@@ -55,13 +55,18 @@ def test_optuna(made, capsys):
         assert trial.value == row["val_accuracy"]
         assert [trial.params[f"width_{i:03}"] for i in range(31)] == list(row["widths"])
         assert trial.params["depth_002"] == 5
+    assert capsys.readouterr().err == ""
     assert main(["export", str(made), "--to", "optuna"]) == BAD_INPUT
     assert "is there already" in capsys.readouterr().err
 
 
-def test_tensorboard(made):
-    out = exported(made, "tensorboard")
+@pytest.mark.parametrize("packed", [False, True])
+def test_tensorboard(made, tmp_path, packed):
     rows = load(made)
+    if packed:
+        assert main(["pack", str(made), str(tmp_path / "packed")]) == OK
+        made = tmp_path / "packed"
+    out = exported(made, "tensorboard")
     assert len(list(out.iterdir())) == len(rows)
     [search] = out.glob("tas-search-s1-*")
     events = b"".join(path.read_bytes() for path in search.iterdir())

@@ -6,12 +6,11 @@ rows, and made again where it says otherwise.
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import json
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +23,7 @@ from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from tas_bench.text import quiet_optuna
 from tas_bench.tune.space import KINDS, Axis, Params
 from tas_bench.tune.trials import OBJECTIVES, Trial
 
@@ -65,7 +65,7 @@ class Asker:
         self.tuning = tuning
         self.sampler, self.told = sampler_of(tuning, seed)
         self.distributions = {axis.name: distribution_of(axis) for axis in tuning.axes}
-        with quiet():
+        with quiet_optuna():
             self.study = optuna.create_study(sampler=self.sampler, directions=directions(tuning))
         if tuning.sampler == "grid":
             for values in itertools.product(*(axis.choices for axis in tuning.axes)):
@@ -81,7 +81,7 @@ class Asker:
     def tell(self, trial: Trial) -> None:
         """What became of them, in the order they were asked for."""
         running = self._running.pop(0)
-        with quiet():
+        with quiet_optuna():
             self.study.tell(running, trial.values, TrialState[trial.state])
 
 
@@ -106,7 +106,7 @@ def importances(tuner: Tuner) -> dict[str, dict[str, float]]:
         values = {trial.values[i] for trial in complete}
         if len(complete) >= 4 and len(values) > 1 and len(tuner.tuning.axes) > 1:
             evaluator = FanovaImportanceEvaluator(seed=0)
-            with quiet():
+            with quiet_optuna():
                 told = get_param_importances(study, evaluator=evaluator, target=lambda t, i=i: t.values[i])  # type: ignore[misc]
             found[name] = dict(told)
     return found
@@ -123,7 +123,7 @@ def keep_study(tuner: Tuner, name: str, path: Path, points: Mapping[str, list[fl
     """
     wanted = [_frozen(trial, tuner, points or {}) for trial in tuner.trials]
     path.parent.mkdir(parents=True, exist_ok=True)
-    with quiet():
+    with quiet_optuna():
         study = _kept(tuner, name, path)
         there = [] if study is None else study.get_trials()
         if study is None or [_said(t) for t in there] != [_said(t) for t in wanted[: len(there)]]:
@@ -197,14 +197,3 @@ def _frozen(trial: Trial, tuner: Tuner, points: Mapping[str, list[float]]) -> Fr
             "hits": trial.hits, "gaps": [run.gap for run in trial.runs],
         },
     )  # fmt: skip
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Without Optuna's lines about what it does; what others log stays as they set it."""
-    level = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    try:
-        yield
-    finally:
-        optuna.logging.set_verbosity(level)
