@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +17,10 @@ from tas_bench.files import log_folder, remote, write_whole
 from tas_bench.plans import NamedPlan, Plans
 from tas_bench.reading import load
 from tas_bench.replay import lookup_in
-from tas_bench.report.cells import cells_of
+from tas_bench.report.cells import cells_of, heats
 from tas_bench.report.drawn import drawn
+from tas_bench.report.look import SCALES
+from tas_bench.report.parts import Heat
 from tas_bench.report.render import Grid, csv, markdown
 from tas_bench.store import Store
 from tas_bench.sweep import Sweep
@@ -72,11 +75,8 @@ def read(sweep: Sweep, results: Path, failed: bool = True) -> list[Tuned]:
             tuner = Tuner(tuning, plan.problem, plan.seed)
             Plans([NamedPlan(plan.name, plan.method, plan.seed, plan.problem, tuner.plan())], lookup)
             searches, traces = searches_of(tuner, trajectories), traces_of(tuner, trajectories)
-            cells = (
-                cells_of(searches, [axis.name for axis in tuning.axes if axis.log])
-                if len(searches)
-                else pd.DataFrame()
-            )
+            logs = [axis.name for axis in tuning.axes if axis.log]
+            cells = cells_of(searches, logs) if len(searches) else pd.DataFrame()
             tuned.append(Tuned(plan.name, tuner, searches, traces, cells))
     return tuned
 
@@ -129,22 +129,7 @@ def grids_of(one: Tuned) -> Iterator[tuple[Grid, Paint]]:
     """Heat maps, the Pareto front and importances, as far as there is something to tell."""
     if not len(one.cells):
         return
-    most = max(0.05, float(one.cells["gap"].abs().max()))
-    yield _heat(
-        one.cells,
-        "gap",
-        "(F - R) / R of the argmax, mean: lambda_cost x t",
-        "{:+z.1%}".format,
-        lambda x: abs(x) / most,
-    )
-    hits = {k: f"{h} of {n}" for k, h, n in zip(one.cells.index, one.cells["hits"], one.cells["n"], strict=True)}
-    yield _heat(
-        one.cells, "hit_rate", "searches whose argmax lay in the band: lambda_cost x t", hits, lambda x: 1 - x
-    )
-    if one.cells["oscillation"].notna().any():
-        title = "oscillation: mean change of F_cost / R per epoch, second half: lambda_cost x t"
-        top = float(one.cells["oscillation"].max()) or 1.0
-        yield _heat(one.cells, "oscillation", title, "{:.1%}".format, lambda x: x / top)
+    yield from map(_painted, heats(one.cells))
     if (front := _front(one)).lines:
         yield front, lambda _line, _column: ""
     if found := importances(one.tuner):
@@ -155,29 +140,18 @@ def grids_of(one: Tuned) -> Iterator[tuple[Grid, Paint]]:
         yield Grid(f"what decides each objective: fANOVA{rough}", ("", *names), lines), lambda _line, _column: ""
 
 
-def _heat(
-    cells: pd.DataFrame,
-    value: str,
-    title: str,
-    words: Callable[[float], str] | dict[int, str],
-    bad: Callable[[float], float],
-) -> tuple[Grid, Paint]:
-    """A heat map as a table, and its colours: from green to red as `bad` goes from 0 to 1."""
-    rows, columns = (
-        list(cells[name].cat.remove_unused_categories().cat.categories) for name in ("lambda_cost", "t")
-    )
-    told: dict[tuple[str, str], str] = {}
-    colors: dict[tuple[int, int], str] = {}
-    for index, cell in cells.iterrows():
-        at, number = (cell["lambda_cost"], cell["t"]), cell[value]
-        if pd.notna(number):
-            told[at] = words[index] if isinstance(words, dict) else words(number)  # type: ignore[index]
-            share = min(1.0, max(0.0, bad(float(number))))
-            colors[rows.index(at[0]), columns.index(at[1]) + 1] = (
-                f"black on rgb({int(120 + 135 * share)},{int(230 - 100 * share)},120)"
-            )
-    lines = [(row, *(told.get((row, column), "") for column in columns)) for row in rows]
-    return Grid(title, ("lambda_cost", *(f"t = {c}" for c in columns)), lines), lambda i, j: colors.get((i, j), "")
+def _painted(heat: Heat) -> tuple[Grid, Paint]:
+    """A heat map as a table, and its colours."""
+    low, high = heat.ends
+    shades = SCALES[heat.scale]
+
+    def shade(value: float) -> str:
+        return "" if math.isnan(value) else f"black on {shades[round(2 * (value - low) / ((high - low) or 1))]}"
+
+    styles = [["", *map(shade, line)] for line in heat.values]  # noqa: PD011
+    header = (heat.y, *(f"{heat.x} = {column}" for column in heat.columns))
+    lines = [(row, *words) for row, words in zip(heat.rows, heat.words, strict=True)]
+    return Grid(f"{heat.title}: {heat.y} x {heat.x}", header, lines), lambda line, column: styles[line][column]
 
 
 def _front(one: Tuned) -> Grid:
