@@ -83,7 +83,7 @@ class _NormalisedMix(torch.autograd.Function):
         weight = (mix * rstd).t().to(g.dtype)
         d_o = F.conv2d(g, weight[:, :, None, None], c0.to(g.dtype))
         c1 = c1.to(g.dtype)
-        if g.dtype == torch.bfloat16:  # which a CPU multiplies channel by channel slower than it convolves
+        if g.dtype == torch.bfloat16 and not g.is_cuda:  # a CPU multiplies it channel by channel too slowly
             d_o += F.conv2d(o, c1.diag()[:, :, None, None])
         else:
             d_o.addcmul_(o, c1[:, None, None])

@@ -71,7 +71,8 @@ class ElasticConv(nn.Module):
         sum_j w_j M_j (gamma_j x_hat[:C_j] + beta_j)  =  A x_hat + b
         A = sum_j w_j M_j diag(gamma_j),  b = sum_j w_j M_j beta_j
 
-    is one 1 x 1 convolution, whatever the number of candidates. Batch norm always uses batch statistics.
+    is one 1 x 1 convolution, whatever the number of candidates; a single one has nothing to mix. Batch norm always
+    uses batch statistics.
     """
 
     def __init__(
@@ -96,7 +97,11 @@ class ElasticConv(nn.Module):
         c_in, c_max = x.shape[1], max(self.candidates[j] for j in picks)
         kernel = self.weight.shape[-1]
         out = F.conv2d(x, self.weight[:c_max, :c_in], stride=self.stride, padding=kernel // 2)
-        self.macs = (kernel**2 * c_in * c_max + c_max**2) * out.shape[2] * out.shape[3]
+        self.macs = kernel**2 * c_in * c_max * out.shape[2] * out.shape[3]
+        if len(picks) == 1:
+            gamma, beta = (weights_I[0] * affine[picks[0], :c_max] for affine in (self.gamma, self.beta))
+            return F.batch_norm(out, None, None, gamma, beta, training=True, eps=EPS)
+        self.macs += c_max**2 * out.shape[2] * out.shape[3]
         return normalised_mix(out, *self._affine(picks, weights_I, c_max))
 
     def _affine(self, picks: Sequence[int], weights_I: Tensor, c_max: int) -> tuple[Tensor, Tensor]:

@@ -134,7 +134,7 @@ class LossGuard:
 
 
 def precision(device: str, image: ImageShape) -> str:
-    """bfloat16 where the hardware multiplies it and images are large enough to gain, else float32."""
+    """bfloat16 where the hardware multiplies it and, on a CPU, images are large enough to gain; else float32."""
     if device == "cuda":
         return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
     native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()

@@ -41,7 +41,7 @@ DRAWN = 20
 class OneShot:
     """Train a supernet on the training half."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     kind: ClassVar[str] = "supernet"
     touches_test: ClassVar[bool] = False
 
@@ -63,7 +63,7 @@ class OneShot:
         return self.recipe.epochs * (images // 2) * 3 * sum(macs) // DRAWN
 
     def draws(self, epoch: int, steps: int) -> IntArray:
-        """Candidate indices (steps, rows) of the sizes of an epoch; in no need of a state."""
+        """Candidate indices (steps, rows) of the sizes of an epoch; it depends on seed and epoch alone."""
         rng = np.random.default_rng([self.seed, epoch])
         return find_backbone(self.backbone_name).space().sample_indices(rng, steps)
 
@@ -74,7 +74,7 @@ class OneShot:
             DivergedError: a loss became NaN or infinite; the last checkpoint stays.
         """
         watch, info, device = measure.Stopwatch(), dataset_info(self.data.name), context.device
-        with watch.on("startup"), torch.random.fork_rng():
+        with watch.on("startup"), torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             supernet = measure.channels_last(supernet_of(self.backbone_name, self.data.name), device)
             optimizer = sgd(supernet.parameters(), self.recipe)
@@ -129,7 +129,7 @@ class Score:
     Its macs are those of its forward passes.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     kind: ClassVar[str] = "score"
     touches_test: ClassVar[bool] = False
 
@@ -152,7 +152,7 @@ class Score:
 
     def expected_macs(self, images: int) -> int:
         """Macs of the job, given how many training images there are."""
-        return (min(CALIBRATION, images // 2) + images - images // 2) * self._macs
+        return (_calibrating(self.supernet, images // 2) + images - images // 2) * self._macs
 
     @property
     def _macs(self) -> int:
@@ -191,12 +191,28 @@ def _loaded(
     supernet.load_state_dict(read_weights(weights_path(results, job_id(job))))
     info = dataset_info(job.data.name)
     train, val = halves(load_train(job.data, data_root), job.data)
-    spread = np.linspace(0, len(train) - 1, min(CALIBRATION, len(train))).astype(np.int64)  # files lie by class
-    batch = EVAL_BATCH if info.image.side <= 32 else job.recipe.batch
+    spread = np.linspace(0, len(train) - 1, _calibrating(job, len(train))).astype(np.int64)  # files lie by class
     calibration, judged = (
-        batches_of(part.to(device), info, batch, augment=False, cpus=cpus) for part in (train.take(spread), val)
+        batches_of(part.to(device), info, _at_once(job), augment=False, cpus=cpus)
+        for part in (train.take(spread), val)
     )
     return measure.channels_last(supernet, device), calibration, judged, len(spread) + len(val)
+
+
+def forget() -> None:
+    """Give back the supernet at hand, its images and the processes that decode them."""
+    _loaded.cache_clear()
+
+
+def _at_once(job: OneShot) -> int:
+    """Images in a batch that only passes through."""
+    return EVAL_BATCH if dataset_info(job.data.name).image.side <= 32 else job.recipe.batch
+
+
+def _calibrating(job: OneShot, train: int) -> int:
+    """Images that statistics are taken of: whole batches of those there are, since all batches count alike."""
+    count = min(CALIBRATION, train)
+    return count - count % min(_at_once(job), count)
 
 
 def supernet_of(backbone_name: str, dataset: str) -> Supernet:
@@ -217,5 +233,5 @@ def macs_of(backbone_name: str, dataset: str, indices: tuple[int, ...]) -> int:
 
 @lru_cache(maxsize=4)
 def _without_memory(backbone_name: str, dataset: str) -> Supernet:
-    with torch.random.fork_rng(), torch.device("meta"):
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
         return supernet_of(backbone_name, dataset)

@@ -25,7 +25,7 @@ from tas_bench.supernet import Architecture, Supernet
 from tas_bench.transfer.scratch import Scratch
 
 STEP_MACS = 2e10
-"""A step of a calibration takes no more images than come to this, but two."""
+"""A step of a calibration on a CPU takes no more images than come to this, but two."""
 
 SECONDS = 1.0
 """Of steps, at least, in a calibration."""
@@ -85,7 +85,7 @@ class Pace:
 
 def measured(searching: bool, problem: Problem, bench: Bench) -> float:
     """Training macs per device-second of some steps on noise: of a supernet, or of the unpruned network."""
-    with bench.ready(), torch.random.fork_rng():
+    with bench.ready(), torch.random.fork_rng(devices=[]):
         step = (_search_step if searching else _training_step)(problem, bench.device)
         step()
         macs, began = 0, time.perf_counter()
@@ -96,10 +96,16 @@ def measured(searching: bool, problem: Problem, bench: Bench) -> float:
         return macs / (time.perf_counter() - began) / (bench.threads if bench.device == "cpu" else 1)
 
 
-def _noise(problem: Problem, device: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """A batch, smaller where a step would take long."""
+def batch_of(problem: Problem, device: str) -> int:
+    """Images of a calibration's step: fewer where it would take long; a GPU that is not full is no faster."""
+    if device == "cuda":
+        return problem.recipe.batch
     macs = 3 * MACS.of(problem.layers, problem.backbone.full)
-    images = max(2, min(problem.recipe.batch, int(STEP_MACS / macs)))
+    return max(2, min(problem.recipe.batch, int(STEP_MACS / macs)))
+
+
+def _noise(problem: Problem, device: str) -> tuple[torch.Tensor, torch.Tensor]:
+    images = batch_of(problem, device)
     x = torch.randn(images, problem.image.channels, problem.image.side, problem.image.side, device=device)
     y = torch.randint(problem.classes, (images,), device=device)
     return x.contiguous(memory_format=torch.channels_last), y

@@ -8,7 +8,7 @@ import math
 import platform
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, distribution, requires, version
 from pathlib import Path
@@ -18,13 +18,14 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
+from tas_bench.backbones import find_backbone
 from tas_bench.costs.latency import LATENCY
-from tas_bench.data import check_data, train_count
+from tas_bench.data import check_data, dataset_info, train_count
 from tas_bench.data.vision import torchvision
 from tas_bench.errors import InputError, StoreIOError, TasBenchError
 from tas_bench.estimate import disk_of, room_of
 from tas_bench.files import REFUSALS, remote, temporary_of, write_whole
-from tas_bench.jobs import Problem
+from tas_bench.jobs import DataSpec, Recipe
 from tas_bench.plans import Plans
 from tas_bench.reading import load
 from tas_bench.resources import Resources
@@ -173,20 +174,27 @@ def check_images(sweep: Sweep, data_root: Path | None) -> dict[str, str]:
         for problem in {p.data: p for p in sweep.problems}.values()
     }
     for problem in sweep.problems:
-        _check_last_batch(problem, train_count(problem.data, data_root))
+        count, recipe = train_count(problem.data, data_root), problem.recipe
+        parts = (count // 2, count - count // 2, count - round(count * recipe.holdout))
+        check_last_batch(problem.backbone_name, problem.data, recipe, parts)
     return fingerprints
 
 
-def _check_last_batch(problem: Problem, count: int) -> None:
-    """Refuse a pass that ends with one image where a feature map has one pixel: a batch norm needs two values."""
-    if all(layer.positions > 1 for layer in problem.layers if layer.norm):
+def check_last_batch(backbone_name: str, data: DataSpec, recipe: Recipe, parts: Iterable[int]) -> None:
+    """Refuse a pass that ends with one image where a feature map has one pixel: a batch norm needs two values.
+
+    Args:
+        parts: images of each pass.
+    """
+    info = dataset_info(data.name)
+    layers = find_backbone(backbone_name).layers(info.classes, info.image)
+    if all(layer.positions > 1 for layer in layers if layer.norm):
         return
-    recipe = problem.recipe
-    for images in (count // 2, count - count // 2, count - round(count * recipe.holdout)):
+    for images in parts:
         if images % recipe.batch == 1:
             raise InputError(
-                f"{images} images in batches of {recipe.batch} leave one over, which {problem.backbone_name} "
-                f"cannot normalise on {problem.data.name}; change batch or train_subset"
+                f"{images} images in batches of {recipe.batch} leave one over, which {backbone_name} "
+                f"cannot normalise on {data.name}; change batch or train_subset"
             )
 
 

@@ -40,8 +40,7 @@ class Share:
             limits.append(int(cpus / self.cpus + 1e-9))
         if self.gpus:
             whole = int(gpus + 1e-9)
-            shared = whole * int(1 / self.gpus + 1e-9) + int((gpus - whole) / self.gpus + 1e-9)
-            limits.append(shared if self.gpus < 1 else int(whole / self.gpus))
+            limits.append(whole * int(1 / self.gpus + 1e-9) + int((gpus - whole) / self.gpus + 1e-9))
         return min(limits)
 
 
@@ -70,13 +69,13 @@ class Resources:
     silent_seconds: float = 60
 
     def __post_init__(self) -> None:
-        for name, value in (("cpus", self.cpus), ("gpus", self.gpus or 0)):
-            _check_share(f"{name} per job", value)
-        for name, values in (("cpus", self.cpus_of), ("gpus", self.gpus_of)):
-            for kind, value in values.items():
+        every = (("cpus", self.cpus, self.cpus_of), ("gpus", self.gpus or 0, self.gpus_of))
+        for name, value, values in every:
+            _check_share(name, "job", value)
+            for kind, own in values.items():
                 if kind not in KINDS:
                     raise unknown("kind of job", kind, KINDS)
-                _check_share(f"{name} per {kind}", value)
+                _check_share(name, kind, own)
         for share in self.shares(found_gpus=0):
             if not share.cpus and not share.gpus:
                 raise InputError("a job needs a share of a CPU or of a GPU")
@@ -125,9 +124,11 @@ class Resources:
                 raise InputError(f"a job asks for {share.gpus:g} GPUs, this machine offers {gpus}")
 
 
-def _check_share(what: str, value: float) -> None:
+def _check_share(name: str, kind: str, value: float) -> None:
     if not 0 <= value < 10_000 or (value > 1 and value != int(value)):
-        raise InputError(f"{what} is {value}; give a fraction below 1 or a whole number")
+        raise InputError(f"{name} per {kind} is {value}; give a fraction below 1 or a whole number")
+    if name == "gpus" and value > 1:
+        raise InputError(f"gpus per {kind} is {value:g}; a job trains on one GPU, others run side by side")
 
 
 def shares_of(option: str, texts: Iterable[str]) -> tuple[float | None, dict[str, float]]:

@@ -191,7 +191,7 @@ class _Training:
         self.job, self.context, self.watch, self.until = job, context, watch, part.until
         device, self.info = context.device, dataset_info(job.data.name)
         self.precision = measure.precision(device, self.info.image)
-        with watch.on("startup"), torch.random.fork_rng():
+        with watch.on("startup"), torch.random.fork_rng(devices=[]):
             torch.manual_seed(job.seed)
             self.student = _network(job, self.info, device)
             teacher = _teacher(job, self.info, context)

@@ -18,12 +18,13 @@ from typing import Any
 
 import torch
 
-from tas_bench import measure
+from tas_bench import measure, oneshot
 from tas_bench.attempts import Attempts
 from tas_bench.costs.macs import MACS
 from tas_bench.costs.params import PARAMS
 from tas_bench.errors import DivergedError
 from tas_bench.jobs import Context, Job, Outcome, job_id, job_json
+from tas_bench.oneshot import Score
 from tas_bench.schema import ROWS
 from tas_bench.store import Row, Store
 from tas_bench.text import one_line
@@ -65,6 +66,8 @@ def execute(job: Job, labels: Labels, context: Context) -> Row:
     try:
         torch.set_num_threads(max(1, int(context.cpus)))
         torch.backends.cudnn.deterministic = True  # or a GPU's sums depend on chance
+        if not isinstance(job, Score):
+            oneshot.forget()
         measure.free_memory()
         measure.keep_memory()
         measure.reset_peak_memory(context.device)

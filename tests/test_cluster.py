@@ -12,13 +12,16 @@ import pytest
 from test_runner import run, stub_sweep
 
 from tas_bench.attempts import Attempts
+from tas_bench.dispatch import Task
 from tas_bench.errors import InputError, TasBenchError
+from tas_bench.jobs import Context
 from tas_bench.reading import load
 from tas_bench.resources import Resources, Share, join_environment
 from tas_bench.runner import cluster
 from tas_bench.runner.pool import FALSE_STARTS, FULL_STARTS, GREETING_SECONDS, PROMPT_SECONDS, Actor, Pool
-from tas_bench.runner.worker import Hello, Worker, deciding_versions
+from tas_bench.runner.worker import Hello, Report, Worker, deciding_versions
 from tas_bench.stub import StubMethod
+from tas_bench.worker import Labels
 
 # ---------------------------------------------------------------- a real cluster of three nodes
 
@@ -106,6 +109,16 @@ def look(tmp_path):
     return hello
 
 
+def test_a_worker_gives_memory_back_as_its_job_ends(monkeypatch):
+    """It may be idle next, while others on its GPU are not."""
+    told = []
+    monkeypatch.setattr("tas_bench.runner.worker.execute", lambda *_: told.append("job") or {"status": "ok"})
+    monkeypatch.setattr("tas_bench.measure.free_memory", lambda: told.append("memory"))
+    task = Task("key", None, Labels("sweep", "method", None), Context(results=Path()))
+    assert Worker().work(task) == Report(done=True, ok=True, epoch=0, epochs=0, fault=None)
+    assert told == ["job", "memory"]
+
+
 def test_a_node_that_has_all_is_fit(look, tmp_path):
     assert look(data=tmp_path) is None
 
@@ -160,7 +173,6 @@ def make_pool(shares, nodes):
         (Share(1, 0.25), (3, 1), 3),
         (Share(1, 0.4), (16, 2), 4),  # two on each, never one across both
         (Share(0, 0.3), (0, 1), 3),
-        (Share(1, 2), (16, 5), 2),
         (Share(1, 1), (16, 0), 0),
         (Share(8, 0), (4, 1), 0),
     ],

@@ -129,6 +129,9 @@ def test_what_is_set_aside_is_a_share_of_every_class(share):
     assert torch.equal(set_aside(train, spec, share)[1].labels, aside.labels)
     other = set_aside(train, DataSpec(name="digits", split_seed=5), share)[1]
     assert not torch.equal(other.images, aside.images)
+    if share < 0.5:  # what a rival's weights were trained on lies in the training half
+        known, _ = halves(train, spec)
+        assert not set(map(bytes, aside.images.numpy())) & set(map(bytes, known.images.numpy()))
 
 
 @pytest.mark.parametrize("share", [0.002, 0.998])

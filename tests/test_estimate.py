@@ -10,13 +10,14 @@ from helpers import problem
 
 from sweeps import demo, table2
 from tas_bench import pace as pace_module
+from tas_bench.backbones.backbone import ImageShape
 from tas_bench.cli import main
 from tas_bench.data import train_count
 from tas_bench.errors import OK
 from tas_bench.estimate import drive, estimate
-from tas_bench.jobs import Context, DataSpec, job_id
+from tas_bench.jobs import Context, DataSpec, Recipe, job_id
 from tas_bench.latency import Bench
-from tas_bench.pace import measured
+from tas_bench.pace import batch_of, measured
 from tas_bench.plans import Plans
 from tas_bench.reading import load
 from tas_bench.resources import Resources
@@ -155,6 +156,15 @@ def test_a_calibration_tells_macs_per_second_of_every_kind(quick):
         assert 1e6 < pace < 1e13
 
 
+def test_a_calibration_fills_a_gpu():
+    recipe, image = Recipe(batch=128), ImageShape(3, 32)
+    small, large = (
+        replace(problem(), backbone_name=name, recipe=recipe, image=image) for name in ("tiny", "resnet110")
+    )
+    assert [batch_of(small, "cpu"), batch_of(large, "cpu")] == [128, 26]
+    assert batch_of(large, "cuda") == 128
+
+
 @pytest.mark.parametrize("argv", [["demo", "--smoke"], ["demo", "--set", "epochs=3"]])
 def test_a_dry_run_tells_and_writes_nothing(here, capsys, quick, argv):
     assert main(["run", *argv, "--dry-run", "--set", "backbones=tiny", "--download", "--data", "x"]) == OK
@@ -174,7 +184,7 @@ def test_a_dry_run_refuses_what_a_run_would(refused, own_store):
     assert "cifar100 needs its files" in refused("run", "table1", *dry)
     assert "change keep" in refused("run", "demo", "--set", "keep=3", *dry)
     assert "measures no latency" in refused("run", "demo", "--set", "cost=latency", *dry)
-    assert "a job asks for 50 GPUs" in refused("run", "demo", "--gpus-per-job", "50", *dry)
+    assert "a job asks for 1 GPUs" in refused("run", "demo", "--gpus-per-job", "1", *dry)
 
 
 def test_every_sweep_can_be_estimated(tmp_path):

@@ -14,7 +14,9 @@ from helpers import CLASSES, TRAIN, collected, line
 
 from tas_bench import train as train_module
 from tas_bench.data import Batches, Images, all_datasets, batches_of, dataset_info, load_test, load_train
+from tas_bench.data.folders import normalisation
 from tas_bench.data.loading import FileBatches, workers_of
+from tas_bench.data.vision import torchvision
 from tas_bench.jobs import Context, DataSpec, Outcome, Problem, Recipe
 from tas_bench.search import TasSearch
 from tas_bench.space import Size
@@ -174,6 +176,17 @@ def test_workers_per_job():
     found = {(cpus, device): workers_of(cpus, device) for cpus in (0, 0.5, 1, 4) for device in ("cpu", "cuda")}
     assert [found[cpus, "cpu"] for cpus in (0, 0.5, 1, 4)] == [0, 0, 0, 4]
     assert [found[cpus, "cuda"] for cpus in (0, 0.5, 1, 4)] == [1, 1, 1, 4]
+    assert workers_of(192, "cuda") == 16
+
+
+def test_images_are_normalised_as_by_torchvision_without_a_word_to_the_device(monkeypatch):
+    v2 = torchvision("transforms.v2")
+    x = torch.arange(256, dtype=torch.uint8).repeat(3).reshape(1, 3, 16, 16)
+    expected = v2.Normalize(INFO.mean, INFO.std)(v2.ToDtype(torch.float32, scale=True)(x))
+    normalised = normalisation(INFO, torch.device("cpu"))
+    for name in ("tensor", "as_tensor"):
+        monkeypatch.setattr(torch, name, None)
+    assert torch.equal(normalised(x), expected)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")

@@ -18,7 +18,7 @@ from tas_bench.budget import Band
 from tas_bench.data import Batches, dataset_info, halves, load_test, load_train
 from tas_bench.errors import DivergedError, InputError, PlanFailedError
 from tas_bench.jobs import Context, DataSpec, Outcome, Recipe, job_id, weights_path
-from tas_bench.oneshot import OneShot, Score
+from tas_bench.oneshot import OneShot, Score, _calibrating, _loaded
 from tas_bench.plans import NamedPlan, Plans
 from tas_bench.reading import load
 from tas_bench.store import Store
@@ -26,6 +26,7 @@ from tas_bench.subnetwork import score
 from tas_bench.supernet import Sample, Supernet
 from tas_bench.tables import read_weights
 from tas_bench.testing import check_method, made_up
+from tas_bench.train import candidate_job
 from tas_bench.worker import Labels, execute
 
 PROBLEM = problem(epochs=2)
@@ -123,10 +124,26 @@ def test_a_score_is_that_of_the_trained_supernet_on_the_validation_half(trained)
     assert outcome.val_accuracy > 0.5
     assert outcome.images == len(train) + len(val)
     supernet(torch.zeros(2, 1, 8, 8), Sample.of(PROBLEM.space.indices(size), len(PROBLEM.space.widths)))
-    assert supernet.macs >= PROBLEM.macs(size), "streams are as wide as their widest block"
     told = Score(supernet=JOB, size=size).expected_macs(1438)
     assert outcome.train_macs == outcome.images * supernet.macs == told
     assert outcome.test_accuracy is None
+
+
+def test_statistics_are_of_whole_batches():
+    """All batches count alike, so a last one of a few images would decide as much as any."""
+    counts = (1, 3, 719, 1000, 1005, 1999, 2003, 5000)
+    assert [_calibrating(JOB, count) for count in counts] == [1, 3, 719, 1000, 1000, 1000, 2000, 2000]
+
+
+def test_a_supernet_at_hand_is_forgotten_by_other_jobs(trained):
+    score_it, train_it = (
+        Score(supernet=JOB, size=PROBLEM.backbone.full),
+        candidate_job(PROBLEM, PROBLEM.backbone.full, 0),
+    )
+    with Store(trained.results).lock():
+        for job, at_hand in ((score_it, 1), (train_it, 0)):
+            execute(job, LABELS, trained)
+            assert _loaded.cache_info().currsize == at_hand
 
 
 def test_scores_tell_sizes_apart(trained):

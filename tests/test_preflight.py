@@ -44,7 +44,7 @@ def test_all_is_well_here_and_nothing_is_written(here):
 def test_every_failure_is_told_and_the_first_ends_a_run(here):
     (here / "file").touch()
     sweep = with_settings(SWEEP, {"keep": "3", "datasets": "cifar10"})
-    checks = found(sweep, here / "file" / "below", gpus=50.0)
+    checks = found(sweep, here / "file" / "below", gpus=1.0)
     failed = {name for name, (status, _) in checks.items() if status == "failed"}
     assert failed == {"devices", "data", "budget", "results directory"}
     assert "cifar10 needs its files" in line(check_run, sweep, here, None, Resources())

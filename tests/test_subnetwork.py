@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from tas_bench.backbones import all_backbones
 from tas_bench.backbones.backbone import ImageShape
@@ -37,7 +38,10 @@ def test_it_computes_what_the_supernet_computes_at_that_size(name):
         indices = supernet.space.sample_indices(rng, 1)[0]
         with torch.no_grad():
             expected = supernet(x, Sample.of(indices, len(supernet.space.widths)))
-            found = SubNetwork(supernet, supernet.space.size(indices)).train()(x)
+            network = SubNetwork(supernet, supernet.space.size(indices)).train()
+            with FlopCounterMode(display=False) as counter:
+                found = network(x)
+            assert supernet.macs == counter.get_total_flops() // (2 * len(x))
         assert torch.allclose(found, expected, rtol=1e-8, atol=1e-8)
         assert expected.std() > 1e-3
 

@@ -68,8 +68,9 @@ def train(args: argparse.Namespace) -> int:
     """Train what is missing, and write the network's file."""
     from rich.console import Console
 
-    from tas_bench.data import check_data, dataset_info
+    from tas_bench.data import check_data, dataset_info, train_count
     from tas_bench.jobs import job_id
+    from tas_bench.preflight import check_last_batch
     from tas_bench.saved import check_out
     from tas_bench.signals import Interrupted
 
@@ -79,6 +80,9 @@ def train(args: argparse.Namespace) -> int:
     context, console = _context(args, dataset_info(job.data.name).image), Console(stderr=True)
     fetch(args, [job.data.name])
     fingerprint = check_data(job.data, args.data, job.recipe.holdout)
+    count = train_count(job.data, args.data)
+    parts = [count - round(count * job.recipe.holdout)]
+    check_last_batch(job.backbone_name, job.data, job.recipe, parts)
     try:
         row = _write(job, fingerprint, context, console, out, args.quiet)
     except Interrupted as stop:

@@ -171,8 +171,8 @@ def _aside(labels: NDArray[np.int64], spec: DataSpec, share: float) -> NDArray[n
     Raises:
         InputError: too few of them, or of the others, for every class to be there.
     """
-    aside = np.zeros(len(labels), dtype=bool)
-    aside[stratified(labels, round(share * len(labels)), spec.split_seed)] = True
+    aside = np.ones(len(labels), dtype=bool)  # of the validation half: a rival's weights may know the other
+    aside[stratified(labels, len(labels) - round(share * len(labels)), spec.split_seed)] = False
     for part in (labels[aside], labels[~aside]):
         if missing := len(set(labels)) - len(set(part)):
             raise InputError(

@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -142,7 +142,10 @@ def _transform(info: DatasetInfo, augment: bool) -> Any:
     )
 
 
-def normalisation(info: DatasetInfo) -> Any:
-    """From uint8 (..., C, H, W) to normalised float32."""
-    v2 = torchvision("transforms.v2")
-    return v2.Compose([v2.ToDtype(torch.float32, scale=True), v2.Normalize(info.mean, info.std)])
+def normalisation(info: DatasetInfo, device: torch.device) -> Callable[[Tensor], Tensor]:
+    """From uint8 (..., C, H, W) on the device to normalised float32, as torchvision's ToDtype and Normalize do.
+
+    They would send mean and deviation to a GPU for every batch, and wait.
+    """
+    mean, std = (torch.tensor(values, device=device)[:, None, None] for values in (info.mean, info.std))
+    return lambda x: x.float().mul_(1 / 255).sub_(mean).div_(std)

@@ -22,6 +22,9 @@ from tas_bench.data.folders import normalisation, view
 from tas_bench.data.images import AnyImages, DatasetInfo, ImageFiles
 from tas_bench.errors import InputError
 
+MOST_WORKERS = 16
+"""Processes that decode for one part of a data set, at most: each keeps batches in shared memory."""
+
 
 class Passes(Protocol):
     """Passes over a data set, one per `iter`, as `Batches` says."""
@@ -56,11 +59,11 @@ def batches_of(
 
 
 def workers_of(cpus: float, device: str | torch.device) -> int:
-    """Worker processes for passes of a job: one per core.
+    """Worker processes for passes of a job: one per core, up to `MOST_WORKERS`.
 
     On a single core and without a GPU it has none: a worker and the network would only take turns.
     """
-    return int(cpus) if cpus >= 2 else int(torch.device(device).type == "cuda")
+    return min(int(cpus), MOST_WORKERS) if cpus >= 2 else int(torch.device(device).type == "cuda")
 
 
 class FileBatches:
@@ -91,7 +94,7 @@ class FileBatches:
         """
         check_passes(len(data), batch, augment, generator)
         self._device = torch.device(data.device)
-        self._normalised = normalisation(info)
+        self._normalised = normalisation(info, self._device)
         self._order = _Order(len(data), batch, generator if augment else None)
         self._loader: DataLoader[Any] = DataLoader(
             _Views(data, info, augment),

@@ -10,6 +10,7 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from tas_bench import measure
 from tas_bench.dispatch import Task
 from tas_bench.errors import INTERNAL, TasBenchError
 from tas_bench.worker import execute, versions
@@ -84,6 +85,7 @@ class Worker:
         try:
             row = execute(task.job, task.labels, replace(task.context, tick=self._tick))
             self.ok = row["status"] == "ok"
+            measure.free_memory()  # which an idle worker would keep from others on its GPU
         except TasBenchError as error:
             self.fault = error.exit_code, str(error)
         except BaseException as error:

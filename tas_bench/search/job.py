@@ -79,7 +79,7 @@ def search(
         DivergedError: a loss became NaN or infinite; the last checkpoint stays.
     """
     watch, settings = measure.Stopwatch(), job.settings
-    with watch.on("startup"), torch.random.fork_rng():
+    with watch.on("startup"), torch.random.fork_rng(devices=[]):
         torch.manual_seed(job.seed)
         searcher = Searcher(job.problem, settings, job.seed, context)
         checkpoint = Checkpoint(

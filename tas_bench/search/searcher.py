@@ -210,7 +210,7 @@ def expected_macs(problem: Problem, settings: SearchSettings, images: int) -> in
 def _drawn_macs(backbone: Backbone, classes: int, image: ImageShape, settings: SearchSettings) -> tuple[int, int]:
     """Macs per image of some draws, added up, and how many draws; from shapes alone."""
     space, total, draws = backbone.space(settings.search), 0, max(1, DRAWN // len(backbone.convs))
-    with torch.random.fork_rng(), torch.no_grad():
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(0)
         architecture = Architecture(space)
         with torch.device("meta"):
