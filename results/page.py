@@ -16,6 +16,7 @@ from sweeps.replication_cifar100 import SWEEP as TABLE1
 from sweeps.replication_samples import SWEEP as TABLE2
 from sweeps.replication_tolerance import SWEEP as TOLERANCE
 from tas_bench.budget import Band
+from tas_bench.errors import StoreDamagedError
 from tas_bench.files import write_whole
 from tas_bench.reading import load
 from tas_bench.report.drawn import drawn
@@ -41,6 +42,8 @@ def results_page(root: Path, figures: bool = False) -> str:
     environment = Environment(undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True)  # noqa: S701 (Markdown, no HTML)
     template = environment.from_string((root / "RESULTS.md.jinja").read_text(encoding="utf-8"))
     read = {sweep.name: read_source(root / sweep.name) for sweep in SWEEPS if (root / sweep.name).is_dir()}
+    if damaged := [line for source in read.values() for line in source.damaged]:
+        raise StoreDamagedError("; ".join(damaged))
     sources = {name: source for name, source in read.items() if len(source.rows)}
 
     def part(name: str, section: str, leave_out: str = "") -> str:

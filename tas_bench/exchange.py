@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from tas_bench.errors import InputError
+from tas_bench.errors import InputError, StoreDamagedError
 from tas_bench.files import write_whole
 from tas_bench.reading import TABLES, load, read_arrow
 from tas_bench.report.render import csv
-from tas_bench.text import quiet_optuna
+from tas_bench.text import file_name, quiet_optuna
 from tas_bench.track import TensorBoard, name_of, scalars
 
 if TYPE_CHECKING:
@@ -41,8 +41,12 @@ def to_latex(results: Path, out: Path) -> list[Path]:
     from tas_bench.report.written import as_latex
 
     source = read_source(results)
+    if source.damaged:
+        raise StoreDamagedError("; ".join(source.damaged))
     parts = [part for section in all_sections() for part in section.make(source)]
-    return _write(out, {f"{part.name}.tex": as_latex(part) for part in parts if isinstance(part, Table)})
+    return _write(
+        out, {f"{file_name(part.name)}.tex": as_latex(part) for part in parts if isinstance(part, Table)}
+    )
 
 
 def _write(out: Path, texts: dict[str, str]) -> list[Path]:
@@ -70,16 +74,23 @@ def to_optuna(results: Path, out: Path) -> list[Path]:
     own = ["job_id", "widths", "depths", "status", "val_accuracy", "macs", "device_seconds", "started", "ended"]
     tried = asked.merge(rows[own], on="job_id")
     tried = tried[tried["widths"].notna() & tried["depths"].notna()]
-    storage = optuna.storages.JournalStorage(JournalFileBackend(str(path)))
+    part = path.with_name(f".{path.name}.part")
+    part.unlink(missing_ok=True)
+    storage = optuna.storages.JournalStorage(JournalFileBackend(str(part)))
     keys = ["sweep", "dataset", "backbone", "method", "seed"]
-    with quiet_optuna():
-        for names, jobs in tried.groupby(keys, sort=False):
-            study = optuna.create_study(
-                storage=storage, study_name="-".join(map(str, names)), direction="maximize", sampler=_no_sampler()
-            )
-            widest = [max(column) for column in zip(*jobs["widths"], strict=True)]
-            deepest = [max(column) for column in zip(*jobs["depths"], strict=True)]
-            study.add_trials([_trial(job, widest, deepest) for job in jobs.sort_values("ended").itertuples()])
+    try:
+        with quiet_optuna():
+            for names, jobs in tried.groupby(keys, sort=False):
+                name, sampler = "-".join(map(str, names)), _no_sampler()
+                study = optuna.create_study(
+                    storage=storage, study_name=name, direction="maximize", sampler=sampler
+                )
+                widest = [max(column) for column in zip(*jobs["widths"], strict=True)]
+                deepest = [max(column) for column in zip(*jobs["depths"], strict=True)]
+                study.add_trials([_trial(job, widest, deepest) for job in jobs.sort_values("ended").itertuples()])
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
     return [path]
 
 
@@ -120,7 +131,7 @@ def to_tensorboard(results: Path, out: Path) -> list[Path]:
     rows, board = read_arrow(results, "rows").to_pylist(), TensorBoard(out)
     for row in rows:
         board.tell(name_of(row), row, scalars(points[row["job_id"]]))
-    return [out / name_of(row) for row in rows]
+    return [out / file_name(name_of(row)) for row in rows]
 
 
 FORMS: dict[str, Callable[[Path, Path], list[Path]]] = {

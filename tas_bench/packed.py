@@ -17,7 +17,7 @@ from tas_bench.errors import InputError, StoreDamagedError
 from tas_bench.files import create, read_whole, write_whole
 from tas_bench.reading import TABLES, packed_path, read_arrow
 from tas_bench.schema import USES
-from tas_bench.store import Store
+from tas_bench.store import Row, Store
 from tas_bench.tables import read_table, table_bytes
 
 FILE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,200}")
@@ -41,6 +41,8 @@ def pack(results: Path, out: Path) -> int:
     mine, theirs = Store(results).manifest(), Store(out).manifest()
     if mine is None:
         raise InputError(f"{results} holds rows of no sweep; there is nothing to pack")
+    if out.resolve() == results.resolve():
+        raise InputError(f"{out} is packed already; pack into another folder")
     if (out / "rows").is_dir():
         raise InputError(f"{out} is a results directory; pack into a folder of its own")
     if theirs is not None and theirs["name"] != mine["name"]:
@@ -104,9 +106,21 @@ def _beside(source: Path, out: Path, settings: bool = True) -> Iterator[tuple[Pa
 
 
 def _add_uses(path: Path, asked: pa.Table) -> None:
-    earlier = read_table(path, USES).to_pylist() if path.exists() else []
-    more = [use for use in asked.to_pylist() if use not in earlier]
-    write_whole(path, table_bytes(pa.Table.from_pylist([*earlier, *more], schema=USES)))
+    ours, theirs = read_table(path, USES).to_pylist() if path.exists() else [], asked.to_pylist()
+    if _apart(ours, theirs):  # both would count as one seed's
+        kept = ours if any(use["kind"] == "final" for use in ours) else theirs
+    else:
+        kept = [*ours, *(use for use in theirs if use not in ours)]
+    write_whole(path, table_bytes(pa.Table.from_pylist(kept, schema=USES)))
+
+
+def _apart(ours: list[Row], theirs: list[Row]) -> bool:
+    """Whether a plan went another way on another machine: its numbers differ in their last digits."""
+    for step in {(use["kind"], use["transfer"]) for use in ours}:
+        one, other = ({u["job_id"] for u in uses if (u["kind"], u["transfer"]) == step} for uses in (ours, theirs))
+        if not (one <= other or other <= one):
+            return True
+    return False
 
 
 def _parts(packed: Path, table: str, key: str) -> Iterator[tuple[str, pa.Table]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator
 
 
@@ -10,6 +11,11 @@ def one_line(text: object) -> str:
     """Printable text on one line: no control character or stray byte reaches a terminal or breaks a table."""
     plain = str(text).encode(errors="replace").decode()
     return " ".join("".join(c if c.isprintable() else " " for c in plain).split())
+
+
+def file_name(text: str) -> str:
+    """Text as the name of a file in the folder at hand, whoever wrote it: nothing in it leads elsewhere."""
+    return re.sub(r"[^A-Za-z0-9._-]", "_", text)[:200]
 
 
 def duration(seconds: float, half_width: float | None = None) -> str:

@@ -19,7 +19,7 @@ from typing import Protocol
 from tas_bench.errors import InputError, unknown
 from tas_bench.store import Row, Store
 from tas_bench.tables import read_table
-from tas_bench.text import one_line
+from tas_bench.text import file_name, one_line
 
 log = logging.getLogger("tas_bench")
 
@@ -158,7 +158,7 @@ class TensorBoard:
         """Curves by epoch; measures at step 0."""
         from tensorboardX import SummaryWriter
 
-        with SummaryWriter(str(self.folder / name)) as writer:
+        with SummaryWriter(str(self.folder / file_name(name))) as writer:
             for scalar, value, epoch in points:
                 writer.add_scalar(scalar, value, epoch)
             for scalar, value in numbers_of(row).items():

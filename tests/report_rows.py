@@ -1,11 +1,15 @@
 """A sweep's rows and uses written down by hand, and what the report makes of them."""
 
 import io
+import tempfile
+from pathlib import Path
 
+import pandas as pd
 import pyarrow as pa
 from rich.console import Console
 
 from tas_bench.report import report
+from tas_bench.report.source import Source
 from tas_bench.report.table1 import narrowed, table1
 from tas_bench.schema import ROWS, USES
 
@@ -24,6 +28,7 @@ SWEEP = {
         {"name": "tas", "label": "TAS"},
     ],
     "transfers": ["scratch", "init", "kd"],
+    "fixed": {},
 }
 
 
@@ -82,8 +87,21 @@ def full_sweep(shifts=(-0.01, 0.0, 0.01)):
     return sweep
 
 
+def source_of(sweep, manifest=SWEEP):
+    """What a report is made of; `sweep` may be the frames themselves."""
+    rows, uses = sweep.frames if isinstance(sweep, Sweep) else sweep
+    none = pd.DataFrame()
+    return Source(manifest, rows.reindex(columns=ROWS.names), uses.reindex(columns=USES.names), none, none, {})
+
+
+def used_of(sweep, manifest=SWEEP):
+    """What plans on the first problem asked for."""
+    source = source_of(sweep, manifest)
+    return source.of(source.problems[0])
+
+
 def lines_of(sweep, manifest=SWEEP):
-    return table1(*sweep.frames, narrowed(manifest)[0]).set_index("name")
+    return table1(used_of(sweep, manifest), narrowed(manifest)[0]).set_index("name")
 
 
 def on(sweep=None, **changes):
@@ -94,7 +112,7 @@ def on(sweep=None, **changes):
 
 
 def shown(sweep, manifest=SWEEP, width=100, out_dir=None, **console):
-    frames = sweep.frames if isinstance(sweep, Sweep) else sweep
     file = io.StringIO()
-    report(*frames, manifest, out_dir, Console(file=file, width=width, **console))
+    with tempfile.TemporaryDirectory() as folder:
+        report(source_of(sweep, manifest), out_dir or Path(folder), Console(file=file, width=width, **console))
     return file.getvalue()

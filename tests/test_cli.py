@@ -326,3 +326,10 @@ def test_a_closed_pipe_is_no_fault():
     found = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
     assert found.stdout == "sweeps\n"
     assert "Traceback" not in found.stderr
+
+
+def test_the_version_is_told(capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["--version"])
+    assert end.value.code == OK
+    assert re.fullmatch(r"tas-bench \d+\.\d+\.\d+\n", capsys.readouterr().out)

@@ -1,25 +1,24 @@
 """Two results directories compared: differences and intervals by hand and by scipy, verdicts, the command."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from report_rows import SWEEP, Sweep
+from report_rows import SWEEP, Sweep, source_of
 from scipy import stats
 
 from tas_bench.cli import main
 from tas_bench.errors import BAD_INPUT, OK
 from tas_bench.report.compare import compare, search_costs, unlike, welch
-from tas_bench.report.source import Source
 
 CELL = ["cifar100", "resnet32", "tas", "kd"]
 
 
 def source(sweep, **changed):
-    rows, uses = sweep.frames
-    none = pd.DataFrame()
-    return Source({**SWEEP, "fixed": {}} | changed, rows, uses, none, none, {})
+    return source_of(sweep, SWEEP | changed)
 
 
 def finals(accuracies, method="tas"):
@@ -103,18 +102,22 @@ def test_what_else_is_unlike():
 
 
 def test_the_command(tmp_path, capsys, monkeypatch):
-    found = {"a": source(finals({0: 70.0, 1: 60.0})), "b": source(finals({0: 72.0, 1: 62.0}))}
+    found = {"a": source(finals({0: 70.0, 1: 60.0, 2: 90.0})), "b": source(finals({0: 72.0, 1: 62.0}))}
     monkeypatch.setattr("tas_bench.report.source.read_source", lambda path: found[path.name])
     assert main(["compare", "a", "b"]) == OK
     text = capsys.readouterr().out
     assert "TAS kd" in text
-    assert "65.00 (n=2)" in text
-    assert "+2.00" in text
+    assert "65.00 (n=2) 67.00 (n=2) +2.00 ± 0.00 paired changed" in " ".join(text.split())
     assert "1 of 1 cells changed beyond the noise of seeds" in text
     assert main(["compare", "a", "a"]) == OK
     assert "0 of 1 cells changed" in capsys.readouterr().out
     assert main(["compare", "a", "b", "--csv"]) == OK
-    assert capsys.readouterr().out.splitlines()[0].startswith("dataset,backbone,method,transfer,first,first_n")
+    out, err = capsys.readouterr()
+    assert out.splitlines()[0].startswith("dataset,backbone,method,transfer,first,first_n")
+    assert err == ""
+    found["b"] = replace(found["b"], damaged=("a row",))
+    assert main(["compare", "a", "b", "--csv"]) == OK
+    assert "left out: a row" in capsys.readouterr().err
 
 
 def test_nothing_there_is_one_line(tmp_path, capsys):

@@ -8,7 +8,7 @@ import pytest
 from optuna.storages.journal import JournalFileBackend
 
 from tas_bench.cli import main
-from tas_bench.errors import BAD_INPUT, OK
+from tas_bench.errors import BAD_INPUT, DAMAGED, IO_FAULT, OK
 from tas_bench.reading import load
 from tas_bench.report.example import write_example
 
@@ -72,3 +72,21 @@ def test_tensorboard(made, tmp_path, packed):
     events = b"".join(path.read_bytes() for path in search.iterdir())
     assert b"val_accuracy" in events
     assert b"f_cost" in events
+
+
+@pytest.mark.parametrize("form", ["csv", "latex"])
+def test_damage_is_no_part_of_an_export(made, form, capsys):
+    next((made / "rows").glob("*.parquet")).write_bytes(b"PAR1")
+    assert main(["export", str(made), "--to", form]) == DAMAGED
+    assert "is damaged" in capsys.readouterr().err
+
+
+def test_a_journal_is_there_whole_or_not_at_all(made, monkeypatch):
+    def full(*_args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(optuna.study.Study, "add_trials", full)
+    assert main(["export", str(made), "--to", "optuna"]) == IO_FAULT
+    assert not list((made / "_exported" / "optuna").iterdir())
+    monkeypatch.undo()
+    exported(made, "optuna")

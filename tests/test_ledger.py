@@ -5,12 +5,12 @@ import json
 
 import pandas as pd
 import pytest
-from report_rows import SWEEP, Sweep
+from report_rows import SWEEP, Sweep, used_of
 
 from sweeps.demo import SWEEP as DEMO_SWEEP
 from tas_bench.jobs import KINDS, job_json
 from tas_bench.report.ledger import RESULTS, accounts, is_over, ledger, paper_hours
-from tas_bench.report.table1 import narrowed, used_jobs
+from tas_bench.report.table1 import narrowed
 from tas_bench.resources import Resources
 from tas_bench.runner.supervisor import Talk, run_sweep
 from tas_bench.settings import smoke, with_settings
@@ -24,8 +24,7 @@ from tas_bench.usage import WRITE_EVERY, Usage, runs
 
 
 def ledger_of(sweep, **changed):
-    rows, uses = sweep.frames
-    return ledger(used_jobs(rows, uses, MANIFEST | changed), MANIFEST | changed).set_index("method")
+    return ledger(used_of(sweep, SWEEP | changed), MANIFEST | changed).set_index("method")
 
 
 def spent(seconds, macs=0, **more):
@@ -51,24 +50,31 @@ def test_a_teacher_that_is_pruned_is_a_part_of_the_search():
     for kind, seconds, macs in (("teacher", 30, 300), ("pruning", 5, 50)):
         sweep.add("random_search", 0, kind, **spent(seconds, macs))
     sweep.final("random_search", 0, "scratch", 0.7, **spent(7, 70))
-    found = ledger_of(sweep, seeds=[0]).loc["random_search"]
+    found = ledger_of(sweep, seeds=[0], transfers=["scratch"]).loc["random_search"]
     assert (found["search_device_seconds_mean"], found["search_train_macs_mean"]) == (35, 350)
     assert found["jobs_mean"] == 2
     assert (found["teacher_device_seconds_mean"], found["final_device_seconds_mean"]) == (0, 7)
 
 
 def test_sums_by_hand():
-    found = ledger_of(two_methods())
+    found = ledger_of(two_methods(), transfers=["kd"])
     assert found["n"].to_dict() == {"ratio": 0, "random_search": 2, "cma_es": 0, "tas": 2}
     random, tas = found.loc["random_search"], found.loc["tas"]
     assert (random["search_device_seconds_mean"], random["search_train_macs_mean"]) == (53.0, 530.0)
-    assert (random["teacher_device_seconds_mean"], random["final_device_seconds_mean"]) == (30.0, 0.0)
+    assert random["teacher_device_seconds_mean"] == 30.0
+    assert pd.isna(random["final_device_seconds_mean"])
     assert random["jobs_mean"] == 4
     assert (tas["search_device_seconds_mean"], tas["search_train_macs_mean"]) == (150.0, 1000.0)
     assert (tas["final_device_seconds_mean"], tas["final_train_macs_mean"]) == (7.0, 70.0)
     assert tas["search_device_seconds_half_width"] == pytest.approx(12.7062 * 50, rel=1e-4)
     assert (random["time_ratio"], random["macs_ratio"]) == (53 / 150, 0.53)
     assert (tas["time_ratio"], tas["macs_ratio"]) == (1, 1)
+
+
+def test_final_trainings_are_of_seeds_that_have_them_all():
+    sweep = two_methods().add("tas", 2, "search", **spent(300)).final("tas", 2, "kd", None, row=False)
+    found = ledger_of(sweep, transfers=["kd"]).loc["tas"]
+    assert (found["n"], found["search_device_seconds_mean"], found["final_device_seconds_mean"]) == (3, 200.0, 7.0)
 
 
 def test_every_kind_of_job_but_results_is_search():
@@ -111,6 +117,9 @@ def test_a_sweeps_estimate_takes_the_images_of_its_finals():
     sweep.final("random_search", 0, "kd", 0.7, images=300 * 1000)
     sweep.add("random_search", 0, "candidate", job="c", device_seconds=3.6)
     sweep.rows["c"]["job"] = job
+    assert ledger_of(sweep).loc["random_search", "paper_hours"] == pytest.approx(0.001 * 100 * 50)
+    final = sweep.rows["random_search-0-final-kd-0"]
+    final |= {"images": 300 * 900, "job": json.dumps({"recipe": {"epochs": 300, "holdout": 0.1}})}
     assert ledger_of(sweep).loc["random_search", "paper_hours"] == pytest.approx(0.001 * 100 * 50)
     del sweep.rows["random_search-0-final-kd-0"]["images"]
     assert pd.isna(ledger_of(sweep).loc["random_search", "paper_hours"])

@@ -15,6 +15,7 @@ from tas_bench.digest import sealed
 from tas_bench.errors import DAMAGED, OK
 from tas_bench.reading import TABLES, load, read_arrow
 from tas_bench.report.example import write_example
+from tas_bench.schema import USES
 from tas_bench.store import Store
 from tas_bench.tables import row_bytes, table_bytes
 
@@ -165,6 +166,7 @@ def test_what_is_refused(made, refused, capsys):
     assert "nameless holds rows of no sweep" in refused("pack", "nameless", "out")
     assert "rows.parquet is a file; name a folder to pack into" in refused("pack", "made", "packed/rows.parquet")
     assert "other is a results directory" in refused("pack", "made", "other")
+    assert "packed is packed already" in refused("pack", "packed", "packed")
     assert "packed holds sweep 'table1', not 'other'" in refused("pack", "other", "packed")
     assert "made holds nothing packed (no file made/rows.parquet)" in refused("unpack", "made", "out")
     assert "other holds sweep 'other', not 'table1'" in refused("unpack", "packed", "other")
@@ -181,3 +183,23 @@ def test_what_is_refused(made, refused, capsys):
     )
     assert told.startswith("made was made with ")
     assert refused("check", "packed") == "packed is packed; `tas-bench unpack packed DIR` makes DIR to check"
+
+
+def test_a_plan_that_went_another_way_elsewhere_counts_once(made):
+    """On another machine the last digits differ, and with them what a search finds: its finals are other jobs."""
+    main(["pack", "made", "here"])
+    theirs = pq.read_table("here/uses.parquet").to_pylist()
+    for use in theirs:
+        if use["plan"] == "cma_es-s1" and use["kind"] in ("candidate", "final"):
+            use["job_id"] += "-x"
+    copy("here", "there")
+    Path("there/uses.parquet").write_bytes(table_bytes(pa.Table.from_pylist(theirs, schema=USES)))
+    before = in_order(load("made", table="uses"))
+    assert main(["unpack", "there", "made"]) == OK
+    pd.testing.assert_frame_equal(in_order(load("made", table="uses")), before)
+    searching = [use for use in theirs if use["plan"] == "cma_es-s1" and use["kind"] == "candidate"]
+    ours = [use | {"job_id": use["job_id"].removesuffix("-x")} for use in searching[:2]]
+    Store(Path("made")).write_uses("cma_es-s1", ours, ["scratch", "init", "kd"])
+    assert main(["unpack", "there", "made"]) == OK
+    found = load("made", table="uses").query("plan == 'cma_es-s1'")["job_id"]
+    assert sorted(found) == sorted(use["job_id"] for use in theirs if use["plan"] == "cma_es-s1")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from report_rows import BUDGET, SWEEP, Sweep, full_sweep, on, shown
+from report_rows import BUDGET, SWEEP, Sweep, full_sweep, on, shown, used_of
 
 from tas_bench.cli import main
 from tas_bench.errors import OK, StoreIOError
@@ -90,7 +90,7 @@ def searched(transfers=()):
 
 def test_searches_by_hand():
     sweep, manifest = searched()
-    [line] = searches(*sweep.frames, narrowed(manifest)[0]).to_dict("records")
+    [line] = searches(used_of(sweep, manifest), narrowed(manifest)[0]).to_dict("records")
     assert (line["name"], line["n"]) == ("TAS", 2)
     assert line["argmax_share_mean"] == pytest.approx(1.1)
     assert line["met_mean"] == 0.5

@@ -18,6 +18,10 @@ def test_interval_by_hand():
     assert found.half_width == pytest.approx(4.302653 / math.sqrt(3), rel=1e-6)
 
 
+def test_what_is_not_finite_has_no_mean():
+    assert mean_interval([1.0, math.inf, 3.0, math.nan]) == mean_interval([1.0, 3.0])
+
+
 @pytest.mark.parametrize(("values", "mean"), [([], None), ([68.95], 68.95)])
 def test_interval_of_too_few(values, mean):
     found = mean_interval(values)

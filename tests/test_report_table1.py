@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from report_rows import BUDGET, SWEEP, Sweep, full_sweep, lines_of, on, shown
+from report_rows import BUDGET, SWEEP, Sweep, full_sweep, lines_of, on, shown, used_of
 
 from tas_bench.report.ledger import is_over
-from tas_bench.report.table1 import COLUMNS, narrowed, published, teacher_row
+from tas_bench.report.table1 import COLUMNS, published, teacher_row
 
 ROOT = Path(__file__).parents[1]
 
@@ -195,7 +195,7 @@ def test_teacher_comes_first_and_counts_once():
     sweep = full_sweep()
     teacher = sweep.uses[0]["job_id"]
     sweep.add("tas", 1, "teacher", job=teacher, row=False)
-    found = teacher_row(*sweep.frames, narrowed(SWEEP)[0])
+    found = teacher_row(used_of(sweep))
     assert len(found) == 1
     line = found.iloc[0]
     assert (line["name"], line["macs_mean"], line["n"]) == ("Unpruned (teacher)", 69_000_000, 1)

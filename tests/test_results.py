@@ -1,15 +1,16 @@
 """RESULTS.md is made of the committed rows, and its template claims no figures; when a replication is complete."""
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 from helpers import tiny
-from results_page import ROOT
+from results_page import ROOT, TABLE2
 
 from sweeps.demo import SWEEP as DEMO
 from tas_bench.cli import main
-from tas_bench.errors import OK
+from tas_bench.errors import OK, StoreDamagedError
 from tas_bench.reading import load
 from tas_bench.report.stats import Interval
 from tas_bench.settings import with_settings
@@ -69,6 +70,16 @@ def test_verdicts(theirs, ours, said):
     from claims import Claim
 
     assert Claim("x", theirs, ours, ours).verdict == said
+
+
+@pytest.mark.usefixtures("scripts")
+def test_damaged_rows_make_no_page(tmp_path):
+    import page
+
+    shutil.copytree(ROOT / "results", tmp_path / "results", ignore=shutil.ignore_patterns("runs"))
+    (tmp_path / "results" / TABLE2 / "rows.parquet").write_bytes(b"PAR1")
+    with pytest.raises(StoreDamagedError, match="is damaged"):
+        page.results_page(tmp_path / "results")
 
 
 def test_every_picture_is_there():

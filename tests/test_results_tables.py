@@ -210,6 +210,9 @@ def test_search_cost(page):
     def sums(method, which, column):
         mine = jobs[(jobs["method"] == method) & (part == which)]
         seeds = sorted({seed for name, seed in over if name == method})
+        if which == "Finals":  # of seeds that have them all
+            modes = page.manifest(TABLE1)["transfers"]
+            seeds = [seed for seed in seeds if set(mine.loc[mine["seed"] == seed, "transfer"]) == set(modes)]
         return mine.groupby("seed")[column].sum().reindex(seeds, fill_value=0)
 
     def epochs_of(job):

@@ -11,6 +11,8 @@ import sys
 import tarfile
 import types
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from helpers import line, problem
 from report_rows import SWEEP, Sweep, shown
@@ -18,16 +20,22 @@ from test_architecture import FILES, ROOT
 
 from sweeps import demo
 from tas_bench.checkup import check
+from tas_bench.cli import main
 from tas_bench.data import check_data, download
 from tas_bench.data import pickles as pickles_module
+from tas_bench.digest import sealed
 from tas_bench.discover import classes, instances
-from tas_bench.errors import check_name
+from tas_bench.errors import OK, check_name
 from tas_bench.files import private
 from tas_bench.jobs import Context, DataSpec
 from tas_bench.plans import NamedPlan
+from tas_bench.reading import load
 from tas_bench.report import render
+from tas_bench.report.example import write_example
+from tas_bench.schema import USES
 from tas_bench.store import Store
 from tas_bench.sweep import Sweep as RealSweep
+from tas_bench.tables import row_bytes, table_bytes
 from tas_bench.tas import Tas
 from tas_bench.train import teacher_job
 from tas_bench.variant import Variant
@@ -250,3 +258,26 @@ def test_private_is_for_the_owner_alone_and_ends(tmp_path):
         os.umask(before)
     modes = [oct((tmp_path / name).stat().st_mode & 0o777) for name in ("mine", "mine/file", "others")]
     assert modes == ["0o700", "0o600", "0o644"]
+
+
+def test_names_in_a_strangers_results_lead_nowhere_else(tmp_path):
+    """Refused where a name is taken, they may yet stand in what others send."""
+    results, sly = tmp_path / "a" / "b" / "results", "x/../../../../out"
+    write_example(results, seeds=1, candidates=1, epochs=1)
+    store = Store(results)
+    manifest = store.manifest()
+    manifest["problems"][0]["dataset"] = sly
+    (results / "_sweep.json").write_bytes(sealed(manifest))
+    for path in (results / "_uses").iterdir():
+        uses = [use | {"dataset": sly} for use in pq.read_table(path).to_pylist()]
+        path.write_bytes(table_bytes(pa.Table.from_pylist(uses, schema=USES)))
+    row = store.row(load(results)["job_id"].iloc[0])
+    (results / "rows" / f"{row['job_id']}.parquet").write_bytes(row_bytes(row | {"method": f"../{sly}"}))
+    before = {path for path in tmp_path.rglob("*") if results not in path.parents}
+    assert main(["report", str(results)]) == OK
+    for form in ("latex", "tensorboard"):
+        assert main(["export", str(results), "--to", form]) == OK
+    assert {path for path in tmp_path.rglob("*") if results not in path.parents} == before
+    assert list((results / "_report" / "tables").glob("accuracies-x_.._.._.._.._out-*.csv"))
+    for folder in ("_report", "_exported/latex"):
+        assert not [path for path in (results / folder).rglob("*") if "out" in path.parts]

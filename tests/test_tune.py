@@ -280,6 +280,16 @@ def test_a_damaged_or_foreign_journal_is_made_again(tmp_path):
     ]
 
 
+def test_a_study_that_changes_leaves_others_alone(tmp_path):
+    path, tuner, half = tmp_path / "optuna.log", driven(GRID)[0], driven(GRID, stop_after=7)[0]
+    for name in ("mine", "other"):
+        keep_study(tuner, name, path)
+    for changed in (half, driven(EVERY[3])[0]):  # fewer trials than are there; another sampler's
+        keep_study(changed, "mine", path)
+        assert len(open_study("mine", path).get_trials()) == len(changed.trials)
+        assert len(open_study("other", path).get_trials()) == 6
+
+
 def test_importances_name_every_objective_that_varies():
     found = importances(driven(replace(GRID, objectives=("gap", "cost")))[0])
     assert set(found) == {"gap", "cost"}

@@ -75,14 +75,16 @@ def test_what_fresh_seeds_say_decides():
     good, bad = trial(8, 1.0, 0.05, [1, 1, 1]), trial(8, 0.5, 0.05, [0, 1, 0])
     advice = advise(trials, [bad, good], AXES)
     assert advice.params == good.params
-    assert (advice.hits, advice.n, advice.fresh) == (3, 3, True)
+    assert (advice.hits, advice.n, advice.fresh) == (3, 3, False), "they chose it among two"
+    assert advise(trials, [good], AXES).fresh
     assert advice.passed_over == (bad,)
     first, second = advice.lines
     assert first == "recommended: lambda_cost = 1, t = 0.05 (accuracy 90.00%, |F - R| / R 1.0%)"
     assert second.startswith(
-        "how sure: the argmax lay in the band on 3 of 3 fresh seeds (95 % interval 44% to 100%)"
+        "how sure: the argmax lay in the band on 3 of 3 fresh seeds, the best of 2 settings tried on them (95 %"
     )
-    assert "not settled; passed over: 1" in second
+    assert second.endswith("44% to 100%): not settled")
+    assert "the best of" not in advise(trials, [good], AXES).lines[1]
 
 
 def test_without_fresh_seeds_the_advice_says_so():

@@ -160,7 +160,7 @@ REFUSED = {
     "unknown sampler 'tpee'; did you mean 'tpe'?": ["demo", "--sampler", "tpee"],
     "unknown setting to tune 'lambda'": ["demo", "--over", "lambda=1/2"],
     "t=0.1:0.02 is a range the wrong way round": ["demo", "--over", "t=0.1:0.02"],
-    "a grid needs values of t, not a range": ["demo", "--over", "t=0.02:0.1"],
+    "a grid needs values of t, not a range: t=V1/V2/..., or --sampler tpe": ["demo", "--over", "t=0.02:0.1"],
     "tune.trials is 0; it must be at least 1": ["demo", "--trials", "0"],
     "tune.trials must be": ["demo", "--trials", "many"],
     "tune.trials is 3; this grid has 15 points": ["demo", "--trials", "3"],

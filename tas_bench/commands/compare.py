@@ -42,14 +42,13 @@ def compare(args: argparse.Namespace) -> int:
     from tas_bench.report.source import read_source
 
     first, second = read_source(args.first), read_source(args.second)
+    for line in (*first.damaged, *second.damaged):
+        Console(stderr=True).print(Text(f"warning: left out: {line}"), soft_wrap=True)
     cells = cells_of(first, second)
     if args.csv:
         sys.stdout.write(csv(cells))
         return OK
     console = Console()
-    for source in (first, second):
-        for line in source.damaged:
-            Console(stderr=True).print(Text(f"warning: left out: {line}"), soft_wrap=True)
     console.print(terminal(cells_grid(cells, first, second)))
     costs = search_costs(first, second)
     if len(costs):

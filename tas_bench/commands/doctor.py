@@ -39,7 +39,10 @@ def add(commands: Commands) -> None:
     sub = add_command(commands, "doctor", doctor, about, EXAMPLES)
     sub.add_argument("sweep", metavar="SWEEP", nargs="?", help="its name, as `tas-bench list` shows it")
     sub.add_argument(
-        "--results", type=directory, metavar="DIR", help=f"where rows would go (default {DEFAULT_RESULTS}/SWEEP)"
+        "--results",
+        type=directory,
+        metavar="DIR",
+        help=f"where rows would go (default {DEFAULT_RESULTS}/SWEEP, SWEEP-smoke or SWEEP-tune)",
     )
     sweep_options(sub)
     share_options(sub)

@@ -56,7 +56,7 @@ def print_report(results: Path, whole: bool = False, figures: bool = False) -> N
     for line in source.damaged:
         errors.print(Text(f"warning: left out: {line}"), soft_wrap=True)
     try:
-        write_tables(source.rows, source.uses, source.manifest, results / "_report", Console())
+        write_tables(source, results / "_report", Console())
         if whole:
             sys.stdout.write(f"{write_report(source, results / '_report', figures)} written\n")
     except StoreIOError as error:  # the tables were printed

@@ -53,7 +53,10 @@ def add(commands: Commands) -> None:
 def run_options(sub: argparse.ArgumentParser) -> None:
     """What `carry_out` reads."""
     sub.add_argument(
-        "--results", type=directory, metavar="DIR", help=f"where rows go (default {DEFAULT_RESULTS}/SWEEP)"
+        "--results",
+        type=directory,
+        metavar="DIR",
+        help=f"where rows go (default {DEFAULT_RESULTS}/SWEEP, SWEEP-smoke or SWEEP-tune)",
     )
     sweep_options(sub)
     sub.add_argument("--download", action="store_true", help="let torchvision download the data set into --data")

@@ -7,45 +7,42 @@ from typing import TYPE_CHECKING
 import pandas as pd
 from rich.text import Text
 
-from tas_bench.errors import StoreIOError
-from tas_bench.files import write_whole
 from tas_bench.report import render
 from tas_bench.report.ledger import ledger
 from tas_bench.report.searches import searches
-from tas_bench.report.table1 import Sweep, narrowed, table1, teacher_row, used_jobs
+from tas_bench.report.table1 import table1, teacher_row
+from tas_bench.report.whole import write
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from rich.console import Console
 
+    from tas_bench.report.source import Source
+
 __all__ = ["report"]
 
 
-def report(
-    rows: pd.DataFrame, uses: pd.DataFrame, manifest: Sweep, out_dir: Path | None, console: Console
-) -> None:
+def report(source: Source, out_dir: Path, console: Console) -> None:
     """Print Table 1 and how the searches ended, for every problem of a sweep, and write them to files.
 
     Args:
-        rows: the rows, `tas_bench.load(DIR)`.
-        uses: who asked for them, `tas_bench.load(DIR, table="uses")`.
-        manifest: the manifest of the directory.
-        out_dir: folder of the files; None writes none.
+        source: of a results directory.
+        out_dir: folder of the files.
         console: where the tables are printed.
 
     Raises:
         StoreIOError: a file cannot be written.
     """
     pages, tables, ends, ledgers = [], [], [], []
-    for sweep in narrowed(manifest):
-        table = pd.concat([teacher_row(rows, uses, sweep), table1(rows, uses, sweep)], ignore_index=True)
-        ended = searches(rows, uses, sweep)
-        costs = ledger(used_jobs(rows, uses, sweep), sweep)
+    for sweep in source.problems:
+        used = source.of(sweep)
+        table = pd.concat([teacher_row(used), table1(used, sweep)], ignore_index=True)
+        ended, costs = searches(used, sweep), ledger(used, sweep)
         grids = [render.accuracy_grid(table, sweep)] if len(table) else []
         grids += [render.cost_grid(costs, sweep)] if sweep["transfers"] or costs["n"].any() else []
         grids += [render.searches_grid(ended, sweep)] if len(ended) else []
-        notes = render.notes(rows, uses, sweep, table)
+        notes = render.notes(used, sweep, table)
         for grid in grids:
             console.print(render.terminal(grid))
         for note in notes:
@@ -55,17 +52,7 @@ def report(
         tables.append(table.assign(**problem))
         ends.append(ended.assign(**problem))
         ledgers.append(costs.assign(**problem))
-    if out_dir is not None:
-        _write(out_dir / "table1.md", "\n".join(pages))
-        for name, frames in (("table1", tables), ("searches", ends), ("search_cost", ledgers)):
-            if whole := [frame for frame in frames if len(frame)]:
-                _write(out_dir / f"{name}.csv", render.csv(pd.concat(whole, ignore_index=True)))
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a whole file or none of it."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StoreIOError(f"cannot write {path}: {error.strerror}") from error
-    write_whole(path, text.encode())
+    write(out_dir / "table1.md", "\n".join(pages).encode())
+    for name, frames in (("table1", tables), ("searches", ends), ("search_cost", ledgers)):
+        if whole := [frame for frame in frames if len(frame)]:
+            write(out_dir / f"{name}.csv", render.csv(pd.concat(whole, ignore_index=True)).encode())

@@ -86,12 +86,13 @@ def _heat(cells: pd.DataFrame, value: str, told: list[str], title: str, scale: A
 
 
 def lines(traces: pd.DataFrame) -> Panel:
-    """F_cost over epochs, the mean over searches of a lambda_cost.
+    """F_cost over epochs, the mean over searches of a lambda_cost that were not given up.
 
     Args:
-        traces: `epoch`, `share` (F_cost / R) and `lambda_cost`, a line per epoch of a search.
+        traces: `job_id`, `epoch`, `share` (F_cost / R) and `lambda_cost`, a line per epoch of a search.
     """
     series = []
+    traces = traces[traces.groupby("job_id")["epoch"].transform("max") == traces["epoch"].max()]
     places = _places(traces["lambda_cost"], log=True)
     for number, (name, each) in enumerate(traces.groupby(places, observed=True)):
         means = each.groupby("epoch")["share"].mean()

@@ -27,14 +27,19 @@ COLUMNS = [
 def compare(first: Source, second: Source) -> pd.DataFrame:
     """One line per cell that either has: its final trainings that ended well.
 
-    Where both have a seed, the differences of shared seeds are taken ("paired"), else those of means (Welch).
+    Where both have a seed, shared seeds alone are compared, one by one ("paired"), else the means (Welch).
     """
     both = [source.finals.set_index([*CELL, "seed"])["accuracy"] for source in (first, second)]
     cells = dict.fromkeys(index[:-1] for found in both for index in found.index)
     lines = []
     for cell in cells:
         one, other = (_of(found, cell) for found in both)
-        how, difference = _difference(one, other)
+        shared = one.index.intersection(other.index)
+        if len(shared):
+            one, other, how = one[shared], other[shared], "paired"
+            difference = mean_interval(other - one)
+        else:
+            how, difference = "Welch", welch(list(one), list(other))
         lines.append(
             dict(zip(CELL, cell, strict=True))
             | {
@@ -50,13 +55,6 @@ def _of(accuracies: pd.Series[Any], cell: tuple[Any, ...]) -> pd.Series[Any]:
     """A cell's accuracies by seed."""
     mine = [index[:-1] == cell for index in accuracies.index]
     return accuracies[mine].groupby(level="seed").mean()
-
-
-def _difference(one: pd.Series[Any], other: pd.Series[Any]) -> tuple[str, Interval]:
-    shared = (other - one).dropna()
-    if len(shared):
-        return "paired", mean_interval(shared)
-    return "Welch", welch(list(one), list(other))
 
 
 def welch(one: Sequence[float], other: Sequence[float]) -> Interval:
@@ -133,8 +131,9 @@ def cells_grid(cells: pd.DataFrame, first: Source, second: Source) -> Grid:
         ]
         difference = "" if math.isnan(cell.difference) else f"{cell.difference:+z.2f}{spread}"
         name = one_line(f"{labels.get(cell.method, cell.method)} {cell.transfer}")
-        lines.append((name, f"{cell.dataset} {cell.backbone}", *means, difference, cell.verdict))
-    return Grid("Accuracy %, test images", ("", "problem", "first", "second", "second - first", "verdict"), lines)
+        lines.append((name, f"{cell.dataset} {cell.backbone}", *means, difference, cell.how, cell.verdict))
+    header = ("", "problem", "first", "second", "second - first", "by", "verdict")
+    return Grid("Accuracy %, test images", header, lines)
 
 
 def costs_grid(costs: pd.DataFrame, first: Source) -> Grid:

@@ -106,7 +106,9 @@ def _name(text: str) -> str:
 
 
 def _short(value: Any) -> Any:
-    """A number in few digits, since the page is full of them; None for one that is none."""
-    if value is None or isinstance(value, str | int):
+    """A number in few digits, since the page is full of them; None for one that is none. Text as it is shown."""
+    if value is None or isinstance(value, int):
         return value
+    if isinstance(value, str):
+        return _name(value)
     return float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None

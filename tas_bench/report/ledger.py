@@ -43,26 +43,29 @@ that; `paper_hours` an estimate: device-hours of the search at the paper's sched
 def ledger(used: pd.DataFrame, sweep: Mapping[str, Any]) -> pd.DataFrame:
     """One line per method of a sweep, in its order: means over seeds whose search is over, with 95 % intervals.
 
+    Final trainings are told of the seeds that have them in all transfer modes.
+
     Args:
-        used: what the sweep's plans on one problem asked for, with its rows (`table1.used_jobs`).
+        used: what the sweep's plans on one problem asked for, with its rows (`Source.of`).
     """
-    lines = []
-    total = training_images(used)
+    lines, total = [], training_images(used)
+    ended = searched(used, sweep).drop_duplicates(["method", "seed", "job_id"])
     for method in (method["name"] for method in sweep["methods"]):
-        mine = used[used["method"] == method].drop_duplicates(["seed", "job_id"])
-        over = [seed for seed in sweep["seeds"] if is_over(mine[mine["seed"] == seed], sweep)]
-        mine = mine[mine["seed"].isin(over)]
-        search = mine[searching(mine)]
+        mine = ended[ended["method"] == method]
+        over = mine["seed"].unique()
+        rest, finals = mine[~searching(mine)], mine[mine["kind"].eq("final") & mine["status"].notna()]
+        whole = finals.groupby("seed")["transfer"].nunique() == len(sweep["transfers"])
+        search, teachers = mine[searching(mine)], rest[rest["kind"] == "teacher"]
         line: dict[str, Any] = {"method": method, "n": len(over)}
-        rest = mine[~searching(mine)]
-        parts = {"search": search} | {kind: rest[rest["kind"] == kind] for kind in RESULTS}
-        for part, jobs in parts.items():
+        for part, jobs, seeds in (
+            ("search", search, over), ("teacher", teachers, over), ("final", finals, whole.index[whole]),
+        ):  # fmt: skip
             for measure in MEASURES:
-                sums = jobs.groupby("seed")[measure].sum().reindex(over, fill_value=0.0)
+                sums = jobs.groupby("seed")[measure].sum().reindex(seeds, fill_value=0.0)
                 interval = mean_interval(float(value) for value in sums)
                 line[f"{part}_{measure}_mean"] = interval.mean
                 line[f"{part}_{measure}_half_width"] = interval.half_width
-        if over:
+        if len(over):
             line["jobs_mean"] = len(search) / len(over)
             line["paper_hours"] = paper_hours(search, total) / len(over) if total and len(search) else None
         lines.append(line)
@@ -74,6 +77,13 @@ def ledger(used: pd.DataFrame, sweep: Mapping[str, Any]) -> pd.DataFrame:
         if pd.notna(known) and known > 0:
             frame[ratio] = frame[column] / known
     return frame
+
+
+def searched(used: pd.DataFrame, sweep: Mapping[str, Any]) -> pd.DataFrame:
+    """What is left of `used` without plans whose search is not over: they would bend a mean over seeds."""
+    plans = used.groupby(["method", "seed"])
+    over = [plan for _, plan in plans if is_over(plan.drop_duplicates("job_id"), sweep)]
+    return pd.concat(over) if over else used.iloc[:0]
 
 
 def searching(used: pd.DataFrame) -> pd.Series[bool]:
@@ -98,10 +108,10 @@ def is_over(plan: pd.DataFrame, sweep: Mapping[str, Any]) -> bool:
 
 
 def training_images(used: pd.DataFrame) -> int | None:
-    """Images of the training set, as trainings on the whole of it had them; None where none has ended."""
-    trained = used[used["kind"].isin(RESULTS) & (used["epochs"] > 0)]
-    known = (trained["images"] / trained["epochs"]).dropna()
-    return round(known.max()) if len(known) else None
+    """Images of the training set, as trainings on the whole of it tell; None where none has ended."""
+    trained = used[used["kind"].isin(RESULTS) & (used["epochs"] > 0) & used["images"].notna()]
+    parts = zip(trained["images"], trained["epochs"], trained["job"], strict=True)
+    return max((round(images / epochs / (1 - _holdout(job))) for images, epochs, job in parts), default=None)
 
 
 def paper_hours(search: pd.DataFrame, images: int) -> float:
@@ -112,6 +122,12 @@ def paper_hours(search: pd.DataFrame, images: int) -> float:
         longer = PAPER_EPOCHS[kind] / planned if planned and kind in PAPER_EPOCHS else 1.0
         seconds += spent * longer * PAPER_IMAGES / images
     return seconds / 3600
+
+
+def _holdout(job: Any) -> float:
+    """The share of the images that a training's description sets aside."""
+    told = json.loads(job) if isinstance(job, str) else {}
+    return float(told.get("recipe", {}).get("holdout", 0.0))
 
 
 def _epochs(job: Any) -> int | None:

@@ -19,7 +19,6 @@ from tas_bench.report.table1 import (
     budget_noun,
     published,
     unlike_the_paper,
-    used_jobs,
     why_no_difference,
 )
 from tas_bench.text import duration, one_line
@@ -135,9 +134,8 @@ def searches_grid(ended: pd.DataFrame, sweep: Sweep) -> Grid:
     return Grid("Differentiable searches: mean ± 95 % interval over seeds", header, lines)
 
 
-def notes(rows: pd.DataFrame, uses: pd.DataFrame, sweep: Sweep, table: pd.DataFrame) -> list[str]:
+def notes(used: pd.DataFrame, sweep: Sweep, table: pd.DataFrame) -> list[str]:
     """What a reader must know beside the tables, one line each."""
-    used = used_jobs(rows, uses, sweep)
     found = [_budget(used, sweep, table)]
     if sweep["transfers"]:
         found += [
@@ -154,7 +152,7 @@ def notes(rows: pd.DataFrame, uses: pd.DataFrame, sweep: Sweep, table: pd.DataFr
     devices = sorted(used.loc[~used["kind"].isin(RESULTS), "device"].dropna().unique())
     if len(devices) > 1:
         found.append(f"device times are of several devices ({', '.join(devices)}): compare training macs")
-    found += _mixed(used) + _warnings(used) + _failures(used)
+    found += [*filter(None, [several_precisions(used)]), *_warnings(used), *_failures(used)]
     return [one_line(note) for note in found]
 
 
@@ -267,10 +265,10 @@ def _who(job: Any) -> str:
     return f"{job.method} seed {job.seed:g}{what}" + ("" if pd.isna(job.transfer) else f" {job.transfer}")
 
 
-def _mixed(used: pd.DataFrame) -> list[str]:
-    """A warning where trainings of one table ran in several precisions."""
+def several_precisions(used: pd.DataFrame) -> str | None:
+    """A warning where trainings that are compared ran in several."""
     found = sorted(used["precision"].dropna().unique())
-    return [f"trainings ran in {' and '.join(found)}: accuracies may differ by that"] if len(found) > 1 else []
+    return f"trainings ran in {' and '.join(found)}: accuracies may differ by that" if len(found) > 1 else None
 
 
 def _warnings(used: pd.DataFrame) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from tas_bench.report.stats import mean_interval
-from tas_bench.report.table1 import Sweep, used_jobs
+from tas_bench.report.table1 import Sweep
 
 MEASURES = ("argmax_share", "met", "discrepancy", "val_accuracy", "device_seconds", "train_macs", "peak_memory")
 COLUMNS = {"method": "string", "name": "string", "n": "Int64"} | {
@@ -17,9 +17,14 @@ COLUMNS = {"method": "string", "name": "string", "n": "Int64"} | {
 band, `val_accuracy` the supernet's own in percent; half widths are of 95 % intervals."""
 
 
-def searches(rows: pd.DataFrame, uses: pd.DataFrame, sweep: Sweep) -> pd.DataFrame:
-    """One line per method that searched, with `COLUMNS`; finished searches only."""
-    used = used_jobs(rows, uses, sweep)
+def searches(used: pd.DataFrame, sweep: Sweep) -> pd.DataFrame:
+    """One line per method that searched, with `COLUMNS`; finished searches only.
+
+    Those of a tuning differ by more than their seed: they have a section of their own.
+
+    Args:
+        used: what the sweep's plans on one problem asked for, with its rows (`Source.of`).
+    """
     done = used[used["discrepancy"].notna() & (used["status"] == "ok")].copy()
     done["argmax_share"] = (done["argmax_macs"] / done["budget"]).where(done["budget_cost"] == "macs")
     done["met"] = (done["derived"] == "argmax").astype(float)
@@ -27,7 +32,7 @@ def searches(rows: pd.DataFrame, uses: pd.DataFrame, sweep: Sweep) -> pd.DataFra
     lines = []
     for method in sweep["methods"]:
         mine = done[done["method"] == method["name"]]
-        if len(mine):
+        if len(mine) and f"{method['name']}.over" not in sweep["fixed"]:
             lines.append({"method": method["name"], "name": method["label"], "n": len(mine)} | _means(mine))
     return pd.DataFrame(lines, columns=list(COLUMNS)).astype(COLUMNS)
 

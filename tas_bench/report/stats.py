@@ -29,8 +29,8 @@ class Interval:
 
 
 def mean_interval(values: Iterable[float]) -> Interval:
-    """Mean and 95 % Student t interval: half width t(0.975, n - 1) s / sqrt(n)."""
-    found = [float(value) for value in values]
+    """Mean and 95 % Student t interval: half width t(0.975, n - 1) s / sqrt(n). Of finite values."""
+    found = [float(value) for value in values if math.isfinite(value)]
     n = len(found)
     mean = statistics.fmean(found) if found else None
     if n < 2:

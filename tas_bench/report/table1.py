@@ -17,7 +17,6 @@ import pandas as pd
 from tas_bench.costs.layer import noun
 from tas_bench.report.ledger import RESULTS, ledger
 from tas_bench.report.stats import Interval, mean_interval
-from tas_bench.schema import USES
 
 Sweep = Mapping[str, Any]
 
@@ -53,31 +52,6 @@ COLUMNS = {
 }
 """The table's columns. Accuracies and `difference` are percent, half widths of 95 % intervals."""
 
-_MEASURES = [
-    "job_id",
-    "precision",
-    "derived",
-    "argmax_macs",
-    "discrepancy",
-    "status",
-    "error",
-    "macs",
-    "budget",
-    "budget_cost",
-    "cost",
-    "test_accuracy",
-    "val_accuracy",
-    "peak_memory",
-    "epochs",
-    "images",
-    "job",
-    "train_subset",
-    "train_macs",
-    "device_seconds",
-    "device",
-    "warning",
-]
-
 
 def budget_noun(sweep: Sweep) -> str:
     """What the sweep's budget counts, in a word; a manifest without a word about it is of macs."""
@@ -104,23 +78,16 @@ def narrowed(manifest: Sweep) -> list[Sweep]:
     ]
 
 
-def used_jobs(rows: pd.DataFrame, uses: pd.DataFrame, sweep: Sweep) -> pd.DataFrame:
-    """What the sweep's plans asked for, with its row's measures; no status where a row is missing."""
-    asked = uses.reindex(columns=USES.names)
-    here = (asked["dataset"] == sweep["dataset"]) & (asked["backbone"] == sweep["backbone"])
-    asked = asked[here & (asked["sweep"] == sweep["name"]) & asked["seed"].isin(sweep["seeds"])]
-    asked = asked[["job_id", "method", "seed", "kind", "transfer"]].drop_duplicates()
-    return asked.merge(rows.reindex(columns=_MEASURES), on="job_id", how="left", validate="many_to_one")
-
-
-def table1(rows: pd.DataFrame, uses: pd.DataFrame, sweep: Sweep) -> pd.DataFrame:
+def table1(used: pd.DataFrame, sweep: Sweep) -> pd.DataFrame:
     """One line per method and transfer mode, in the manifest's order, with `COLUMNS`.
 
     A partial sweep has blanks: `n` counts the seeds whose final training ended well, `search_n` those whose
     search is over and has all its rows. A failed search job counts with what it cost as far as that is known.
     `failed` counts the failed jobs a line rests on: those of its searches and of its own final trainings.
+
+    Args:
+        used: what the sweep's plans on one problem asked for, with its rows (`Source.of`).
     """
-    used = used_jobs(rows, uses, sweep)
     quoted = published("table1").set_index(["method", "transfer"])
     comparable = why_no_difference(sweep) is None
     costs = ledger(used, sweep).rename(columns={"n": "search_n", "macs_ratio": "search_train_macs_ratio"})
@@ -139,9 +106,8 @@ def table1(rows: pd.DataFrame, uses: pd.DataFrame, sweep: Sweep) -> pd.DataFrame
     return _frame(lines)
 
 
-def teacher_row(rows: pd.DataFrame, uses: pd.DataFrame, sweep: Sweep) -> pd.DataFrame:
+def teacher_row(used: pd.DataFrame) -> pd.DataFrame:
     """The unpruned network as a line of the same columns; no line where the sweep asked for no teacher."""
-    used = used_jobs(rows, uses, sweep)
     teachers = used[used["kind"] == "teacher"].drop_duplicates("job_id")
     line = {"name": "Unpruned (teacher)", "method": "teacher", "planned": len(teachers)}
     return _frame([line | _finished(teachers) | {"failed": _failures(teachers)}] if len(teachers) else [])

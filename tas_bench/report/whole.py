@@ -11,7 +11,7 @@ from tas_bench.report.parts import Note, Part, Plot, Section, Table
 from tas_bench.report.sections import all_sections
 from tas_bench.report.source import Source
 from tas_bench.report.written import written
-from tas_bench.text import one_line
+from tas_bench.text import file_name, one_line
 
 PAGE = "report.html"
 
@@ -30,12 +30,12 @@ def write_report(source: Source, out: Path, figures: bool = True) -> Path:
     parts = [part for each in made for part in each.parts]
     for table in (part for part in parts if isinstance(part, Table)):
         for ending, text in written(table).items():
-            write(out / "tables" / f"{table.name}.{ending}", text.encode())
+            write(out / "tables" / f"{file_name(table.name)}.{ending}", text.encode())
     for plot in (part for part in parts if isinstance(part, Plot) and figures):
         from tas_bench.report.drawn import drawn
 
         for ending, data in drawn(plot).items():
-            write(out / "figures" / f"{plot.name}.{ending}", data)
+            write(out / "figures" / f"{file_name(plot.name)}.{ending}", data)
     write(out / PAGE, page(source, made).encode())
     return out / PAGE
 

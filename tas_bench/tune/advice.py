@@ -25,7 +25,7 @@ class Advice:
         hits, n: fresh seeds on which the argmax lay in the band, of how many; the trial's own where none are.
         fresh: whether these seeds had no part in the choice.
         low, high: Wilson's 95 % interval of the hit-rate.
-        passed_over: settings that came before and failed on fresh seeds.
+        passed_over: settings that were tried on fresh seeds as well, and hit more seldom.
     """
 
     params: Params
@@ -45,13 +45,14 @@ class Advice:
         trial = self.confirmed if self.confirmed is not None and self.confirmed.ended else self.trial
         told = [f"accuracy {trial.accuracy:.2%}"] if trial.accuracy is not None else []
         told += [f"|F - R| / R {trial.gap:.1%}"] if trial.gap is not None else []
-        rate = f"{self.hits} of {self.n} {'fresh seeds' if self.fresh else 'seeds it was chosen by'}"
+        seeds = "fresh seeds" if self.confirmed else "seeds it was chosen by"
+        best_of = f", the best of {1 + len(self.passed_over)} settings tried on them" if self.passed_over else ""
+        rate = f"{self.hits} of {self.n} {seeds}{best_of}"
         interval = f"95 % interval {self.low:.0%} to {self.high:.0%}"
         sure = "sure" if self.low > 0.5 else "not settled" if self.hits else "no good"
-        over = f"; passed over: {len(self.passed_over)}, which hit too seldom there" if self.passed_over else ""
         return (
             f"recommended: {chosen} ({', '.join(told) or 'nothing measured'})",
-            f"how sure: the argmax lay in the band on {rate} ({interval}): {sure}{over}",
+            f"how sure: the argmax lay in the band on {rate} ({interval}): {sure}",
         )
 
 
@@ -71,7 +72,7 @@ def advise(trials: Sequence[Trial], confirmed: Sequence[Trial], axes: Sequence[A
     n, hits = len(told.judged), told.hits
     low, high = wilson(hits, n)
     over = tuple(other for other in confirmed if other is not by_hits)
-    return Advice(params, trial, by_hits, hits, n, by_hits is not None, low, high, over)
+    return Advice(params, trial, by_hits, hits, n, by_hits is not None and not over, low, high, over)
 
 
 def ranked(trials: Sequence[Trial], axes: Sequence[Axis]) -> list[Params]:

@@ -126,9 +126,11 @@ def keep_study(tuner: Tuner, name: str, path: Path, points: Mapping[str, list[fl
     with quiet_optuna():
         study = _kept(tuner, name, path)
         there = [] if study is None else study.get_trials()
-        if study is None or [_said(t) for t in there] != [_said(t) for t in wanted[: len(there)]]:
-            path.unlink(missing_ok=True)
-            there, study = [], _new(tuner, name, path)
+        if study is not None and [_said(t) for t in there] != [_said(t) for t in wanted[: len(there)]]:
+            optuna.delete_study(study_name=name, storage=_storage(path))
+            there, study = [], None
+        if study is None:
+            study = _new(tuner, name, path)
         for trial in wanted[len(there) :]:
             study.add_trial(trial)
 
@@ -150,19 +152,25 @@ def _storage(path: Path) -> JournalStorage:
 
 
 def _kept(tuner: Tuner, name: str, path: Path) -> Study | None:
-    """The study in the journal; None where the journal is damaged or the study of another tuning."""
+    """The study in the journal, if it is there and of this tuning; else it is deleted, a damaged journal whole."""
     if not path.exists():
-        return _new(tuner, name, path)
-    if not path.read_bytes().endswith(b"\n"):  # Optuna would go on in the line that was cut
         return None
     try:
-        known = optuna.get_all_study_names(_storage(path))
-        study = open_study(name, path) if name in known else _new(tuner, name, path)
+        if not path.read_bytes().endswith(b"\n"):
+            raise ValueError("its last line was cut")  # and Optuna would go on in it
+        if name not in optuna.get_all_study_names(_storage(path)):
+            return None
+        study = open_study(name, path)
     except Exception:  # a damaged journal raises what it happens to raise
         log.warning("the studies in %s cannot be read; they are made again of the rows", path)
+        path.unlink()
         return None
-    same = [d.name.lower() for d in study.directions] == directions(tuner.tuning)
-    return study if same and study.user_attrs == _about(tuner) else None
+    if [d.name.lower() for d in study.directions] == directions(tuner.tuning) and study.user_attrs == _about(
+        tuner
+    ):
+        return study
+    optuna.delete_study(study_name=name, storage=_storage(path))
+    return None
 
 
 def _new(tuner: Tuner, name: str, path: Path) -> Study:

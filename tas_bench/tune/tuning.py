@@ -121,7 +121,9 @@ class Tuning:
             return
         for axis in self.axes:
             if not axis.choices:
-                raise InputError(f"a grid needs values of {axis.name}, not a range: {axis.name}=V1/V2/...")
+                raise InputError(
+                    f"a grid needs values of {axis.name}, not a range: {axis.name}=V1/V2/..., or --sampler tpe"
+                )
         if self.trials not in (None, self.grid_size):
             raise InputError(f"tune.trials is {self.trials}; this grid has {self.grid_size} points: leave it out")
 

@@ -8,6 +8,7 @@ import pandas as pd
 
 from tas_bench.costs.layer import amount
 from tas_bench.report.parts import Cell, Note, Part, Section, Table, millions, number, text
+from tas_bench.report.render import several_precisions
 from tas_bench.report.source import Source
 from tas_bench.report.table1 import Sweep, budget_noun, table1, teacher_row, unlike_the_paper, why_no_difference
 
@@ -18,12 +19,14 @@ def accuracies(source: Source) -> list[Part]:
         return []
     parts: list[Part] = []
     for problem in source.problems:
-        frames = [make(source.rows, source.uses, problem) for make in (teacher_row, table1)]
-        table = pd.concat(frames, ignore_index=True)
+        used = source.of(problem)
+        table = pd.concat([teacher_row(used), table1(used, problem)], ignore_index=True)
         name = f"accuracies-{problem['dataset']}-{problem['backbone']}"
         lines = [_line(row, problem) for row in table.itertuples()]
         parts.append(Table(name, problem["title"], _header(problem), lines))
-        if told := why_no_difference(problem) or unlike_the_paper(source.of(problem), problem):
+        if told := why_no_difference(problem) or unlike_the_paper(used, problem):
+            parts.append(Note(f"{source.heading(problem)}: {told}."))
+        if told := several_precisions(used):
             parts.append(Note(f"{source.heading(problem)}: {told}."))
     parts.append(
         Note(

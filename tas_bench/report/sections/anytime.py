@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from tas_bench.report.ledger import searching
+from tas_bench.report.ledger import searched, searching
 from tas_bench.report.parts import Note, Panel, Part, Plot, Section, Series, Style
 from tas_bench.report.source import Source
 
@@ -22,8 +22,8 @@ def anytime(source: Source) -> list[Part]:
     """Two panels per problem."""
     parts: list[Part] = []
     for problem in source.problems:
-        used = source.of(problem)
-        mine = used[searching(used) & used["status"].notna()]
+        used = searched(source.of(problem), problem)
+        mine = used[searching(used)]
         judged = mine["val_accuracy"].where(~mine["kind"].isin(NOT_JUDGED))
         if judged.isna().all():
             continue
@@ -38,8 +38,9 @@ def anytime(source: Source) -> list[Part]:
     if parts:
         parts.append(
             Note(
-                "Mean over seeds, jobs one after another in the order they ended. Dashed, hollow: accuracies in "
-                "a supernet, which say little of what the size reaches when it is trained alone."
+                "Mean over seeds whose search is over, jobs one after another in the order they ended. Dashed, "
+                "hollow: accuracies in a supernet, which say little of what the size reaches when it is trained "
+                "alone."
             )
         )
     return parts
@@ -72,7 +73,9 @@ def _run(jobs: pd.DataFrame, by: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def mean_of(runs: list[tuple[np.ndarray, np.ndarray]]) -> tuple[list[float], list[float]]:
-    """Mean over runs of step functions, from where the last of them has begun."""
+    """Mean over runs of step functions, from where the last of them has begun; of points, the mean point."""
+    if all(len(x) == 1 for x, _ in runs):
+        return [float(np.mean([x for x, _ in runs]))], [float(np.mean([y for _, y in runs]))]
     begin = max(x[0] for x, _ in runs)
     grid = np.unique(np.concatenate([x[x >= begin] for x, _ in runs]))
     if len(grid) > POINTS:

@@ -1,4 +1,4 @@
-"""Learning curves, means over all jobs of a method and kind."""
+"""Learning curves, means over the jobs of a method and kind; where some ended earlier, over the longest."""
 
 from __future__ import annotations
 
@@ -45,20 +45,22 @@ def learning(source: Source) -> list[Part]:
 def _series(source: Source, each: pd.DataFrame, measure: str) -> list[Series]:
     series = []
     for method, curve in each.groupby("method", sort=False):
-        jobs = curve["job_id"].nunique()
-        values = (100 * curve[measure]).groupby(curve["epoch"]).agg(["mean", "std", "count"])
+        ends = curve.groupby("job_id")["epoch"].transform("max")
+        longest = curve[ends == ends.max()]  # one set of trainings along the whole line
+        jobs, more = longest["job_id"].nunique(), curve["job_id"].nunique() > longest["job_id"].nunique()
+        values = (100 * longest[measure]).groupby(longest["epoch"]).agg(["mean", "std", "count"])
         half = values["std"] * stdtrit(np.maximum(values["count"] - 1, 1), 0.975) / np.sqrt(values["count"])
         keep = thin(len(values))
         x: list[Any] = values.index[keep].tolist()
         spread = [] if jobs < 2 else [None if np.isnan(h) else float(h) for h in half.iloc[keep]]
-        label = f"{source.label(str(method))} (n = {jobs})"
+        label = f"{source.label(str(method))} (n = {jobs}{', the longest' if more else ''})"
         y = values["mean"].iloc[keep].tolist()
         series.append(Series(label, x, y, "line", source.colour(str(method)), spread))
     return series
 
 
 def thin(count: int) -> np.ndarray:
-    """Places of at most so many of `count` points, the first and the last among them."""
+    """Indices of at most `POINTS` of `count` points, the first and the last among them."""
     return np.unique(np.linspace(0, count - 1, min(count, POINTS)).round().astype(int))
 
 

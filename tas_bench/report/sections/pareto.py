@@ -37,7 +37,8 @@ def pareto(source: Source) -> list[Part]:
         parts.append(
             Note(
                 "Hypervolume: accuracy in % times the share of the unpruned network's macs that is saved at it or "
-                "above, of one seed's trainings in all transfer modes; mean ± 95 % interval over seeds."
+                "above, of one seed's trainings in all transfer modes; mean ± 95 % interval over seeds that have "
+                "them all."
             )
         )
     return parts
@@ -75,10 +76,11 @@ def _panel(source: Source, mine: pd.DataFrame, problem: Sweep) -> Panel:
 
 
 def _line(source: Source, mine: pd.DataFrame, method: str, problem: Sweep, full: float) -> tuple[Cell, ...]:
-    finals = mine[mine["method"] == method]
+    seeds = mine[mine["method"] == method].groupby("seed")
     areas = [
-        hypervolume(zip(each["macs"], each["accuracy"], strict=True), full) for _, each in finals.groupby("seed")
-    ]
+        hypervolume(zip(each["macs"], each["accuracy"], strict=True), full)
+        for _, each in seeds if each["transfer"].nunique() == len(problem["transfers"])
+    ]  # fmt: skip
     found = mean_interval(areas)
     where = source.heading(problem)
     volume = number(found.mean, "{:.2f}", found.half_width)

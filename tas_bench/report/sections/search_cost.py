@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from tas_bench.report.ledger import REFERENCE, accounts, ledger, searching
+from tas_bench.report.ledger import REFERENCE, accounts, ledger, searched, searching
 from tas_bench.report.parts import Cell, Note, Panel, Part, Plot, Section, Series, Table, number, text
 from tas_bench.report.render import scaled
 from tas_bench.report.source import Source
@@ -32,10 +32,10 @@ def search_cost(source: Source) -> list[Part]:
         name = f"search_cost-{problem['dataset']}-{problem['backbone']}"
         lines = [_line(source, row) for row in costs.itertuples()]
         parts.append(Table(name, f"Search cost: {where}", HEADER, lines))
-        series = _bars(source, used)
+        series = _bars(source, searched(used, problem))
         if any(map(any, (s.y for s in series))):
             panel = Panel(where, "", "Device-seconds per seed", series, stacked=True)
-            alt = "Device-seconds of a method's search, mean over seeds, by kind of job."
+            alt = "Device-seconds of a method's search, mean over seeds whose search is over, by kind of job."
             parts.append(Plot(name, f"Search cost by kind of job: {where}", alt, [panel]))
     devices = sorted(source.rows["device"].dropna().unique())
     if len(devices) > 1:
@@ -49,9 +49,10 @@ def search_cost(source: Source) -> list[Part]:
 
 
 NOTES = (
-    "Mean ± 95 % interval over the seeds whose search is over; start-up, failed attempts and evaluation included, "
-    "which in device time, not in macs, is a pass over the validation half after every epoch of a candidate. "
-    "A shared supernet counts in full for every method that uses it: what the method would cost alone.",
+    "Mean ± 95 % interval over the seeds whose search is over (finals: over those that have them in all modes); "
+    "start-up, failed attempts and evaluation included, which in device time, not in macs, is a pass over the "
+    "validation half after every epoch of a candidate. A shared supernet counts in full for every method that "
+    "uses it: what the method would cost alone.",
     "Estimate: the device time it had here, were each training as long as the paper's (300 epochs; searches 600) "
     "on 50,000 images. Quoted: TAS (NeurIPS 2019), Table 2 (CIFAR-10, one V100), author response.",
 )
@@ -103,7 +104,7 @@ def _known(value: Any) -> float | None:
 
 
 def _bars(source: Source, used: pd.DataFrame) -> list[Series]:
-    search = used[searching(used) & used["status"].notna()]
+    search = used[searching(used)]
     sums = search.groupby(["kind", "method", "seed"])["device_seconds"].sum()
     means = sums.groupby(["kind", "method"]).mean()
     labels = [source.label(name) for name in source.labels]

@@ -43,7 +43,7 @@ def _beside_the_paper(source: Source, transfer: str) -> list[Part]:
     """The reference method's accuracy, where the paper has one of the same network and data."""
     told: list[Part] = []
     for problem in source.problems:
-        lines = table1(source.rows, source.uses, problem)
+        lines = table1(source.of(problem), problem)
         mine = lines[lines["method"].eq(REFERENCE) & lines["transfer"].eq(transfer) & lines["difference"].notna()]
         row: Any
         for row in mine.itertuples():

@@ -17,13 +17,14 @@ def trajectories(source: Source) -> list[Part]:
     parts: list[Part] = []
     known = ["job_id", "dataset", "backbone", "method", "budget", "budget_cost"]
     found = source.trajectories.merge(source.used[known].drop_duplicates(), on="job_id")
+    found = found[[source.setting(name, "over") is None for name in found["method"]]]  # not tunings
     for problem in source.problems:
         mine = found[found["dataset"].eq(problem["dataset"]) & found["backbone"].eq(problem["backbone"])]
         name, where = f"{problem['dataset']}-{problem['backbone']}", source.heading(problem)
         if panels := _panels(source, mine, problem):
             alt = "Cost of the argmax size and discrepancy of the architecture parameters, by epoch of the search."
             parts.append(Plot(f"figure3-{name}", f"How the searches went: {where}", alt, panels))
-        ended = searches(source.rows, source.uses, problem)
+        ended = searches(source.of(problem), problem)
         if len(ended):
             parts.append(_ends(f"searches-{name}", where, ended))
     return parts
