@@ -60,7 +60,6 @@ ORDER = [
     "tas_bench.saved",
     "tas_bench.export",
     "tas_bench.latency",
-    "tas_bench.figures",
     "tas_bench.replay",
     "tas_bench.track",
     "tas_bench.signals",

@@ -15,7 +15,7 @@ from tas_bench.costs.layer import amount
 from tas_bench.report.ledger import RESULTS
 from tas_bench.report.stats import ENOUGH
 from tas_bench.report.table1 import (
-    Sweep,
+    Manifest,
     budget_noun,
     published,
     unlike_the_paper,
@@ -26,7 +26,6 @@ from tas_bench.text import duration, one_line
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    import pyarrow as pa
 
 LISTED = 20
 """Warnings and failures listed, at most of each."""
@@ -50,7 +49,7 @@ class Grid:
     rules: frozenset[int] = frozenset()
 
 
-def accuracy_grid(table: pd.DataFrame, sweep: Sweep) -> Grid:
+def accuracy_grid(table: pd.DataFrame, sweep: Manifest) -> Grid:
     """Sizes and accuracies, one line per method and transfer mode, the paper's beside them.
 
     What is the same all over and as it should be (sizes in band, no failures) is left to `notes`.
@@ -78,7 +77,7 @@ def accuracy_grid(table: pd.DataFrame, sweep: Sweep) -> Grid:
     return Grid(one_line(sweep["title"]), tuple(columns), lines, bold, rules)
 
 
-def cost_grid(costs: pd.DataFrame, sweep: Sweep) -> Grid:
+def cost_grid(costs: pd.DataFrame, sweep: Manifest) -> Grid:
     """What each method's search cost, one line per method of the ledger, the paper's GPU-hours beside it."""
     header = (
         "",
@@ -113,7 +112,7 @@ def cost_grid(costs: pd.DataFrame, sweep: Sweep) -> Grid:
     return Grid("Search cost: a method's search jobs, mean over seeds", header, lines)
 
 
-def searches_grid(ended: pd.DataFrame, sweep: Sweep) -> Grid:
+def searches_grid(ended: pd.DataFrame, sweep: Manifest) -> Grid:
     """How the differentiable searches ended, one line per method."""
     header = ("", "argmax\nmacs / R", "argmax\nin band", "discrepancy", "supernet %", "device time", "memory", "n")
     lines: list[tuple[str, ...]] = []
@@ -134,7 +133,7 @@ def searches_grid(ended: pd.DataFrame, sweep: Sweep) -> Grid:
     return Grid("Differentiable searches: mean ± 95 % interval over seeds", header, lines)
 
 
-def notes(used: pd.DataFrame, sweep: Sweep, table: pd.DataFrame) -> list[str]:
+def notes(used: pd.DataFrame, sweep: Manifest, table: pd.DataFrame) -> list[str]:
     """What a reader must know beside the tables, one line each."""
     found = [_budget(used, sweep, table)]
     if sweep["transfers"]:
@@ -203,15 +202,6 @@ def escape(text: str) -> str:
     return "".join("\\" + c if c in "\\`*_{}[]#|~$!" else c for c in html)
 
 
-def columns_table(schema: pa.Schema) -> str:
-    """A table's columns with their types and meanings, as Markdown: what `results/README.md` shows."""
-    rows = ["| column | type | meaning |", "| --- | --- | --- |"]
-    for field in schema:
-        meaning = field.metadata[b"doc"].decode().replace("|", "\\|")
-        rows.append(f"| `{field.name}` | `{field.type}` | {meaning} |")
-    return "\n".join(rows)
-
-
 def _best_lines(table: pd.DataFrame) -> list[int]:
     """Lines with the best accuracy of their transfer mode, among methods in the band with enough seeds."""
     ranked = table[(table["in_band"] == 1).fillna(False) & (table["n"] >= ENOUGH)]
@@ -250,7 +240,7 @@ def scaled(macs: float, half_width: float | None) -> str:
     return f"{macs / size:.1f}{spread} {unit}"
 
 
-def _budget(used: pd.DataFrame, sweep: Sweep, table: pd.DataFrame) -> str:
+def _budget(used: pd.DataFrame, sweep: Manifest, table: pd.DataFrame) -> str:
     budgets = used["budget"].dropna().unique()
     counted = budget_noun(sweep)
     share = f"{100 * sweep['keep']:g} % of the unpruned network's"

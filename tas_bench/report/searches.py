@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from tas_bench.report.stats import mean_interval
-from tas_bench.report.table1 import Sweep
+from tas_bench.report.table1 import Manifest
 
 MEASURES = ("argmax_share", "met", "discrepancy", "val_accuracy", "device_seconds", "train_macs", "peak_memory")
 COLUMNS = {"method": "string", "name": "string", "n": "Int64"} | {
@@ -17,7 +17,7 @@ COLUMNS = {"method": "string", "name": "string", "n": "Int64"} | {
 band, `val_accuracy` the supernet's own in percent; half widths are of 95 % intervals."""
 
 
-def searches(used: pd.DataFrame, sweep: Sweep) -> pd.DataFrame:
+def searches(used: pd.DataFrame, sweep: Manifest) -> pd.DataFrame:
     """One line per method that searched, with `COLUMNS`; finished searches only.
 
     Those of a tuning differ by more than their seed: they have a section of their own.

@@ -13,7 +13,7 @@ import pandas as pd
 
 from tas_bench.errors import InputError
 from tas_bench.reading import TABLES, read
-from tas_bench.report.table1 import Sweep, narrowed
+from tas_bench.report.table1 import Manifest, narrowed
 from tas_bench.schema import ROWS, USES
 from tas_bench.store import Store
 from tas_bench.usage import runs
@@ -34,7 +34,7 @@ class Source:
         damaged: files that were left out, a line each.
     """
 
-    manifest: Sweep
+    manifest: Manifest
     rows: pd.DataFrame
     uses: pd.DataFrame
     curves: pd.DataFrame
@@ -57,11 +57,11 @@ class Source:
         return found.assign(accuracy=100 * found["test_accuracy"])
 
     @property
-    def problems(self) -> list[Sweep]:
+    def problems(self) -> list[Manifest]:
         """The manifest, once for every problem of its sweep."""
         return narrowed(self.manifest)
 
-    def of(self, problem: Sweep) -> pd.DataFrame:
+    def of(self, problem: Manifest) -> pd.DataFrame:
         """`used`, of one problem."""
         mine = self.used["dataset"].eq(problem["dataset"]) & self.used["backbone"].eq(problem["backbone"])
         return self.used[mine]
@@ -91,7 +91,7 @@ class Source:
         """A setting of a method or transfer mode, None where the manifest does not tell."""
         return self.manifest["fixed"].get(f"{method}.{name}")
 
-    def heading(self, problem: Sweep) -> str:
+    def heading(self, problem: Manifest) -> str:
         """A problem in a few words."""
         return f"{problem['dataset']}, {problem['backbone']}"
 

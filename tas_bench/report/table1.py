@@ -18,7 +18,7 @@ from tas_bench.costs.layer import noun
 from tas_bench.report.ledger import RESULTS, ledger
 from tas_bench.report.stats import Interval, mean_interval
 
-Sweep = Mapping[str, Any]
+Manifest = Mapping[str, Any]
 
 PAPER = {"dataset": "cifar100", "backbone": "resnet32"}
 PAPER_EPOCHS = 300
@@ -53,7 +53,7 @@ COLUMNS = {
 """The table's columns. Accuracies and `difference` are percent, half widths of 95 % intervals."""
 
 
-def budget_noun(sweep: Sweep) -> str:
+def budget_noun(sweep: Manifest) -> str:
     """What the sweep's budget counts, in a word; a manifest without a word about it is of macs."""
     return noun(sweep.get("cost", "macs"))
 
@@ -64,7 +64,7 @@ def published(name: str) -> pd.DataFrame:
         return pd.read_csv(file)
 
 
-def narrowed(manifest: Sweep) -> list[Sweep]:
+def narrowed(manifest: Manifest) -> list[Manifest]:
     """The manifest of a results directory, once for every problem of its sweep."""
     images = manifest["train_subset"]
     images = "" if images is None else f" ({images:,} training images)"
@@ -78,7 +78,7 @@ def narrowed(manifest: Sweep) -> list[Sweep]:
     ]
 
 
-def table1(used: pd.DataFrame, sweep: Sweep) -> pd.DataFrame:
+def table1(used: pd.DataFrame, sweep: Manifest) -> pd.DataFrame:
     """One line per method and transfer mode, in the manifest's order, with `COLUMNS`.
 
     A partial sweep has blanks: `n` counts the seeds whose final training ended well, `search_n` those whose
@@ -113,7 +113,7 @@ def teacher_row(used: pd.DataFrame) -> pd.DataFrame:
     return _frame([line | _finished(teachers) | {"failed": _failures(teachers)}] if len(teachers) else [])
 
 
-def why_no_difference(sweep: Sweep) -> str | None:
+def why_no_difference(sweep: Manifest) -> str | None:
     """Why the paper's accuracies are not comparable with these; None where they are."""
     if any(sweep[key] != value for key, value in PAPER.items()):
         return "paper's figures are CIFAR-100, ResNet-32; no difference is taken"
@@ -121,7 +121,7 @@ def why_no_difference(sweep: Sweep) -> str | None:
 
 
 def unlike_the_paper(
-    used: pd.DataFrame, sweep: Sweep, keep: float = PAPER_KEEP, epochs: int = PAPER_EPOCHS
+    used: pd.DataFrame, sweep: Manifest, keep: float = PAPER_KEEP, epochs: int = PAPER_EPOCHS
 ) -> str | None:
     """In what trainings differ from the paper's, on the same data set and backbone; None if in nothing."""
     told = other_schedule(used, epochs)
@@ -140,7 +140,7 @@ def other_schedule(used: pd.DataFrame, paper: int = PAPER_EPOCHS) -> list[str]:
     return [f"{n:,} training images" for n in images] + [f"{n} epochs instead of {paper}" for n in epochs]
 
 
-def _accuracy(used: pd.DataFrame, method: str, transfer: str, sweep: Sweep) -> dict[str, Any]:
+def _accuracy(used: pd.DataFrame, method: str, transfer: str, sweep: Manifest) -> dict[str, Any]:
     """Sizes and accuracies of one method's final trainings in one transfer mode."""
     mine = used[used["method"] == method]
     finals = mine[(mine["kind"] == "final") & (mine["transfer"] == transfer)]

@@ -54,6 +54,8 @@ class StoppableSearch:
     """A search under a rule: a job of its own, since the same search without it may end otherwise."""
 
     version: ClassVar[int] = 1
+    kind: ClassVar[str] = "search"
+    touches_test: ClassVar[bool] = False
 
     search: TasSearch
     rule: StopRule
@@ -67,16 +69,6 @@ class StoppableSearch:
     def seed(self) -> int:
         """The search's."""
         return self.search.seed
-
-    @property
-    def kind(self) -> str:
-        """A search."""
-        return self.search.kind
-
-    @property
-    def touches_test(self) -> bool:
-        """As the search."""
-        return self.search.touches_test
 
     def describe(self) -> dict[str, Any]:
         """Columns known before the job runs."""

@@ -10,7 +10,7 @@ from tas_bench.costs.layer import amount
 from tas_bench.report.parts import Cell, Note, Part, Section, Table, millions, number, text
 from tas_bench.report.render import several_precisions
 from tas_bench.report.source import Source
-from tas_bench.report.table1 import Sweep, budget_noun, table1, teacher_row, unlike_the_paper, why_no_difference
+from tas_bench.report.table1 import Manifest, budget_noun, table1, teacher_row, unlike_the_paper, why_no_difference
 
 
 def accuracies(source: Source) -> list[Part]:
@@ -37,7 +37,7 @@ def accuracies(source: Source) -> list[Part]:
     return parts
 
 
-def _header(problem: Sweep) -> tuple[str, ...]:
+def _header(problem: Manifest) -> tuple[str, ...]:
     counted = budget_noun(problem)
     own = () if counted == "macs" else (f"{counted.capitalize()}",)
     ours = ("Macs", *own, "In band", "Accuracy % (ours)", "n", "Failed jobs")
@@ -45,7 +45,7 @@ def _header(problem: Sweep) -> tuple[str, ...]:
     return ("Method", *ours, "Macs (paper)", "Accuracy % (paper)", *difference)
 
 
-def _line(row: Any, problem: Sweep) -> tuple[Cell, ...]:
+def _line(row: Any, problem: Manifest) -> tuple[Cell, ...]:
     counted = budget_noun(problem)
     own = () if counted == "macs" else (number(row.cost_mean, lambda cost: amount(counted, cost, digits=2)),)
     return (

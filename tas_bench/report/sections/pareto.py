@@ -7,7 +7,7 @@ import pandas as pd
 from tas_bench.report.parts import Cell, Note, Panel, Part, Plot, Section, Series, Table, number, text
 from tas_bench.report.source import Source
 from tas_bench.report.stats import front, hypervolume, mean_interval
-from tas_bench.report.table1 import Sweep, other_schedule, published
+from tas_bench.report.table1 import Manifest, other_schedule, published
 
 
 def pareto(source: Source) -> list[Part]:
@@ -44,7 +44,7 @@ def pareto(source: Source) -> list[Part]:
     return parts
 
 
-def _unpruned(used: pd.DataFrame, problem: Sweep) -> float | None:
+def _unpruned(used: pd.DataFrame, problem: Manifest) -> float | None:
     """The unpruned network's macs, from the teacher's row or from a budget that is a share of them."""
     teacher = used.loc[used["kind"] == "teacher", "macs"].dropna()
     if len(teacher):
@@ -53,7 +53,7 @@ def _unpruned(used: pd.DataFrame, problem: Sweep) -> float | None:
     return float(budgets.iloc[0]) / float(problem["keep"]) if len(budgets) and problem["keep"] else None
 
 
-def _panel(source: Source, mine: pd.DataFrame, problem: Sweep) -> Panel:
+def _panel(source: Source, mine: pd.DataFrame, problem: Manifest) -> Panel:
     series = []
     for name, label in source.labels.items():
         points = mine[mine["method"] == name].sort_values("macs")
@@ -75,7 +75,7 @@ def _panel(source: Source, mine: pd.DataFrame, problem: Sweep) -> Panel:
     return Panel(source.heading(problem), "Macs, millions", "Test accuracy, %", series)
 
 
-def _line(source: Source, mine: pd.DataFrame, method: str, problem: Sweep, full: float) -> tuple[Cell, ...]:
+def _line(source: Source, mine: pd.DataFrame, method: str, problem: Manifest, full: float) -> tuple[Cell, ...]:
     seeds = mine[mine["method"] == method].groupby("seed")
     areas = [
         hypervolume(zip(each["macs"], each["accuracy"], strict=True), full)

@@ -13,7 +13,7 @@ from tas_bench.report.ledger import RESULTS
 from tas_bench.report.parts import Note, Panel, Part, Plot, Section, Series, Table, millions, number
 from tas_bench.report.source import Source
 from tas_bench.report.stats import Interval, mean_interval
-from tas_bench.report.table1 import Sweep, other_schedule, published
+from tas_bench.report.table1 import Manifest, other_schedule, published
 
 PAPER = ("cifar10", "resnet32")
 HOURS, GB = 3600.0, 1e9
@@ -56,7 +56,7 @@ NOTE = (
 )
 
 
-def _measured(used: pd.DataFrame, method: str, sweep: Sweep) -> dict[str, Interval]:
+def _measured(used: pd.DataFrame, method: str, sweep: Manifest) -> dict[str, Interval]:
     mine = used[used["method"] == method]
     done = mine[mine["status"] == "ok"]
     search, final = done[~done["kind"].isin(RESULTS)], done[done["kind"] == "final"]
@@ -77,7 +77,7 @@ def _measured(used: pd.DataFrame, method: str, sweep: Sweep) -> dict[str, Interv
 
 
 def _parts(
-    source: Source, problem: Sweep, found: dict[int, dict[str, Interval]], paper: pd.DataFrame
+    source: Source, problem: Manifest, found: dict[int, dict[str, Interval]], paper: pd.DataFrame
 ) -> list[Part]:
     header = ["|I|", "Searches", "Finals", "Argmax in band"]
     for title, _, column in MEASURES.values():

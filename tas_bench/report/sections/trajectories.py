@@ -8,7 +8,7 @@ from tas_bench.report.parts import Panel, Part, Plot, Section, Series, Table, nu
 from tas_bench.report.searches import searches
 from tas_bench.report.sections.learning import thin
 from tas_bench.report.source import Source
-from tas_bench.report.table1 import Sweep
+from tas_bench.report.table1 import Manifest
 from tas_bench.text import duration
 
 
@@ -30,7 +30,7 @@ def trajectories(source: Source) -> list[Part]:
     return parts
 
 
-def _panels(source: Source, mine: pd.DataFrame, problem: Sweep) -> list[Panel]:
+def _panels(source: Source, mine: pd.DataFrame, problem: Manifest) -> list[Panel]:
     free = [name for name in source.labels if source.setting(name, "lambda_cost") == 0]
     panels = []
     for title, here in (

@@ -13,7 +13,7 @@ from tas_bench.report.cells import cells_of, heats, inside, lines, swing
 from tas_bench.report.parts import Cell, Note, Part, Plot, Section, Table, number, text
 from tas_bench.report.sections.sizes import channels
 from tas_bench.report.source import Source
-from tas_bench.report.table1 import Sweep
+from tas_bench.report.table1 import Manifest
 
 HEADER = (
     "lambda_cost", "t", "Argmax in the band", "95 % interval", "Epochs in the band", "(F - R) / R of the argmax",
@@ -31,7 +31,7 @@ def tuning(source: Source) -> list[Part]:
     return [*parts, Note(told)] if parts else []
 
 
-def _tuned(source: Source, problem: Sweep, name: str) -> list[Part]:
+def _tuned(source: Source, problem: Manifest, name: str) -> list[Part]:
     used, where = source.of(problem), source.heading(problem)
     searches = tuned_searches(used[used["method"] == name], all_backbones().get(problem["backbone"]))
     if searches.empty:
