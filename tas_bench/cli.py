@@ -8,7 +8,6 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 
 from tas_bench.commands import (
@@ -84,13 +83,27 @@ def main(argv: Sequence[str] | None = None) -> int:
         return INTERNAL
 
 
+class _Version(argparse.Action):
+    """Looks it up on demand alone: that takes a while."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            told = version("tas-bench")
+        except PackageNotFoundError:
+            told = "not installed"
+        sys.stdout.write(f"tas-bench {told}\n")
+        parser.exit()
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="tas-bench",
         description="Compare ways of choosing a CNN's width and depth under a cost budget.",
         epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
     )  # fmt: skip
-    parser.add_argument("--version", action="version", version=f"tas-bench {version('tas-bench')}")
+    parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)
     for command in COMMANDS:
         command.add(commands)

@@ -160,11 +160,12 @@ class Job(Protocol):
     are), by which its seconds are foretold, and a property `checkpoint`: the key of one that it leaves when it
     ends well, for jobs to come; it is dropped once no plan waits for a job that has the same.
 
-    Attributes:
-        version: raise it when the code changes what the job computes, so that old rows are not reused.
     """
 
-    version: ClassVar[int]
+    @property
+    def version(self) -> int:
+        """Raise it when the code changes what the job computes, so that old rows are not reused."""
+        ...
 
     @property
     def kind(self) -> str:

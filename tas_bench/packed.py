@@ -41,10 +41,10 @@ def pack(results: Path, out: Path) -> int:
     mine, theirs = Store(results).manifest(), Store(out).manifest()
     if mine is None:
         raise InputError(f"{results} holds rows of no sweep; there is nothing to pack")
-    if out.resolve() == results.resolve():
-        raise InputError(f"{out} is packed already; pack into another folder")
     if (out / "rows").is_dir():
         raise InputError(f"{out} is a results directory; pack into a folder of its own")
+    if out.resolve() == results.resolve():
+        raise InputError(f"{out} is packed already; pack into another folder")
     if theirs is not None and theirs["name"] != mine["name"]:
         raise InputError(f"{out} holds sweep '{theirs['name']}', not '{mine['name']}'; pack into another folder")
     (out / "_runs").mkdir(parents=True, exist_ok=True)
@@ -108,19 +108,21 @@ def _beside(source: Path, out: Path, settings: bool = True) -> Iterator[tuple[Pa
 def _add_uses(path: Path, asked: pa.Table) -> None:
     ours, theirs = read_table(path, USES).to_pylist() if path.exists() else [], asked.to_pylist()
     if _apart(ours, theirs):  # both would count as one seed's
-        kept = ours if any(use["kind"] == "final" for use in ours) else theirs
+        kept = max(ours, theirs, key=lambda uses: (any(use["kind"] == "final" for use in uses), len(uses)))
     else:
         kept = [*ours, *(use for use in theirs if use not in ours)]
     write_whole(path, table_bytes(pa.Table.from_pylist(kept, schema=USES)))
 
 
 def _apart(ours: list[Row], theirs: list[Row]) -> bool:
-    """Whether a plan went another way on another machine: its numbers differ in their last digits."""
-    for step in {(use["kind"], use["transfer"]) for use in ours}:
-        one, other = ({u["job_id"] for u in uses if (u["kind"], u["transfer"]) == step} for uses in (ours, theirs))
-        if not (one <= other or other <= one):
-            return True
-    return False
+    """Whether a plan went another way on another machine, whose numbers differ in their last digits."""
+    steps: list[dict[tuple[str, ...], set[str]]] = [{}, {}]
+    for found, uses in zip(steps, (ours, theirs), strict=True):
+        for use in uses:
+            step = tuple(use[name] for name in ("dataset", "backbone", "kind", "transfer"))
+            found.setdefault(step, set()).add(use["job_id"])
+    pairs = [(steps[0][step], steps[1][step]) for step in steps[0].keys() & steps[1].keys()]
+    return not all(one <= other or other <= one for one, other in pairs)
 
 
 def _parts(packed: Path, table: str, key: str) -> Iterator[tuple[str, pa.Table]]:

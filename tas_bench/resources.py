@@ -121,14 +121,14 @@ class Resources:
             if share.cpus > cpus:
                 raise InputError(f"a job asks for {share.cpus:g} CPUs, this machine offers {cpus}")
             if share.gpus > gpus:
-                raise InputError(f"a job asks for {share.gpus:g} GPUs, this machine offers {gpus}")
+                raise InputError("a job asks for a GPU, this machine has none")
 
 
 def _check_share(name: str, kind: str, value: float) -> None:
+    if name == "gpus" and not 0 <= value <= 1:
+        raise InputError(f"gpus per {kind} is {value}; a job trains on one GPU at most: give a share from 0 to 1")
     if not 0 <= value < 10_000 or (value > 1 and value != int(value)):
         raise InputError(f"{name} per {kind} is {value}; give a fraction below 1 or a whole number")
-    if name == "gpus" and value > 1:
-        raise InputError(f"gpus per {kind} is {value:g}; a job trains on one GPU, others run side by side")
 
 
 def shares_of(option: str, texts: Iterable[str]) -> tuple[float | None, dict[str, float]]:

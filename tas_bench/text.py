@@ -15,7 +15,7 @@ def one_line(text: object) -> str:
 
 def file_name(text: str) -> str:
     """Text as the name of a file in the folder at hand, whoever wrote it: nothing in it leads elsewhere."""
-    return re.sub(r"[^A-Za-z0-9._-]", "_", text)[:200]
+    return re.sub(r"[^A-Za-z0-9._-]|^\.", "_", text)[:200] or "_"
 
 
 def duration(seconds: float, half_width: float | None = None) -> str:

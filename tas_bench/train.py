@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -53,8 +53,6 @@ class Train:
             weights of this very size; None for scratch.
     """
 
-    version: ClassVar[int] = 2
-
     data: DataSpec
     backbone_name: str
     size: Size
@@ -63,6 +61,11 @@ class Train:
     role: Role
     transfer: Transfer = Scratch()
     teacher: Job | None = None
+
+    @property
+    def version(self) -> int:
+        """3: what is set aside is of the validation half; nothing else has changed since 2."""
+        return 3 if self.recipe.holdout else 2
 
     @property
     def kind(self) -> str:

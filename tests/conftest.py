@@ -50,6 +50,12 @@ def frozen():
 
 
 @pytest.fixture
+def no_gpu(monkeypatch):
+    """As on a machine without one."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+
+
+@pytest.fixture
 def parquet(tmp_path):
     """A small CIFAR-10 as parquet."""
     return write_parquet(tmp_path)

@@ -89,8 +89,8 @@ COMMANDS = {
     "run demo --cpus-per-job 1.5": "cpus per job is 1.5",
     "run demo --gpus-per-job -1": "gpus per job is -1.0",
     "run demo --gpus-per-job 1e9": "gpus per job is 1000000000.0",
-    "run demo --gpus-per-job 2": "gpus per job is 2; a job trains on one GPU, others run side by side",
-    "run demo --gpus-per-job search=4": "gpus per search is 4; a job trains on one GPU",
+    "run demo --gpus-per-job 2": "gpus per job is 2.0; a job trains on one GPU at most: give a share from 0 to 1",
+    "run demo --gpus-per-job search=4": "gpus per search is 4.0; a job trains on one GPU",
     "run demo --address :6379": "give HOST:PORT of a Ray cluster, or auto",
     "run demo --address host:port": "give HOST:PORT of a Ray cluster, or auto",
     "run demo --address 127.0.0.1:99999999": "no Ray cluster answers",
@@ -131,7 +131,7 @@ COMMANDS = {
     "train tiny --seed -1": "each must be from 0",
     "train tiny --seed 1.5": "--seed: invalid int value",
     "train tiny --cpus 0 --gpus 0": "a job needs a share",
-    "train tiny --gpus 1": "a job asks for 1 GPUs, this machine offers 0",
+    "train tiny --gpus 1": "a job asks for a GPU, this machine has none",
     "train resnet18 --train-subset 257": "257 images in batches of 256 leave one over",
     "train tiny --out x": "a network's file ends in .safetensors",
     "train tiny --out nowhere/x.safetensors": "no folder 'nowhere'",
@@ -164,6 +164,7 @@ def test_settings(refused, setting):
     assert SETTINGS[setting] in refused(*DEMO, "--set", setting)
 
 
+@pytest.mark.usefixtures("no_gpu")
 @pytest.mark.parametrize("command", COMMANDS)
 def test_commands(refused, furnished, command):
     assert COMMANDS[command] in refused(*command.split())

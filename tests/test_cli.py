@@ -23,6 +23,7 @@ from tas_bench.store import Store
 # ---------------------------------------------------------------- bad input
 
 
+@pytest.mark.usefixtures("no_gpu")
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
@@ -36,7 +37,7 @@ from tas_bench.store import Store
         ([*DEMO, "--cpus-per-job", "many"], "--cpus-per-job takes a number or KIND=number, not 'many'"),
         ([*DEMO, "--cpus-per-job", "-1"], "cpus per job is -1.0"),
         ([*DEMO, "--cpus-per-job", "5000"], "a job asks for 5000 CPUs, this machine offers"),
-        ([*DEMO, "--gpus-per-job", "1"], "a job asks for 1 GPUs, this machine offers 0"),
+        ([*DEMO, "--gpus-per-job", "1"], "a job asks for a GPU, this machine has none"),
         ([*DEMO, "--address", "127.0.0.1:1"], "no Ray cluster answers at 127.0.0.1:1"),
         ([*DEMO, "--address", "nowhere"], "give HOST:PORT of a Ray cluster, or auto"),
         ([*DEMO, "--download"], "--download needs --data DIR"),

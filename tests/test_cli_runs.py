@@ -107,9 +107,10 @@ def test_a_budget_in_latency(without_ray, capsys, made_up_latency):
     assert f"out was made with cost = {name}, now it is latency:" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("no_gpu")
 def test_nothing_is_measured_for_a_run_that_cannot_be(refused, made_up_latency):
     assert "cifar100 needs its files" in refused("run", "table1", "--set", "cost=latency")
-    assert "a job asks for 1 GPUs" in refused(*DEMO, "--set", "cost=latency", "--gpus-per-job", "1")
+    assert "a job asks for a GPU" in refused(*DEMO, "--set", "cost=latency", "--gpus-per-job", "1")
     assert "no latency table 'mine'" in refused(*DEMO, "--set", "cost=latency:mine")
     assert made_up_latency == []
 

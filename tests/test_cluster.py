@@ -109,14 +109,15 @@ def look(tmp_path):
     return hello
 
 
-def test_a_worker_gives_memory_back_as_its_job_ends(monkeypatch):
-    """It may be idle next, while others on its GPU are not."""
-    told = []
-    monkeypatch.setattr("tas_bench.runner.worker.execute", lambda *_: told.append("job") or {"status": "ok"})
+@pytest.mark.parametrize(("status", "calls"), [("ok", ["job", "memory"]), ("failed", ["job"])])
+def test_a_worker_gives_memory_back_as_its_job_ends(monkeypatch, status, calls):
+    """It may be idle next, while others on its GPU are not; where the job failed it ends."""
+    told, ok = [], status == "ok"
+    monkeypatch.setattr("tas_bench.runner.worker.execute", lambda *_: told.append("job") or {"status": status})
     monkeypatch.setattr("tas_bench.measure.free_memory", lambda: told.append("memory"))
     task = Task("key", None, Labels("sweep", "method", None), Context(results=Path()))
-    assert Worker().work(task) == Report(done=True, ok=True, epoch=0, epochs=0, fault=None)
-    assert told == ["job", "memory"]
+    assert Worker().work(task) == Report(done=True, ok=ok, epoch=0, epochs=0, fault=None)
+    assert told == calls
 
 
 def test_a_node_that_has_all_is_fit(look, tmp_path):

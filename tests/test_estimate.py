@@ -178,13 +178,14 @@ def test_a_dry_run_tells_and_writes_nothing(here, capsys, quick, argv):
     assert "on noise" in lines[-2]
 
 
+@pytest.mark.usefixtures("no_gpu")
 def test_a_dry_run_refuses_what_a_run_would(refused, own_store):
     dry = ["--dry-run"]
     assert "holds sweep 'golden', not 'demo'" in refused("run", "demo", "--results", str(own_store), *dry)
     assert "cifar100 needs its files" in refused("run", "table1", *dry)
     assert "change keep" in refused("run", "demo", "--set", "keep=3", *dry)
     assert "measures no latency" in refused("run", "demo", "--set", "cost=latency", *dry)
-    assert "a job asks for 1 GPUs" in refused("run", "demo", "--gpus-per-job", "1", *dry)
+    assert "a job asks for a GPU" in refused("run", "demo", "--gpus-per-job", "1", *dry)
 
 
 def test_every_sweep_can_be_estimated(tmp_path):

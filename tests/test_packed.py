@@ -203,3 +203,8 @@ def test_a_plan_that_went_another_way_elsewhere_counts_once(made):
     assert main(["unpack", "there", "made"]) == OK
     found = load("made", table="uses").query("plan == 'cma_es-s1'")["job_id"]
     assert sorted(found) == sorted(use["job_id"] for use in theirs if use["plan"] == "cma_es-s1")
+    other = [use | {"backbone": "resnet56", "job_id": use["job_id"] + "-56"} for use in theirs]
+    Path("there/uses.parquet").write_bytes(table_bytes(pa.Table.from_pylist(other, schema=USES)))
+    count = len(load("made", table="uses"))
+    assert main(["unpack", "there", "made"]) == OK
+    assert len(load("made", table="uses")) == count + len(other), "another problem is no other way"

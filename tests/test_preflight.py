@@ -41,6 +41,7 @@ def test_all_is_well_here_and_nothing_is_written(here):
     assert tree(here) == {}
 
 
+@pytest.mark.usefixtures("no_gpu")
 def test_every_failure_is_told_and_the_first_ends_a_run(here):
     (here / "file").touch()
     sweep = with_settings(SWEEP, {"keep": "3", "datasets": "cifar10"})

@@ -202,6 +202,19 @@ def test_a_seed_under_way_bends_no_mean(made):
     assert of_cma_es(searching) == two
 
 
+def test_before_a_search_is_over_its_curve_is_there_and_says_so(made):
+    mine = made.uses["method"].eq("cma_es")
+    source = replace(made, uses=made.uses[~(mine & made.uses["kind"].isin(["teacher", "final"]))])
+    [plot] = [part for part in parts(source, "anytime") if isinstance(part, Plot)]
+    names = {series.name for panel in plot.panels for series in panel.series}
+    assert {"CMA-ES, under way", "TAS"} <= names
+
+
+def test_without_a_search_there_are_no_trajectories(made):
+    none = replace(made, trajectories=made.trajectories.iloc[:0])
+    assert [type(part) for part in parts(none, "trajectories")] == [Table]
+
+
 def test_a_seed_without_all_finals_has_no_hypervolume_and_no_time_of_finals(made):
     def told(source):
         [cost, *_] = [part for part in parts(source, "search_cost") if isinstance(part, Table)]

@@ -175,9 +175,9 @@ def find_latency(name: str) -> Cost:
             "latency is measured first: `tas-bench run` and `tas-bench cost` do so, or name latency:KEY"
         )
     path = cache_folder() / f"{key}.parquet"
-    if not re.fullmatch(r"[\w-][\w.-]*", key, re.ASCII) or not path.is_file():
+    if not re.fullmatch(r"[\w-][\w.-]{0,199}", key, re.ASCII) or not path.is_file():
         raise InputError(
-            f"no latency table '{key}' in {cache_folder()}: copy it from the machine that measured it"
+            f"no latency table '{key:.80}' in {cache_folder()}: copy it from the machine that measured it"
         )
     return _cached(path, path.stat().st_mtime_ns).cost
 

@@ -85,14 +85,15 @@ def _heat(cells: pd.DataFrame, value: str, told: list[str], title: str, scale: A
     return Heat(title, COLUMNS, ROWS, names[1], names[0], values.tolist(), words.tolist(), scale)
 
 
-def lines(traces: pd.DataFrame) -> Panel:
+def lines(traces: pd.DataFrame, searches: pd.DataFrame) -> Panel:
     """F_cost over epochs, the mean over searches of a lambda_cost that were not given up.
 
     Args:
         traces: `job_id`, `epoch`, `share` (F_cost / R) and `lambda_cost`, a line per epoch of a search.
+        searches: `job_id` and `stopped`.
     """
     series = []
-    traces = traces[traces.groupby("job_id")["epoch"].transform("max") == traces["epoch"].max()]
+    traces = traces[~traces["job_id"].isin(searches.loc[searches["stopped"], "job_id"])]
     places = _places(traces["lambda_cost"], log=True)
     for number, (name, each) in enumerate(traces.groupby(places, observed=True)):
         means = each.groupby("epoch")["share"].mean()

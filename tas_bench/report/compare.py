@@ -39,7 +39,7 @@ def compare(first: Source, second: Source) -> pd.DataFrame:
             one, other, how = one[shared], other[shared], "paired"
             difference = mean_interval(other - one)
         else:
-            how, difference = "Welch", welch(list(one), list(other))
+            how, difference = "Welch" if len(one) and len(other) else "", welch(list(one), list(other))
         lines.append(
             dict(zip(CELL, cell, strict=True))
             | {

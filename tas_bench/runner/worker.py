@@ -85,7 +85,8 @@ class Worker:
         try:
             row = execute(task.job, task.labels, replace(task.context, tick=self._tick))
             self.ok = row["status"] == "ok"
-            measure.free_memory()  # which an idle worker would keep from others on its GPU
+            if self.ok:  # else the worker ends, and a GPU may have been lost
+                measure.free_memory()  # which an idle worker would keep from others on its GPU
         except TasBenchError as error:
             self.fault = error.exit_code, str(error)
         except BaseException as error:

@@ -26,13 +26,17 @@ UNDECIDED = 0.05
 class TasSearch:
     """One search. `problem.recipe` is that of the supernet's weights."""
 
-    version: ClassVar[int] = 3
     kind: ClassVar[str] = "search"
     touches_test: ClassVar[bool] = False
 
     problem: Problem
     settings: SearchSettings
     seed: int
+
+    @property
+    def version(self) -> int:
+        """4: a single candidate is not mixed; nothing else has changed since 3."""
+        return 4 if self.settings.samples == 1 else 3
 
     def describe(self) -> dict[str, Any]:
         """Columns known before the job runs."""

@@ -23,9 +23,8 @@ class Advice:
 
     Attributes:
         hits, n: fresh seeds on which the argmax lay in the band, of how many; the trial's own where none are.
-        fresh: whether these seeds had no part in the choice.
         low, high: Wilson's 95 % interval of the hit-rate.
-        passed_over: settings that were tried on fresh seeds as well, and hit more seldom.
+        passed_over: settings that were tried on fresh seeds as well, and hit no more often.
     """
 
     params: Params
@@ -33,7 +32,6 @@ class Advice:
     confirmed: Trial | None
     hits: int
     n: int
-    fresh: bool
     low: float
     high: float
     passed_over: tuple[Trial, ...] = ()
@@ -72,7 +70,7 @@ def advise(trials: Sequence[Trial], confirmed: Sequence[Trial], axes: Sequence[A
     n, hits = len(told.judged), told.hits
     low, high = wilson(hits, n)
     over = tuple(other for other in confirmed if other is not by_hits)
-    return Advice(params, trial, by_hits, hits, n, by_hits is not None and not over, low, high, over)
+    return Advice(params, trial, by_hits, hits, n, low, high, over)
 
 
 def ranked(trials: Sequence[Trial], axes: Sequence[Axis]) -> list[Params]:

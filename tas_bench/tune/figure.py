@@ -21,7 +21,7 @@ def figure(
         searches, traces: see `views`.
         front: numbers of the trials on the Pareto front.
     """
-    panels: list[Panel | Heat] = [*heats(cells), lines(traces), _trials(searches, front)]
+    panels: list[Panel | Heat] = [*heats(cells), lines(traces, searches), _trials(searches, front)]
     alt = "Heat maps over lambda_cost and t, F_cost over epochs, and trials by error and accuracy."
     return Plot(name, "Tuning", alt, panels)
 

@@ -22,13 +22,14 @@ def anytime(source: Source) -> list[Part]:
     """Two panels per problem."""
     parts: list[Part] = []
     for problem in source.problems:
-        used = searched(source.of(problem), problem)
-        mine = used[searching(used)]
+        used, ended = source.of(problem), searched(source.of(problem), problem)
+        under_way = used[~used["method"].isin(ended["method"]) & used["status"].notna()]
+        mine = pd.concat([ended[searching(ended)], under_way[searching(under_way)]])
         judged = mine["val_accuracy"].where(~mine["kind"].isin(NOT_JUDGED))
         if judged.isna().all():
             continue
         panels = [
-            Panel(title, title, "Best so far, %", _series(source, mine.assign(val_accuracy=judged), by))
+            Panel(title, title, "Best so far, %", _series(source, mine.assign(val_accuracy=judged), by, ended))
             for by, title in SPENT.items()
         ]
         where = source.heading(problem)
@@ -38,15 +39,15 @@ def anytime(source: Source) -> list[Part]:
     if parts:
         parts.append(
             Note(
-                "Mean over seeds whose search is over, jobs one after another in the order they ended. Dashed, "
-                "hollow: accuracies in a supernet, which say little of what the size reaches when it is trained "
-                "alone."
+                "Mean over seeds whose search is over, if there is one; jobs one after another in the order they "
+                "ended. Dashed, hollow: accuracies in a supernet, which say little of what the size reaches when "
+                "it is trained alone."
             )
         )
     return parts
 
 
-def _series(source: Source, jobs: pd.DataFrame, by: str) -> list[Series]:
+def _series(source: Source, jobs: pd.DataFrame, by: str, ended: pd.DataFrame) -> list[Series]:
     series = []
     for name in source.labels:
         mine = jobs[jobs["method"] == name]
@@ -55,9 +56,8 @@ def _series(source: Source, jobs: pd.DataFrame, by: str) -> list[Series]:
             x, y = mean_of(runs)
             alone = set(mine["kind"]) <= set(BY_WEIGHTS_OF_THEIR_OWN)
             style: Style = "steps" if len(x) > 1 else "points"
-            series.append(
-                Series(source.label(name), x, y, style, source.colour(name), dashed=not alone, hollow=not alone)
-            )
+            label = source.label(name) + ("" if name in set(ended["method"]) else ", under way")
+            series.append(Series(label, x, y, style, source.colour(name), dashed=not alone, hollow=not alone))
     return series
 
 

@@ -17,7 +17,8 @@ def trajectories(source: Source) -> list[Part]:
     parts: list[Part] = []
     known = ["job_id", "dataset", "backbone", "method", "budget", "budget_cost"]
     found = source.trajectories.merge(source.used[known].drop_duplicates(), on="job_id")
-    found = found[[source.setting(name, "over") is None for name in found["method"]]]  # not tunings
+    tunings = [name for name in source.labels if source.setting(name, "over") is not None]
+    found = found[~found["method"].isin(tunings)]
     for problem in source.problems:
         mine = found[found["dataset"].eq(problem["dataset"]) & found["backbone"].eq(problem["backbone"])]
         name, where = f"{problem['dataset']}-{problem['backbone']}", source.heading(problem)

@@ -51,7 +51,7 @@ def _tuned(source: Source, problem: Manifest, name: str) -> list[Part]:
         f"Searches by lambda_cost and t: {where}",
         "Heat maps over lambda_cost and t, and F_cost over epochs.",
     )
-    return [Plot(key, title, alt, [*heats(cells), lines(traces)]), _table(key, title, cells)]
+    return [Plot(key, title, alt, [*heats(cells), lines(traces, searches)]), _table(key, title, cells)]
 
 
 def tuned_searches(used: pd.DataFrame, backbone: Backbone | None = None) -> pd.DataFrame:
