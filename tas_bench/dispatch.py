@@ -16,7 +16,7 @@ from tas_bench.jobs import WEIGHTED, Context, Job, Outcome
 from tas_bench.plans import Plans, Use
 from tas_bench.progress import Progress
 from tas_bench.resources import Resources
-from tas_bench.store import Store, outcome_of
+from tas_bench.store import Row, Store, outcome_of
 from tas_bench.sweep import Sweep
 from tas_bench.text import one_line
 from tas_bench.worker import Labels, row_of
@@ -43,6 +43,10 @@ ENDS: Mapping[Death, tuple[str, str]] = {
     "overtime": ("timeout", "the job took longer than a job may"),
 }
 """Status and error of the row after the last attempt."""
+
+
+PATIENCE = 20.0
+"""Seconds until a file that another node has just written must be seen on shared storage."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -92,6 +96,8 @@ class Dispatch:
         self.store = Store(context.results)
         self.running: dict[str, Running] = {}
         self.deaths: dict[str, Counter[Death]] = defaultdict(Counter)
+        self.reached: dict[str, int] = defaultdict(int)
+        self.died_at: dict[str, int] = {}
         self.suspects: dict[str, Use] = {}
         self.best: dict[str, float] = {}
         self.held_seconds = 0.0
@@ -130,7 +136,10 @@ class Dispatch:
         return Task(use.key, use.job, _labels(self.sweep, use), context)
 
     def tick(self, key: str, epoch: int, epochs: int) -> None:
-        """A sign of life."""
+        """A sign of life. A job that has come further than at its last death may die as often again."""
+        self.reached[key] = max(epoch, self.reached[key])
+        if epoch > self.died_at.get(key, epoch) and not self.deaths[key]["memory"]:
+            self.deaths.pop(key)
         if epochs:
             self.display.job_ticked(key, epoch, epochs)
 
@@ -144,7 +153,7 @@ class Dispatch:
         try:
             if fault:
                 raise FAULTS.get(fault[0], TasBenchError)(fault[1])
-            row = self.store.row(key)
+            row = self._row(key)
             if row is None:
                 raise StoreDamagedError(f"job {key} ended without a row in {self.store.path}; run again")
             lost = Outcome(status="failed", error="its weights are missing")  # an old row, which stands
@@ -152,17 +161,30 @@ class Dispatch:
         except Exception as error:  # a plan's own code runs in here
             self._stop(error)
 
-    def died(self, key: str, how: Death, detail: str) -> None:
-        """A worker died under its job: it starts again from its checkpoint, or it has failed."""
+    def _row(self, key: str) -> Row | None:
+        """A row that a worker says it wrote; shared storage may show it some time later."""
+        deadline = time.monotonic() + PATIENCE
+        while (row := self.store.row(key)) is None and time.monotonic() < deadline:
+            time.sleep(0.2)
+            next(iter((self.store.path / "rows").glob("*.parquet")), None)  # a listing makes NFS look again
+        return row
+
+    def died(self, key: str, how: Death, detail: str) -> bool:
+        """A worker died under its job: it starts again from its checkpoint, or it has failed.
+
+        Returns:
+            Whether the job has come to its end.
+        """
         running = self._take_back(key)
         log.warning("%s %s: %s (%s)", key, _label(running.use), ENDS[how][1], detail)
         try:
             if (outcome := self.store.outcome(key)) is not None:  # its last act
                 self._finish(running, outcome)
-                return
+                return True
             attempts = Attempts(self.store.path, key, self.store.row(key))
             if how != "memory" or attempts.under_way:  # else its worker had been killed while it was idle
                 self.deaths[key][how] += 1
+                self.died_at[key] = self.reached[key]
                 attempts.end(how, running.held_seconds)
             if self.deaths[key][how] <= RETRIES[how]:
                 if self.deaths[key]["memory"]:
@@ -170,10 +192,11 @@ class Dispatch:
                 else:
                     self.plans.again(key)
                 self.display.job_stopped(key)
-            else:
-                self._finish(running, self._record_death(running.use, attempts, how))
+                return False
+            self._finish(running, self._record_death(running.use, attempts, how))
         except Exception as error:  # a plan's own code runs in here
             self._stop(error)
+        return self.fault is None
 
     def _take_back(self, key: str) -> Running:
         running = self.running.pop(key)
@@ -199,7 +222,8 @@ class Dispatch:
 
     def _finish(self, running: Running, outcome: Outcome) -> None:
         use, seconds = running.use, time.monotonic() - running.started
-        self.deaths.pop(use.key, None)
+        for kept in (self.deaths, self.reached, self.died_at):
+            kept.pop(use.key, None)
         if not outcome.ok:
             self.failed.append(use.key)
         self.plans.finish(use.key, outcome)
@@ -226,8 +250,7 @@ class Dispatch:
 
 
 def _label(use: Use) -> str:
-    transfer = use.job.describe().get("transfer")
-    return f"{use.plan} {use.job.kind}" + (f" {transfer}" if use.job.kind == "final" else "")
+    return f"{use.plan} {use.job.kind}" + (f" {use.transfer}" if use.job.kind == "final" else "")
 
 
 def _labels(sweep: Sweep, use: Use) -> Labels:

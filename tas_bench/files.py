@@ -11,7 +11,6 @@ import hashlib
 import os
 import re
 import socket
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -227,7 +226,7 @@ def is_left(temporary: Path) -> bool:
     if ours and re.fullmatch(r"\d{1,9}", pid) and not is_running(int(pid)):
         return True
     try:
-        return time.time() - temporary.stat().st_mtime > LEFT
+        return now(temporary.parent) - stamp(temporary) > LEFT
     except FileNotFoundError:
         return True
 

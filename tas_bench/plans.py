@@ -18,7 +18,11 @@ AnyPlan = Generator[Sequence[Job], Sequence[Outcome], Any]
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """One plan's asking for one job."""
+    """One plan's asking for one job.
+
+    Attributes:
+        transfer: a training's transfer mode, by name.
+    """
 
     plan: str
     method: str
@@ -26,6 +30,7 @@ class Use:
     problem: Problem
     job: Job
     key: str
+    transfer: str | None
 
 
 @dataclass(eq=False)
@@ -63,14 +68,16 @@ class Plans:
 
     Args:
         lookup: the outcome of a job that ended well before, or None.
+        meanwhile: called after every step of a plan: thousands of them may be answered at the start.
     """
 
     def __init__(
         self,
         plans: Sequence[NamedPlan],
         lookup: Callable[[Job, str], Outcome | None],
+        meanwhile: Callable[[], None] = lambda: None,
     ) -> None:
-        self.plans, self._lookup = list(plans), lookup
+        self.plans, self._lookup, self._meanwhile = list(plans), lookup, meanwhile
         self._on_progress: Callable[[NamedPlan], None] = lambda _plan: None
         self.outcomes: dict[str, Outcome] = {}
         self.replayed = 0
@@ -139,6 +146,7 @@ class Plans:
             else:
                 self._ask(plan, batch)
             self._on_progress(plan)
+            self._meanwhile()
             if plan.done or plan.missing:
                 return
             outcomes = [self.outcomes[key] for key in plan.awaited]
@@ -147,7 +155,9 @@ class Plans:
         """Answer a batch from the store, or queue its jobs."""
         plan.awaited, plan.missing = [job_id(job) for job in batch], set()
         for job, key in zip(batch, plan.awaited, strict=True):
-            use = Use(plan.name, plan.method, plan.seed, plan.problem, job, key)
+            first = self.first_use.get(key)
+            transfer = first.transfer if first else _transfer_of(job)
+            use = Use(plan.name, plan.method, plan.seed, plan.problem, job, key, transfer)
             plan.asked.setdefault(key, use)
             if key in self.outcomes:
                 continue
@@ -164,6 +174,13 @@ class Plans:
                 self._waiting[key].append(plan)
 
 
+def _transfer_of(job: Job) -> str | None:
+    """By the attribute where there is one: describing a job counts its macs."""
+    if (mode := getattr(job, "transfer", None)) is not None:
+        return str(mode.name)
+    return job.describe().get("transfer") if job.kind in ("teacher", "candidate", "final") else None
+
+
 def uses_rows(plan: NamedPlan, sweep: str) -> list[dict[str, Any]]:
     """A plan's uses as rows of the table `uses`."""
     return [
@@ -171,7 +188,7 @@ def uses_rows(plan: NamedPlan, sweep: str) -> list[dict[str, Any]]:
             "job_id": u.key, "sweep": sweep, "plan": plan.name,
             "dataset": plan.problem.data.name, "backbone": plan.problem.backbone_name,
             "method": plan.method, "seed": plan.seed,
-            "kind": u.job.kind, "transfer": u.job.describe().get("transfer"),
+            "kind": u.job.kind, "transfer": u.transfer,
         }
         for u in plan.uses
     ]  # fmt: skip

@@ -17,7 +17,12 @@ Lookup = Callable[[Job, str], Outcome | None]
 """The outcome of a job by its key, if it has ended."""
 
 
-def plans_of(sweep: Sweep, store: Store, failed: Callable[[str], bool] = lambda _key: False) -> Plans:
+def plans_of(
+    sweep: Sweep,
+    store: Store,
+    failed: Callable[[str], bool] = lambda _key: False,
+    meanwhile: Callable[[], None] = lambda: None,
+) -> Plans:
     """The sweep's plans, as far as the store's rows bring them; nothing is written.
 
     A job whose weights are lost is asked for again only where a plan that has not ended draws on it, or may yet:
@@ -25,12 +30,13 @@ def plans_of(sweep: Sweep, store: Store, failed: Callable[[str], bool] = lambda 
 
     Args:
         failed: whether a row of a job that failed is an answer, too: it is not tried again.
+        meanwhile: called again and again.
 
     Raises:
         StoreDamagedError: a row cannot be read back.
     """
     known = lookup_in(store, failed)
-    plans = Plans(sweep.plans(), known)
+    plans = Plans(sweep.plans(), known, meanwhile)
     lost = _lost_weights(plans, known, store)
     if not lost:
         return plans
@@ -39,7 +45,7 @@ def plans_of(sweep: Sweep, store: Store, failed: Callable[[str], bool] = lambda 
     def lookup(job: Job, key: str) -> Outcome | None:
         return (gone if failed(key) else None) if key in lost else known(job, key)
 
-    return Plans(sweep.plans(), lookup)
+    return Plans(sweep.plans(), lookup, meanwhile)
 
 
 def _lost_weights(plans: Plans, known: Lookup, store: Store) -> set[str]:
@@ -56,10 +62,12 @@ def _lost_weights(plans: Plans, known: Lookup, store: Store) -> set[str]:
         or (use.job.kind == "teacher" and (plan.problem, plan.seed) in searching)
     ]
     lost: set[str] = set()
+    seen: set[str] = set()
     while needed:
         job = needed.pop()
-        if job is None or job.kind not in WEIGHTED or (key := job_id(job)) in lost:
+        if job is None or job.kind not in WEIGHTED or (key := job_id(job)) in seen:
             continue
+        seen.add(key)
         if (found := known(job, key)) and found.ok and store.outcome(key) is None:
             lost.add(key)
             needed.append(_source(job))  # of a pruning
@@ -89,10 +97,15 @@ def lookup_in(store: Store, failed: Callable[[str], bool]) -> Lookup:
     return lookup
 
 
-def keep_uses(plans: Plans, sweep: Sweep, store: Store) -> None:
-    """Write which plan asked for which job, and drop what no plan goes on from, now and after every step."""
+def keep_uses(plans: Plans, sweep: Sweep, store: Store, meanwhile: Callable[[], None] = lambda: None) -> None:
+    """Write which plan asked for which job, and drop what no plan goes on from, now and after every step.
+
+    Args:
+        meanwhile: called with every plan.
+    """
 
     def on_progress(plan: NamedPlan) -> None:
+        meanwhile()
         asked, well = uses_rows(plan, sweep.name), plan.done and plan.error is None
         there = [use["transfer"] for use in asked if use["kind"] == "final"]
         store.write_uses(plan.name, asked, names_of(sweep.transfers) if well else there)

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 from tas_bench.jobs import Context, Outcome, job_id
 from tas_bench.space import Size
 from tas_bench.train import Part, Train, train
+from tas_bench.transfer import Transfer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +50,11 @@ class Rung:
     def size(self) -> Size:
         """The candidate."""
         return self.whole.size
+
+    @property
+    def transfer(self) -> Transfer:
+        """The training's."""
+        return self.whole.transfer
 
     @property
     def until(self) -> int:

@@ -74,7 +74,7 @@ def execute(job: Job, labels: Labels, context: Context) -> Row:
         outcome = job.run(context)
     except DivergedError as error:
         outcome = Outcome(status="diverged", error=_message(error))
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if measure.out_of_memory(error):
             outcome = Outcome(status="oom", error=f"out of memory: {_message(error)}")
         else:
@@ -92,7 +92,13 @@ def execute(job: Job, labels: Labels, context: Context) -> Row:
         whole = outcome.device_seconds or 0
         outcome = replace(outcome, device_seconds=max(whole, whole - outcome.carried_seconds + lost))
     row = row_of(job, labels, outcome, attempts=attempts.count, started=started)
-    store.commit(row, outcome)
+    try:
+        store.commit(row, outcome)
+    except MemoryError as error:  # its weights are copied to be written
+        spent, told = outcome.device_seconds, f"out of memory: {_message(error)}"
+        outcome = Outcome(status="oom", error=told, device_seconds=spent)
+        row = row_of(job, labels, outcome, attempts=attempts.count, started=started)
+        store.commit(row, outcome)
     if outcome.ok:
         attempts.drop()
     return row

@@ -70,3 +70,37 @@ def test_alone_it_is_its_own_fault(dispatch):
     assert dispatch.finished
     row = dispatch.store.row(task.key)
     assert (row["status"], row["attempts"]) == ("oom", 1 + RETRIES["memory"])
+
+
+def test_a_job_that_has_come_further_may_die_as_often_again(dispatch):
+    task = dispatch.next_task()
+    for epoch in (10, 200, 3000):
+        dispatch.tick(task.key, 5, 5000)  # from the checkpoint on
+        dispatch.tick(task.key, epoch, 5000)
+        Attempts(dispatch.context.results, task.key).begin()
+        assert not dispatch.died(task.key, "process", "killed")
+        assert dispatch.next_task().key == task.key
+    Attempts(dispatch.context.results, task.key).begin()
+    assert dispatch.died(task.key, "process", "killed"), "no further"
+    assert dispatch.store.row(task.key)["status"] == "failed"
+
+
+def test_a_row_that_shared_storage_shows_late_is_no_damage(dispatch, monkeypatch):
+    task = dispatch.next_task()
+    execute(task.job, task.labels, task.context)
+    row, looks = dispatch.store.row, []
+
+    def late(key):
+        looks.append(key)
+        return row(key) if len(looks) > 2 else None
+
+    monkeypatch.setattr(dispatch.store, "row", late)
+    dispatch.complete(task.key)
+    assert dispatch.fault is None
+    assert dispatch.plans.outcomes[task.key].ok
+
+
+def test_a_row_that_never_comes_is(dispatch, monkeypatch):
+    monkeypatch.setattr("tas_bench.dispatch.PATIENCE", 0.3)
+    dispatch.complete(dispatch.next_task().key)
+    assert "ended without a row" in str(dispatch.fault)

@@ -264,3 +264,27 @@ def test_more_plans_run_only_what_is_missing():
     first = Run({"a": one_batch(1, 2)}).go()
     more = Run({"a": one_batch(1, 2), "b": one_batch(2, 3, 4)}, first.known).go()
     assert sorted(more.started) == sorted(map(key, (3, 4)))
+
+
+def test_a_job_is_described_once_however_many_steps_its_plan_takes(monkeypatch):
+    described = []
+    monkeypatch.setattr(Number, "describe", lambda self: described.append(self.seed) or {"transfer": "scratch"})
+
+    def long():
+        for step in range(20):
+            yield [Number(step), Number(0)]
+
+    plans = Plans([NamedPlan("p", "m", 0, PROBLEM, long())], lambda job, _key: None)
+    told = []
+    plans.watch(lambda plan: told.append(uses_rows(plan, "mine")))
+    while use := plans.next_job():
+        plans.finish(use.key, answer(use.job))
+    assert len(told[-1]) == 20
+    assert {row["transfer"] for row in told[-1]} == {"scratch"}
+    assert sorted(described) == list(range(20))
+
+
+def test_while_rows_answer_someone_is_told_after_every_step():
+    steps, plan = [], NamedPlan("a", "m", 0, PROBLEM, climber(0, 9, 2))
+    Plans([plan], lambda job, _key: answer(job), lambda: steps.append(plan.done))
+    assert steps == [False] * 9 + [True]

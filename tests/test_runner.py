@@ -18,6 +18,7 @@ import pytest
 import tas_bench
 from tas_bench.dispatch import RETRIES
 from tas_bench.errors import InputError
+from tas_bench.files import process_space
 from tas_bench.jobs import Outcome
 from tas_bench.plans import NamedPlan, Plans
 from tas_bench.resources import Resources
@@ -279,11 +280,18 @@ def test_folders_of_killed_runs_are_dropped(monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(own))
     gone = subprocess.Popen(["true"])
     gone.wait()
-    for name, pid in (("dead", gone.pid), ("alive", os.getpid()), ("damaged", "")):
+    here, stay = process_space(), {"tas-bench-alive", "tas-bench-damaged", "tas-bench-elsewhere"}
+    told = {
+        "dead": f"{here} {gone.pid}",
+        "alive": f"{here} {os.getpid()}",
+        "damaged": "",
+        "elsewhere": f"0 {gone.pid}",
+    }
+    for name, text in told.items():  # what runs in another container is not seen from here
         (own / f"tas-bench-{name}").mkdir()
-        (own / f"tas-bench-{name}" / "pid").write_text(str(pid))
+        (own / f"tas-bench-{name}" / "pid").write_text(text)
     with private_folder() as folder:
-        assert {path.name for path in own.iterdir()} == {"tas-bench-alive", "tas-bench-damaged", folder.name}
+        assert {path.name for path in own.iterdir()} == stay | {folder.name}
         assert folder.stat().st_mode & 0o077 == 0
     assert not folder.exists()
     shutil.rmtree(own)
@@ -296,8 +304,7 @@ def test_folders_of_killed_runs_are_dropped(monkeypatch):
     ("resources", "said"),
     [
         ({"total_cpus": 2, "cpus": 3}, "a job asks for 3 CPUs, this machine offers 2"),
-        ({"total_gpus": 0, "gpus": 0.25}, "a job asks for 0.25 GPUs, this machine offers 0"),
-        ({"total_gpus": 1, "gpus": 2}, "a job asks for 2 GPUs, this machine offers 1"),
+        ({"total_gpus": 0, "gpus": 0.25}, "a job asks for a GPU, this machine has none"),
         ({"address": "127.0.0.1:1"}, "no Ray cluster answers at 127.0.0.1:1"),
         ({"address": "nowhere"}, "give HOST:PORT"),
         ({"address": "127.0.0.1:99999"}, "no Ray cluster answers"),

@@ -13,7 +13,7 @@ import pytest
 
 from tas_bench import lock as locks
 from tas_bench.errors import InputError, StoreIOError
-from tas_bench.files import process_space, temporary_of
+from tas_bench.files import is_left, process_space, temporary_of
 from tas_bench.store import Store
 
 HOLDER = """
@@ -322,3 +322,13 @@ def test_what_a_killed_drivers_workers_still_write_is_left_to_them(store):
         assert sorted(folder.iterdir()) == sorted([alive, other, foreign])
     with store.lock():
         assert not list(folder.iterdir())
+
+
+def test_a_clock_that_is_ahead_takes_no_live_file_for_a_dead_one(store, monkeypatch):
+    live = store.path / "rows" / ".x.parquet.other-host.1.tmp"
+    live.touch()
+    ahead = time.time
+    monkeypatch.setattr(time, "time", lambda: ahead() + 120)
+    assert not is_left(live)
+    os.utime(live, (ahead() - 120,) * 2)
+    assert is_left(live)

@@ -3,6 +3,8 @@
 import os
 import signal
 import threading
+import time
+import types
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,7 @@ from tas_bench.reading import load
 from tas_bench.replay import plans_of
 from tas_bench.resources import Resources
 from tas_bench.runner import supervisor
-from tas_bench.runner.driver import End
+from tas_bench.runner.driver import End, Replaying
 from tas_bench.runner.supervisor import Talk, run_sweep
 from tas_bench.store import Store
 from tas_bench.stub import StubMethod
@@ -162,3 +164,27 @@ def test_a_job_that_never_ends_well_is_a_row(faults, kind, status, said, attempt
     assert (row["status"], row["error"], row["attempts"]) == (status, said, attempts)
     assert other["status"] == "ok"
     assert not Attempts(faults[1], other.name).path.exists()
+
+
+def test_a_driver_that_runs_long_plans_again_is_alive(monkeypatch):
+    """It beats later, when it has a Ray."""
+    monkeypatch.setattr(supervisor, "START_SECONDS", 0.3)
+
+    class Pipe:
+        said = 0
+
+        def poll(self, _seconds):
+            time.sleep(0.1)
+            return True
+
+        def recv(self):
+            self.said += 1
+            return Replaying() if self.said < 10 else End()
+
+    driving = object.__new__(supervisor._Driving)
+    driving.pipe, driving.began, driving.ended, driving.word = Pipe(), False, 0, None
+    here = types.SimpleNamespace(check=lambda: None, lost=False)
+    assert driving.watch(here, here, lambda: None, lambda: None, 0.1) == End()
+    assert not driving.began
+    monkeypatch.setattr(Pipe, "recv", lambda _self: None)
+    assert "no sign of life" in driving.watch(here, here, lambda: None, lambda: None, 0.1).message

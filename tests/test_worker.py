@@ -128,3 +128,29 @@ def test_changed_code_is_told_behind_the_commit_and_written_results_are_not(tmp_
     (tmp_path / "baselines" / "another.py").unlink()
     files[0].write_text("2")
     assert told() == f"{head}-dirty"
+
+
+@pytest.mark.parametrize("leaves", [SystemExit(3), MemoryError()], ids=["sys.exit", "MemoryError"])
+def test_a_job_that_leaves_has_a_row_too(context, monkeypatch, leaves):
+    def run(_self, _context):
+        raise leaves
+
+    monkeypatch.setattr(Resumed, "run", run)
+    row = execute(Resumed(), LABELS, context)
+    assert row["status"] == ("oom" if isinstance(leaves, MemoryError) else "failed")
+    assert Store(context.results).row(job_id(Resumed())) == row
+
+
+def test_no_memory_to_write_weights_with_is_out_of_memory(context, works, monkeypatch):
+    works.append(True)
+    commit = Store.commit
+
+    def without_room(store, row, outcome=None):
+        if outcome is not None and outcome.ok:
+            raise MemoryError
+        return commit(store, row)
+
+    monkeypatch.setattr(Store, "commit", without_room)
+    row = execute(Resumed(), LABELS, context)
+    assert (row["status"], row["device_seconds"]) == ("oom", 10.0)
+    assert Store(context.results).row(job_id(Resumed()))["status"] == "oom"

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tas_bench.errors import InputError, TasBenchError
-from tas_bench.files import is_running
+from tas_bench.files import is_running, process_space
 from tas_bench.resources import Resources, join_environment
 
 
@@ -102,10 +102,11 @@ def private_folder() -> Iterator[Path]:
     parent = parent if len(str(parent)) <= 20 else Path("/tmp")  # noqa: S108
     for left in parent.glob("tas-bench-*/pid"):
         with contextlib.suppress(OSError, ValueError):
-            if not is_running(int(left.read_text())):
+            space, pid = left.read_text().split()
+            if space == process_space() and not is_running(int(pid)):
                 shutil.rmtree(left.parent, ignore_errors=True)
     found = Path(tempfile.mkdtemp(prefix="tas-bench-", dir=parent))
-    (found / "pid").write_text(str(os.getpid()))
+    (found / "pid").write_text(f"{process_space()} {os.getpid()}")
     try:
         yield found
     finally:

@@ -13,6 +13,7 @@ import threading
 import time
 import uuid
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -85,6 +86,11 @@ class Beat:
 
 
 @dataclass(frozen=True)
+class Replaying:
+    """A sign of life before there is a Ray: plans are run again, which thousands of rows answer."""
+
+
+@dataclass(frozen=True)
 class End:
     """A driver's last word.
 
@@ -136,8 +142,8 @@ def _end_with_supervisor(pipe: Connection, folder: Path) -> None:
 def _drive(order: Order, pipe: Connection) -> None:
     """Let workers run all that the plans ask for."""
     sweep, resources, store = order.sweep, order.resources, Store(order.context.results)
-    plans = plans_of(sweep, store, order.failed.__contains__)
-    keep_uses(plans, sweep, store)
+    plans = plans_of(sweep, store, order.failed.__contains__, _replaying(pipe))
+    keep_uses(plans, sweep, store, _replaying(pipe))
     if plans.done:
         pipe.send(End())
         return
@@ -176,6 +182,19 @@ def _drive(order: Order, pipe: Connection) -> None:
         pipe.send(End())  # before Ray is shut down, which may take its time
 
 
+def _replaying(pipe: Connection) -> Callable[[], None]:
+    """What plans call while they are run again."""
+    told = 0.0
+
+    def sign_of_life() -> None:
+        nonlocal told
+        if time.monotonic() - told > BEAT:
+            told = time.monotonic()
+            pipe.send(Replaying())
+
+    return sign_of_life
+
+
 def _step(pool: Pool, dispatch: Dispatch, resources: Resources, tracking: Tracking) -> None:
     """Feed who is idle, and take in what has ended."""
     feed(pool, dispatch)
@@ -186,7 +205,8 @@ def _step(pool: Pool, dispatch: Dispatch, resources: Resources, tracking: Tracki
             dispatch.complete(ended.task.key, ended.report.fault)
             tracking.ended(ended.task.key)
         else:
-            dispatch.died(ended.task.key, ended.how, ended.detail)
+            if dispatch.died(ended.task.key, ended.how, ended.detail):
+                tracking.ended(ended.task.key)
 
 
 def _pool(order: Order, dispatch: Dispatch, gpus: float) -> Pool:

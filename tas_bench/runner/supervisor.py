@@ -30,7 +30,7 @@ from tas_bench.replay import keep_uses, plans_of
 from tas_bench.resources import Resources
 from tas_bench.runner import driver
 from tas_bench.runner.cluster import private_folder
-from tas_bench.runner.driver import Beat, End, Order
+from tas_bench.runner.driver import Beat, End, Order, Replaying
 from tas_bench.signals import Interrupted, Signals
 from tas_bench.store import Store
 from tas_bench.sweep import Sweep
@@ -223,7 +223,9 @@ class _Driving:
             if isinstance(word, End):
                 self.word = word
                 return word
-            if isinstance(word, Beat):
+            if isinstance(word, Replaying):
+                heard = time.monotonic()
+            elif isinstance(word, Beat):
                 more = word.ended > self.ended
                 heard, self.began, self.ended, self.gpus = time.monotonic(), True, word.ended, word.gpus
                 if more:

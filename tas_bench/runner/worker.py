@@ -11,15 +11,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tas_bench import measure
-from tas_bench.dispatch import Task
+from tas_bench.dispatch import PATIENCE, Task
 from tas_bench.errors import INTERNAL, TasBenchError
 from tas_bench.worker import execute, versions
 
 HEARTBEAT = 2.0
 """Seconds between two signs of life of a running job."""
-
-PATIENCE = 20.0
-"""Seconds until a file that another node has just written must be seen on shared storage."""
 
 
 @dataclass(frozen=True)
