@@ -228,7 +228,7 @@ class Dispatch:
             self.failed.append(use.key)
         self.plans.finish(use.key, outcome)
         log.info("%s %s %s in %.1f s", use.key, _label(use), outcome.status, seconds)
-        self.display.job_finished(use.key, _label(use), outcome.status, seconds)
+        self.display.job_finished(use.key, _label(use), outcome.status, seconds, use.job.kind)
         if outcome.val_accuracy is not None and outcome.val_accuracy > self.best.get(use.method, 0.0):
             self.best[use.method] = outcome.val_accuracy
             self.display.best(use.method, f"validation {outcome.val_accuracy:.2%}")
@@ -245,8 +245,9 @@ class Dispatch:
 
     def _show(self) -> None:
         left = sum(not plan.done for plan in self.plans.plans)
-        queued = sum(self.queued.values())
-        self.display.update(len(self.plans.outcomes), len(self.running), queued, left)
+        queued = self.queued
+        kinds = Counter(queued) + Counter(running.use.job.kind for running in self.running.values())
+        self.display.update(len(self.plans.outcomes), len(self.running), sum(queued.values()), left, kinds)
 
 
 def _label(use: Use) -> str:

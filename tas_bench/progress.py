@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from time import monotonic
 from typing import TYPE_CHECKING, Self
 
@@ -31,14 +31,26 @@ SHOWN = 12
 """Running jobs shown, at most."""
 
 
-def seconds_left(mean_seconds: float | None, remaining: int, concurrency: int) -> float | None:
-    """Estimate the time until `remaining` jobs are done; None before any job has ended.
+def seconds_left(means: Mapping[str, float], counts: Mapping[str, int], others: int, slots: int) -> float | None:
+    """Estimate the time until jobs are done; None before any job has ended.
 
     Never less than one job's time, since the last jobs cannot be shared out further.
+
+    Args:
+        means: seconds of a job, by kind; a kind that has none yet takes as long as the others on average.
+        counts: jobs to be done, by kind.
+        others: and of kinds that are not known.
+        slots: jobs side by side.
     """
-    if remaining <= 0:
+    if not others and not any(counts.values()):
         return 0.0
-    return None if mean_seconds is None else mean_seconds * max(1.0, remaining / max(1, concurrency))
+    if not means:
+        return None
+    usual = sum(means.values()) / len(means)
+    each = [(means.get(kind, usual), count) for kind, count in counts.items() if count] + [(usual, others)]
+    return max(
+        *(mean for mean, count in each if count), sum(mean * count for mean, count in each) / max(1, slots), 0.0
+    )
 
 
 class Progress:
@@ -58,8 +70,9 @@ class Progress:
         self._best: dict[str, str] = {}
         self._failures: deque[str] = deque(maxlen=3)
         self._done = self._running = self._waiting = self._plans_left = 0
-        self._failed = self._timed = self._concurrency = 0
-        self._timed_seconds = 0.0
+        self._failed = self._concurrency = 0
+        self._timed: dict[str, tuple[int, float]] = {}
+        self._kinds: Mapping[str, int] = {}
         self._start = self._said = monotonic()
         self._live: Live | None = None
         self._due: float | None = None
@@ -94,12 +107,13 @@ class Progress:
         if self._live is None and monotonic() - self._said >= SILENT:
             self._say()
 
-    def job_finished(self, job_id: str, label: str, status: str, seconds: float) -> None:
+    def job_finished(self, job_id: str, label: str, status: str, seconds: float, kind: str = "") -> None:
         """A job ended, well or not."""
         self.job_stopped(job_id)
         with self._lock:
             if status == "ok":
-                self._timed, self._timed_seconds = self._timed + 1, self._timed_seconds + seconds
+                count, spent = self._timed.get(kind, (0, 0.0))
+                self._timed[kind] = count + 1, spent + seconds
             else:
                 self._failed += 1
                 self._failures.append(f"{one_line(status)}: {one_line(label)}")
@@ -110,9 +124,16 @@ class Progress:
             self._labels.pop(job_id, None)
             self._epochs.pop(job_id, None)
 
-    def update(self, done: int, running: int, waiting: int, plans_left: int) -> None:
-        """Where the sweep stands: jobs done, running and waiting, and plans not yet at their end."""
+    def update(
+        self, done: int, running: int, waiting: int, plans_left: int, kinds: Mapping[str, int] | None = None
+    ) -> None:
+        """Where the sweep stands: jobs done, running and waiting, and plans not yet at their end.
+
+        Args:
+            kinds: those that run and wait, by kind.
+        """
         with self._lock:
+            self._kinds = {"": running + waiting} if kinds is None else kinds
             ended = plans_left < self._plans_left
             self._done, self._running, self._waiting, self._plans_left = done, running, waiting, plans_left
             self._concurrency = max(self._concurrency, running)
@@ -143,10 +164,11 @@ class Progress:
 
     def times(self) -> str:
         """How long it has taken, and how long it may take yet."""
-        mean = self._timed_seconds / self._timed if self._timed else None
-        known = self._running + self._waiting
-        left = seconds_left(mean, max(known, (self._total_hint or 0) - self._done), self._concurrency)
-        rest = f", {'about' if self._total_hint else 'at least'} {duration(left)} left" if left else ""
+        means = {kind: seconds / count for kind, (count, seconds) in self._timed.items()}
+        others = max(0, (self._total_hint or 0) - self._done - sum(self._kinds.values()))
+        left = seconds_left(means, self._kinds, others, self._concurrency)
+        sure = self._total_hint and self._kinds.keys() <= means.keys()
+        rest = f", {'about' if sure else 'at least'} {duration(left)} left" if left else ""
         return f"{duration(monotonic() - self._start)} so far{rest}"
 
     def _say(self) -> None:

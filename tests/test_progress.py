@@ -45,25 +45,40 @@ def drive(shown):
 
 
 @pytest.mark.parametrize(
-    ("mean", "remaining", "concurrency", "expected"),
+    ("means", "counts", "others", "slots", "expected"),
     [
-        (None, 5, 2, None),
-        (None, 0, 2, 0.0),
-        (30.0, 0, 2, 0.0),
-        (30.0, 10, 2, 150.0),
-        (30.0, 1, 4, 30.0),
-        (30.0, 2, 0, 60.0),
+        ({}, {"a": 5}, 0, 2, None),
+        ({}, {}, 0, 2, 0.0),
+        ({"a": 30.0}, {"a": 0}, 0, 2, 0.0),
+        ({"a": 30.0}, {"a": 10}, 0, 2, 150.0),
+        ({"a": 30.0}, {"a": 1}, 0, 4, 30.0),
+        ({"a": 30.0}, {"a": 2}, 0, 0, 60.0),
+        ({"a": 30.0}, {"a": 2}, 8, 2, 150.0),
+        ({"score": 3.0, "final": 10_800.0}, {"final": 132}, 0, 16, 132 / 16 * 10_800),
+        ({"score": 3.0, "final": 10_800.0}, {"score": 10, "final": 1}, 0, 16, 10_800.0),
+        ({"score": 3.0}, {"final": 100}, 0, 10, 30.0),
     ],
 )
-def test_seconds_left(mean, remaining, concurrency, expected):
-    assert seconds_left(mean, remaining, concurrency) == expected
+def test_seconds_left(means, counts, others, slots, expected):
+    assert seconds_left(means, counts, others, slots) == expected
+
+
+@pytest.mark.parametrize(("timed", "told"), [(True, "about 3.0 h left"), (False, "at least")])
+def test_time_left_is_by_kind_and_of_a_kind_without_times_a_least(clock, timed, told):
+    shown = Progress(console(terminal=False), total_hint=602, quiet=False)
+    for i in range(600):
+        shown.job_finished(str(i), "a score", "ok", 3.0, "score")
+    if timed:
+        shown.job_finished("f", "a final", "ok", 10_800.0, "final")
+    shown.update(done=600 + timed, running=1, waiting=0, plans_left=1, kinds={"final": 1})
+    assert told in shown.times()
 
 
 @given(st.floats(0.01, 1e5), st.integers(1, 10**4), st.integers(1, 64))
 def test_seconds_left_is_between_one_job_and_one_after_the_other(mean, remaining, concurrency):
-    left = seconds_left(mean, remaining, concurrency)
+    left = seconds_left({"a": mean}, {"a": remaining}, 0, concurrency)
     assert mean <= left <= mean * remaining * (1 + 1e-9)
-    assert seconds_left(mean, remaining + 1, concurrency) >= left
+    assert seconds_left({"a": mean}, {"a": remaining + 1}, 0, concurrency) >= left
 
 
 @pytest.mark.parametrize(
