@@ -35,6 +35,9 @@ BATCH = 512
 HOPELESS = 200_000
 """Draws without an in-band size after which there is taken to be none."""
 
+DRAWS, FEW = 100, 20_000
+"""In-band sizes that are drawn where no change leads into the band, and `hopeless` then: it may be empty."""
+
 DEPTH_STARTS = 100
 """Combinations of depths from which a descent into the band is tried."""
 
@@ -108,8 +111,11 @@ class Band:
         except InputError as error:
             raise InputError(f"{wanted} although the space spans them: widen t") from error
 
-    def sample(self, rng: np.random.Generator, n: int) -> list[Size]:
+    def sample(self, rng: np.random.Generator, n: int, hopeless: int = HOPELESS) -> list[Size]:
         """Draw n in-band sizes, exactly uniformly; the first of more draws are those of fewer.
+
+        Args:
+            hopeless: draws outside the band after which there are taken to be none inside.
 
         Raises:
             InputError: no in-band size was found.
@@ -119,7 +125,7 @@ class Band:
         for batch in itertools.count(1):
             if len(kept) >= n:
                 break
-            if counted.empty or (not kept and batch * BATCH > HOPELESS):
+            if counted.empty or (not kept and batch * BATCH > hopeless):
                 raise InputError(f"no size found with {self}")
             draws = counted.draw(rng, BATCH)
             kept.extend(draws[self.holds(self.costs(draws))])
@@ -193,10 +199,11 @@ def _enter_band(indices: IntArray, scores: Array, band: Band) -> Neighbours:
     """Move towards the band by the changes that cost the least score per unit of cost, until inside.
 
     A depth is a big step, and a descent may end where none of them leads closer: it then starts again from
-    the other combinations of depths, the most probable first.
+    the other combinations of depths, the most probable first. Into a very narrow band none may lead: then the best
+    of `DRAWS` in-band sizes is taken.
 
     Raises:
-        InputError: none of them leads into the band.
+        InputError: there is none.
     """
     convs = len(band.space.widths)
     depths = _all_combinations(band.space.counts[convs:])
@@ -205,7 +212,8 @@ def _enter_band(indices: IntArray, scores: Array, band: Band) -> Neighbours:
         found = _descend(np.concatenate([indices[:convs], start]), scores, band)
         if found is not None:
             return found
-    raise InputError(f"no size found with {band}")
+    drawn = np.array([band.space.indices(size) for size in band.sample(np.random.default_rng(0), DRAWS, FEW)])
+    return band.neighbours(drawn[_score(scores, drawn).argmax()])
 
 
 def _descend(indices: IntArray, scores: Array, band: Band) -> Neighbours | None:

@@ -210,3 +210,15 @@ def test_a_band_of_no_width_is_met_by_the_unpruned_size():
 @pytest.mark.parametrize("keep", [0.3, 0.45, 0.6, 0.8, 0.95])
 def test_budgets_that_can_be_met_are_accepted(name, keep):
     band_of(name, keep).check()
+
+
+def test_into_a_very_narrow_band_the_best_of_many_draws_leads(monkeypatch):
+    band, rng = band_of("resnet20", keep=0.1, t=1e-4), np.random.default_rng(0)
+    scores = rng.normal(size=band.space.padded.shape)
+    found = most_probable(scores, band)
+    assert band.holds(band.costs(found[None])).all()
+    drawn = np.array([band.space.indices(size) for size in band.sample(rng, 50)])
+    rows = np.arange(len(found))
+    assert scores[rows, found].sum() > scores[rows, drawn].sum(axis=1).mean()
+    monkeypatch.setattr(budget, "DRAWS", 1)
+    assert scores[rows, most_probable(scores, band)].sum() <= scores[rows, found].sum()
