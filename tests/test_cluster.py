@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 import time
+import types
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +19,9 @@ from tas_bench.jobs import Context
 from tas_bench.reading import load
 from tas_bench.resources import Resources, Share, join_environment
 from tas_bench.runner import cluster
-from tas_bench.runner.pool import FALSE_STARTS, FULL_STARTS, GREETING_SECONDS, PROMPT_SECONDS, Actor, Pool
+from tas_bench.runner.actor import Actor
+from tas_bench.runner.driver import feed
+from tas_bench.runner.pool import FALSE_STARTS, FULL_STARTS, GREETING_SECONDS, PROMPT_SECONDS, Pool
 from tas_bench.runner.worker import Hello, Report, Worker, deciding_versions
 from tas_bench.stub import StubMethod
 from tas_bench.worker import Labels
@@ -313,6 +316,35 @@ def test_one_that_does_not_come_keeps_others_from_being_fed(monkeypatch):
     assert pool.starved(waiting) == large
     look_again(pool, waiting)
     assert len(killed) == 1, "an idle one, where there is another GPU's half as well"
+
+
+def test_one_that_does_not_come_keeps_those_waiting_that_are_in_its_way(monkeypatch):
+    """Another program holds the GPU of one node: the other node, which has none, works on."""
+    small, large = Share(1, 0), Share(1, 1)
+    pool = make_pool({small, large}, [cluster.Node("gpu", 1, 1), cluster.Node("cpu", 2, 0)])
+    killed = actors(pool, monkeypatch)
+    waiting = {large: 1, small: 9}
+    look_again(pool, waiting)
+    assert sorted(actor.node for actor in pool.actors) == ["cpu", "cpu", "gpu"]
+    for actor in pool.actors:
+        actor.greeted = actor.share == small
+        actor.pending = None if actor.greeted else actor.pending
+        actor.asked -= PROMPT_SECONDS
+    assert pool.starved(waiting) == large
+    fed = []
+    monkeypatch.setattr(pool, "give", lambda actor, task: fed.append((actor.node, task)))
+    tasks = types.SimpleNamespace(
+        queued={"final": 1, "candidate": 9}, resources=Resources(gpus_of={"final": 1}, gpus=0), found_gpus=1,
+        next_task=lambda kinds, _beside: kinds[0],
+    )  # fmt: skip
+    pool.looked = -1e9
+    feed(pool, tasks)
+    assert (fed, killed) == ([("cpu", "candidate")] * 2, [])
+    waits = next(actor for actor in pool.actors if not actor.greeted)
+    waits.asked -= GREETING_SECONDS
+    assert list(pool._overdue()) == []
+    assert killed == [waits]
+    assert pool.starved(waiting) is None, "for a while"
 
 
 @pytest.mark.parametrize(

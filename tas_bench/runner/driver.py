@@ -234,7 +234,7 @@ def feed(pool: Pool, dispatch: Dispatch) -> None:
         kinds.setdefault(share, []).append(kind)
     first = pool.starved(waiting)
     for actor in pool.idle():
-        if actor.share in kinds and first is None:
+        if actor.share in kinds and (first is None or not pool.in_the_way(actor, first)):
             task = dispatch.next_task(kinds[actor.share], pool.beside(actor))
             if task is not None:
                 pool.give(actor, task)

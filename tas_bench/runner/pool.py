@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from tas_bench.dispatch import Death, Task
 from tas_bench.errors import InputError, TasBenchError
 from tas_bench.resources import Share
 from tas_bench.runner import cluster
+from tas_bench.runner.actor import Actor, Ended
 from tas_bench.runner.worker import Hello, Report, Worker
 from tas_bench.text import one_line
 
@@ -39,46 +40,11 @@ FULL = "running low on memory"
 PROMPT_SECONDS = 30.0
 """How long an actor takes to start where there is room."""
 
+BALK_SECONDS = 600.0
+"""Seconds for which a share whose worker did not start keeps no others waiting."""
+
 GREETING_SECONDS = 180.0
 """How long an actor may take to start; then its node is stuck, or taken by others, and it is tried anew."""
-
-
-@dataclass(eq=False)
-class Actor:
-    """An actor of the pool.
-
-    Attributes:
-        node: where it is, by our choice.
-        greeted: it has started, and found all it needs.
-        pending: the call it is to answer; None while it is idle.
-        asked: when that call was made; `began`: when its task was given to it.
-        since: when what it holds was free last.
-    """
-
-    handle: Any
-    share: Share
-    node: str
-    greeted: bool = False
-    pending: Any = None
-    task: Task | None = None
-    asked: float = 0.0
-    began: float = 0.0
-    since: float = field(default_factory=time.monotonic)
-
-    @property
-    def idle(self) -> bool:
-        """Whether it waits for a task."""
-        return self.greeted and self.pending is None
-
-
-@dataclass(frozen=True)
-class Ended:
-    """A task that is no longer run: by its own end (`report`) or by its worker's (`how`)."""
-
-    task: Task
-    report: Report | None = None
-    how: Death = "process"
-    detail: str = ""
 
 
 class Pool:
@@ -104,6 +70,7 @@ class Pool:
         self.actors: list[Actor] = []
         self.nodes: list[cluster.Node] = []
         self.unfit: dict[str, str] = {}
+        self.balked: dict[Share, float] = {}
         self.looked, self.strict = 0.0, True
         self.false_starts = 0.0
 
@@ -174,22 +141,28 @@ class Pool:
         first = self.starved(waiting)
         if first is not None and any(actor.share == first for actor in self.actors):
             self._make_room([first])  # what is left may be halves of two GPUs
-        for share, jobs in waiting.items() if first is None else [(first, waiting[first])]:
+        for share, jobs in waiting.items():
             ours = [actor for actor in self.actors if actor.share == share]
             free = sum(actor.idle or not actor.greeted for actor in ours)
             for _ in range(jobs - free):
-                node = self._room(share)
+                node = self._room(share, None if share == first else first)
                 if node is None:
-                    if not free:
-                        self._make_room([other for other in waiting if first is None or other == first])
+                    if not free and first in (None, share):
+                        self._make_room([*waiting] if first is None else [first])
                     break
                 self._start(share, node)
                 free += 1
 
-    def _room(self, share: Share) -> cluster.Node | None:
-        """The node with most room for one more actor of a share; None where there is none."""
+    def _room(self, share: Share, starved: Share | None = None) -> cluster.Node | None:
+        """The node with most room for one more actor of a share; None where there is none.
+
+        Args:
+            starved: another share, which nodes that could hold it are kept for.
+        """
         best, most = None, 0
         for node in self.nodes:
+            if starved is not None and starved.fits(node.cpus, node.gpus):
+                continue
             here = [actor.share for actor in self.actors if actor.node == node.id]
             room = share.fits(node.cpus - sum(s.cpus for s in here), node.gpus - sum(s.gpus for s in here))
             if room > most:
@@ -197,20 +170,27 @@ class Pool:
         return best
 
     def _make_room(self, needed: Collection[Share]) -> None:
-        """Give up an idle actor of a share that is not needed now."""
+        """Give up an idle actor of a share that is not needed now, on a node that could hold one that is."""
         for actor in self.idle():
-            if actor.share not in needed:
+            if actor.share not in needed and any(self.in_the_way(actor, share) for share in needed):
                 self._kill(actor)
                 return
 
-    def starved(self, waiting: Mapping[Share, int]) -> Share | None:
-        """The share of the longest wait, if it has no actor but could have: then no actor of others is fed.
+    def in_the_way(self, actor: Actor, share: Share) -> bool:
+        """Whether an actor's node could hold another share."""
+        return any(node.id == actor.node and share.fits(node.cpus, node.gpus) for node in self.nodes)
 
-        One that does not come may have been promised halves of two GPUs.
+    def starved(self, waiting: Mapping[Share, int]) -> Share | None:
+        """The share of the longest wait, if it has no actor but could have: then others in its way are not fed.
+
+        One that does not come may have been promised halves of two GPUs. If it does not even so, another program
+        holds what Ray says is free: others go on for a while.
         """
         first, now = next(iter(waiting), None), time.monotonic()
         ours = [actor for actor in self.actors if actor.share == first]
         if first is None or any(actor.greeted or now - actor.asked < PROMPT_SECONDS for actor in ours):
+            return None
+        if now < self.balked.get(first, 0.0):
             return None
         return first if any(first.fits(node.cpus, node.gpus) for node in self.nodes) else None
 
@@ -327,6 +307,7 @@ class Pool:
         for actor in [actor for actor in self.actors if not actor.greeted]:
             if now - actor.asked > GREETING_SECONDS:
                 log.warning("a worker on node %s did not start within %g s", actor.node, GREETING_SECONDS)
+                self.balked[actor.share] = now + BALK_SECONDS
                 self._kill(actor)
         for actor in [actor for actor in self.actors if actor.task is not None]:
             assert actor.task is not None
