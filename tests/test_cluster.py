@@ -21,7 +21,7 @@ from tas_bench.resources import Resources, Share, join_environment
 from tas_bench.runner import cluster
 from tas_bench.runner.actor import Actor
 from tas_bench.runner.driver import feed
-from tas_bench.runner.pool import FALSE_STARTS, FULL_STARTS, GREETING_SECONDS, PROMPT_SECONDS, Pool
+from tas_bench.runner.pool import FAILURES, FALSE_STARTS, FULL_STARTS, GREETING_SECONDS, PROMPT_SECONDS, Pool
 from tas_bench.runner.worker import Hello, Report, Worker, deciding_versions
 from tas_bench.stub import StubMethod
 from tas_bench.worker import Labels
@@ -115,11 +115,11 @@ def look(tmp_path):
 @pytest.mark.parametrize(("status", "calls"), [("ok", ["job", "memory"]), ("failed", ["job"])])
 def test_a_worker_gives_memory_back_as_its_job_ends(monkeypatch, status, calls):
     """It may be idle next, while others on its GPU are not; where the job failed it ends."""
-    told, ok = [], status == "ok"
+    told = []
     monkeypatch.setattr("tas_bench.runner.worker.execute", lambda *_: told.append("job") or {"status": status})
     monkeypatch.setattr("tas_bench.measure.free_memory", lambda: told.append("memory"))
     task = Task("key", None, Labels("sweep", "method", None), Context(results=Path()))
-    assert Worker().work(task) == Report(done=True, ok=ok, epoch=0, epochs=0, fault=None)
+    assert Worker().work(task) == Report(done=True, status=status, epoch=0, epochs=0, fault=None)
     assert told == calls
 
 
@@ -316,6 +316,31 @@ def test_one_that_does_not_come_keeps_others_from_being_fed(monkeypatch):
     assert pool.starved(waiting) == large
     look_again(pool, waiting)
     assert len(killed) == 1, "an idle one, where there is another GPU's half as well"
+
+
+def test_a_node_where_all_fails_is_left_out_while_others_do_well(monkeypatch):
+    share = Share(1, 0)
+    pool = make_pool({share}, [cluster.Node("good", 1, 0), cluster.Node("bad", 1, 0)])
+    actors(pool, monkeypatch)
+
+    def ends(node, status):
+        actor = Actor(object(), share, node, greeted=True, task=object())
+        pool.actors.append(actor)
+        list(pool._told(actor, Report(done=True, status=status, epoch=1, epochs=1, fault=None)))
+
+    for _ in range(2 * FAILURES):
+        ends("bad", "failed")
+    assert pool.unfit == {}, "who knows whether others would do better"
+    ends("good", "failed")
+    ends("bad", "failed")
+    assert pool.unfit == {}
+    ends("good", "ok")
+    ends("bad", "diverged")  # which is a job's own matter
+    for _ in range(FAILURES - 1):
+        ends("bad", "failed")
+    assert pool.unfit == {}
+    ends("bad", "failed")
+    assert list(pool.unfit) == ["bad"]
 
 
 def test_one_that_does_not_come_keeps_those_waiting_that_are_in_its_way(monkeypatch):

@@ -40,6 +40,9 @@ FULL = "running low on memory"
 PROMPT_SECONDS = 30.0
 """How long an actor takes to start where there is room."""
 
+FAILURES = 8
+"""Jobs that may fail in a row on a node while others end well elsewhere."""
+
 BALK_SECONDS = 600.0
 """Seconds for which a share whose worker did not start keeps no others waiting."""
 
@@ -71,6 +74,7 @@ class Pool:
         self.nodes: list[cluster.Node] = []
         self.unfit: dict[str, str] = {}
         self.balked: dict[Share, float] = {}
+        self.failures: dict[str, int] = {}
         self.looked, self.strict = 0.0, True
         self.false_starts = 0.0
 
@@ -262,12 +266,20 @@ class Pool:
         if answer.done:
             self.strict = False
             task, actor.task, actor.since = actor.task, None, time.monotonic()
-            if not answer.ok:  # what made it fail may be its process's: a GPU's context that is lost, say
+            if answer.status != "ok":  # what made it fail may be its process's: a GPU's context that is lost, say
                 self._kill(actor)
+            self._judge(actor, answer.status)
             yield Ended(task, answer)
         else:
             self.on_tick(actor.task, answer)
             self._ask(actor)
+
+    def _judge(self, actor: Actor, status: str) -> None:
+        """Leave out a node where job after job fails, while they end well elsewhere: it would swallow them all."""
+        self.failures[actor.node] = self.failures.get(actor.node, 0) + 1 if status == "failed" else 0
+        others = (count for node, count in self.failures.items() if node != actor.node)
+        if self.failures[actor.node] >= FAILURES and 0 in others:
+            self._leave_out(actor, f"{FAILURES} jobs in a row failed on node {actor.node}, and others ended well")
 
     def _leave_out(self, actor: Actor, why: str) -> None:
         """Use a node no more; before the first job has ended, tell the user instead.

@@ -35,12 +35,12 @@ class Report:
     """How a job goes.
 
     Attributes:
-        ok: it has ended well.
+        status: of its row; "" while it runs, or where it has none.
         fault: exit code and message of what stands against the whole run.
     """
 
     done: bool
-    ok: bool
+    status: str
     epoch: int
     epochs: int
     fault: tuple[int, str] | None
@@ -72,17 +72,17 @@ class Worker:
         if self.task is None or self.task.key != task.key:
             self.task, self.epoch, self.epochs = task, 0, 0
             self.fault: tuple[int, str] | None = None
-            self.ok = False
+            self.status = ""
             self.thread = threading.Thread(target=self._run, args=(task,), daemon=True)
             self.thread.start()
         self.thread.join(HEARTBEAT)
-        return Report(not self.thread.is_alive(), self.ok, self.epoch, self.epochs, self.fault)
+        return Report(not self.thread.is_alive(), self.status, self.epoch, self.epochs, self.fault)
 
     def _run(self, task: Task) -> None:
         try:
             row = execute(task.job, task.labels, replace(task.context, tick=self._tick))
-            self.ok = row["status"] == "ok"
-            if self.ok:  # else the worker ends, and a GPU may have been lost
+            self.status = str(row["status"])
+            if self.status == "ok":  # else the worker ends, and a GPU may have been lost
                 measure.free_memory()  # which an idle worker would keep from others on its GPU
         except TasBenchError as error:
             self.fault = error.exit_code, str(error)
