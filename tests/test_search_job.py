@@ -1,6 +1,7 @@
 """Whole searches on digits: what they tell, the test images they never see, and how they resume."""
 
 import dataclasses
+import json
 import math
 import sys
 
@@ -10,7 +11,7 @@ from helpers import search_job
 
 from tas_bench.data import load_test
 from tas_bench.errors import DivergedError
-from tas_bench.jobs import Context, checkpoint_path, job_id
+from tas_bench.jobs import Context, checkpoint_path, job_id, job_json
 from tas_bench.schema import TRAJECTORIES
 from tas_bench.search import searcher as searcher_module
 from tas_bench.space import Size
@@ -163,3 +164,9 @@ def test_what_is_hardly_a_search_is_warned_of(context):
     assert "decided little" in search_job(Tas(search_epochs=1, arch_lr=1e-6)).run(context).warning
     assert "|I| = 1" in search_job(Tas(search_epochs=1, samples=1)).run(context).warning
     assert Tas(samples=1, search="D").warning is None
+
+
+def test_how_a_single_candidate_is_run_has_changed_once():
+    """Rows of other searches stand."""
+    versions = [json.loads(job_json(search_job(Tas(samples=samples))))["version"] for samples in (1, 2)]
+    assert versions == [4, 3]

@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import json
 import math
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -16,7 +17,7 @@ from tas_bench import train as train_module
 from tas_bench.backbones.tiny import TINY
 from tas_bench.data import dataset_info, load_test, load_train, set_aside
 from tas_bench.errors import DivergedError, InputError
-from tas_bench.jobs import Context, DataSpec, Problem, Recipe, job_id
+from tas_bench.jobs import Context, DataSpec, Problem, Recipe, job_id, job_json
 from tas_bench.loop import Loop
 from tas_bench.space import Size
 from tas_bench.train import candidate_job, final_job, teacher_job, train
@@ -333,3 +334,10 @@ def test_job_id_depends_on_all_that_decides_the_outcome():
 def test_recipe_refuses(bad):
     with pytest.raises(InputError):
         Recipe(**bad)
+
+
+def test_what_a_holdout_is_has_changed_once():
+    """Rows of other trainings stand."""
+    job = candidate_job(PROBLEM, PROBLEM.backbone.full, 0)
+    held = replace(job, recipe=replace(job.recipe, holdout=0.1))
+    assert [json.loads(job_json(each))["version"] for each in (job, held)] == [2, 3]
