@@ -94,6 +94,7 @@ def picture(plot: Plot, sweep: str, root: Path | None) -> str:
 def scale(source: Source) -> str:
     """What was run, on what, by which code, and how far it is."""
     manifest, rows = source.manifest, source.rows
+    rows = rows[rows["job_id"].isin(source.used["job_id"])]  # no others' that were superseded
     fixed, asked = manifest["fixed"], source.used.drop_duplicates("job_id")
     searches = sorted({str(value) for key, value in fixed.items() if key.endswith(".search_epochs")})
     told = [source.problems[0]["title"], f"searches for {', '.join(searches)} epochs"]
