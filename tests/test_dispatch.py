@@ -80,6 +80,7 @@ def test_a_job_that_has_come_further_may_die_as_often_again(dispatch):
         Attempts(dispatch.context.results, task.key).begin()
         assert not dispatch.died(task.key, "process", "killed")
         assert dispatch.next_task().key == task.key
+    dispatch.tick(task.key, 3000, 5000)
     Attempts(dispatch.context.results, task.key).begin()
     assert dispatch.died(task.key, "process", "killed"), "no further"
     assert dispatch.store.row(task.key)["status"] == "failed"
@@ -104,3 +105,15 @@ def test_a_row_that_never_comes_is(dispatch, monkeypatch):
     monkeypatch.setattr("tas_bench.dispatch.PATIENCE", 0.3)
     dispatch.complete(dispatch.next_task().key)
     assert "ended without a row" in str(dispatch.fault)
+
+
+def test_coming_further_does_not_make_one_that_lacked_memory_harmless(dispatch):
+    task = dispatch.next_task()
+    dispatch.tick(task.key, 10, 5000)
+    dies(dispatch, task)
+    others = [dispatch.next_task(), dispatch.next_task()]
+    for other in others:
+        ends(dispatch, other)
+    assert dispatch.next_task().key == task.key
+    dispatch.tick(task.key, 200, 5000)
+    assert dispatch.deaths[task.key]["memory"] == 1

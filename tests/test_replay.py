@@ -1,6 +1,7 @@
 """Where a sweep stands when the weights of its teacher are lost: what runs again, and what stays."""
 
 import shutil
+from dataclasses import replace
 
 import pytest
 from one_search import SWEEP, files, run
@@ -80,3 +81,16 @@ def test_a_teacher_that_cannot_be_trained_again_ends_the_plans_that_need_it(resu
     assert [plan.error for plan in plans.plans if plan.error] == [
         "the teacher of seed 0 ended as failed: its weights are lost, and its training for others failed"
     ]
+
+
+def test_weights_are_looked_at_once_and_someone_is_told_meanwhile(results, monkeypatch):
+    for key in load(results).query("kind != 'teacher'")["job_id"]:
+        (results / "rows" / f"{key}.parquet").unlink()
+    looked, told, outcome = [], [], Store.outcome
+    monkeypatch.setattr(Store, "outcome", lambda self, key, *more: looked.append(key) or outcome(self, key, *more))
+    sweep = replace(SWEEP, seeds=(0, 1))
+    plans = plans_of(sweep, Store(results), meanwhile=lambda: told.append("replay"))
+    assert len(looked) == len(set(looked)) > 0
+    assert told
+    keep_uses(plans, sweep, Store(results), lambda: told.append("uses"))
+    assert told.count("uses") == len(plans.plans)

@@ -37,6 +37,7 @@ from tas_bench.store import Store
 from tas_bench.sweep import Sweep as RealSweep
 from tas_bench.tables import row_bytes, table_bytes
 from tas_bench.tas import Tas
+from tas_bench.text import file_name
 from tas_bench.train import teacher_job
 from tas_bench.variant import Variant
 from tas_bench.worker import Labels, execute
@@ -281,3 +282,11 @@ def test_names_in_a_strangers_results_lead_nowhere_else(tmp_path):
     assert list((results / "_report" / "tables").glob("accuracies-x_.._.._.._.._out-*.csv"))
     for folder in ("_report", "_exported/latex"):
         assert not [path for path in (results / folder).rglob("*") if "out" in path.parts]
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [("tas-s0", "tas-s0"), ("..", "_."), ("", "_"), (".x", "_x"), ("a/../b", "a_.._b"), ("x" * 999, "x" * 200)],
+)
+def test_file_names(text, name):
+    assert file_name(text) == name
