@@ -15,6 +15,8 @@ from tas_bench.reading import load
 from tas_bench.replay import keep_uses, plans_of
 from tas_bench.resources import Resources
 from tas_bench.store import Store
+from tas_bench.transfer.init import Init
+from tas_bench.transfer.kd import KD
 
 
 @pytest.fixture(scope="module")
@@ -84,11 +86,11 @@ def test_a_teacher_that_cannot_be_trained_again_ends_the_plans_that_need_it(resu
 
 
 def test_weights_are_looked_at_once_and_someone_is_told_meanwhile(results, monkeypatch):
-    for key in load(results).query("kind != 'teacher'")["job_id"]:
+    for key in load(results).query("kind == 'final'")["job_id"]:
         (results / "rows" / f"{key}.parquet").unlink()
     looked, told, outcome = [], [], Store.outcome
     monkeypatch.setattr(Store, "outcome", lambda self, key, *more: looked.append(key) or outcome(self, key, *more))
-    sweep = replace(SWEEP, seeds=(0, 1))
+    sweep = replace(SWEEP, seeds=(0, 1), transfers=(KD(), Init()))
     plans = plans_of(sweep, Store(results), meanwhile=lambda: told.append("replay"))
     assert len(looked) == len(set(looked)) > 0
     assert told
