@@ -78,6 +78,7 @@ def student():
 # ---------------------------------------------------------------- bad input
 
 
+@pytest.mark.usefixtures("no_gpu")
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
@@ -103,7 +104,7 @@ def student():
         (["tiny", "--transfer", "kd", "--set", "temperature=0"], "kd.temperature is 0.0; it must be positive"),
         (["tiny", "--cpus", "5000"], "a job asks for 5000 CPUs, this machine offers"),
         (["tiny", "--cpus", "0", "--gpus", "0"], "a job needs a share of a CPU or of a GPU"),
-        (["tiny", "--gpus", "50"], "a job asks for 50 GPUs, this machine offers"),
+        (["tiny", "--gpus", "1"], "a job asks for a GPU, this machine has none"),
         (["tiny", "--dataset", "cifar10"], "cifar10 needs its files: name their folder with --data DIR"),
         (["tiny", "--dataset", "cifar10", "--data", "no"], "no folder 'no' to read cifar10 from"),
         (["tiny", "--download"], "--download needs --data DIR"),
