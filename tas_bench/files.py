@@ -61,7 +61,7 @@ def read_whole(path: Path) -> bytes:
         raise StoreIOError(f"cannot read {path}: {error.strerror or error}") from error
 
 
-def write_whole(path: Path, data: bytes, mode: int = 0o666, unless: Callable[[], bool] = lambda: False) -> bool:
+def write_whole(path: Path, data: bytes, unless: Callable[[], bool] = lambda: False) -> bool:
     """Write beside `path`, sync it, and take its place.
 
     Args:
@@ -80,7 +80,7 @@ def write_whole(path: Path, data: bytes, mode: int = 0o666, unless: Callable[[],
         return True
     temporary = temporary_of(path)
     try:
-        write_synced(temporary, data, mode)
+        write_synced(temporary, data)
         if unless():
             return False
         os.replace(temporary, path)
@@ -90,6 +90,19 @@ def write_whole(path: Path, data: bytes, mode: int = 0o666, unless: Callable[[],
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def write_in_folder(path: Path, data: bytes) -> None:
+    """Write a whole file or none of it, and its folder where there is none.
+
+    Raises:
+        StoreIOError: the file system refused.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreIOError(f"cannot write {path}: {error.strerror}") from error
+    write_whole(path, data)
 
 
 @contextlib.contextmanager

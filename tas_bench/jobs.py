@@ -159,7 +159,6 @@ class Job(Protocol):
     A job may have a method `expected_macs(images)` (those of all its steps, given how many training images there
     are), by which its seconds are foretold, and a property `checkpoint`: the key of one that it leaves when it
     ends well, for jobs to come; it is dropped once no plan waits for a job that has the same.
-
     """
 
     @property

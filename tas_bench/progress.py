@@ -48,9 +48,8 @@ def seconds_left(means: Mapping[str, float], counts: Mapping[str, int], others: 
         return None
     usual = sum(means.values()) / len(means)
     each = [(means.get(kind, usual), count) for kind, count in counts.items() if count] + [(usual, others)]
-    return max(
-        *(mean for mean, count in each if count), sum(mean * count for mean, count in each) / max(1, slots), 0.0
-    )
+    longest = max(mean for mean, count in each if count)
+    return max(longest, sum(mean * count for mean, count in each) / max(1, slots))
 
 
 class Progress:

@@ -9,7 +9,9 @@ import pyarrow as pa
 from rich.console import Console
 
 from tas_bench.report import report
-from tas_bench.report.source import Source
+from tas_bench.report.example import write_example
+from tas_bench.report.sections import all_sections
+from tas_bench.report.source import Source, read_source
 from tas_bench.report.table1 import narrowed, table1
 from tas_bench.schema import ROWS, USES
 
@@ -116,3 +118,15 @@ def shown(sweep, manifest=SWEEP, width=100, out_dir=None, **console):
     with tempfile.TemporaryDirectory() as folder:
         report(source_of(sweep, manifest), out_dir or Path(folder), Console(file=file, width=width, **console))
     return file.getvalue()
+
+
+def example(root):
+    """A made-up sweep of three seeds, all ended."""
+    write_example(root, seeds=3, candidates=2, epochs=4)
+    return read_source(root)
+
+
+def parts(source, name):
+    """What a section of the report says."""
+    [section] = [section for section in all_sections() if section.name == name]
+    return section.make(source)

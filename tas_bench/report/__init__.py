@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 import pandas as pd
 from rich.text import Text
 
+from tas_bench.files import write_in_folder
 from tas_bench.report import render
 from tas_bench.report.ledger import ledger
 from tas_bench.report.searches import searches
 from tas_bench.report.table1 import table1, teacher_row
-from tas_bench.report.whole import write
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -52,7 +52,7 @@ def report(source: Source, out_dir: Path, console: Console) -> None:
         tables.append(table.assign(**problem))
         ends.append(ended.assign(**problem))
         ledgers.append(costs.assign(**problem))
-    write(out_dir / "table1.md", "\n".join(pages).encode())
+    write_in_folder(out_dir / "table1.md", "\n".join(pages).encode())
     for name, frames in (("table1", tables), ("searches", ends), ("search_cost", ledgers)):
         if whole := [frame for frame in frames if len(frame)]:
-            write(out_dir / f"{name}.csv", render.csv(pd.concat(whole, ignore_index=True)).encode())
+            write_in_folder(out_dir / f"{name}.csv", render.csv(pd.concat(whole, ignore_index=True)).encode())

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from tas_bench.report.stats import mean_interval
-from tas_bench.report.table1 import Manifest
+from tas_bench.report.table1 import Manifest, tunings
 
 MEASURES = ("argmax_share", "met", "discrepancy", "val_accuracy", "device_seconds", "train_macs", "peak_memory")
 COLUMNS = {"method": "string", "name": "string", "n": "Int64"} | {
@@ -18,9 +18,7 @@ band, `val_accuracy` the supernet's own in percent; half widths are of 95 % inte
 
 
 def searches(used: pd.DataFrame, sweep: Manifest) -> pd.DataFrame:
-    """One line per method that searched, with `COLUMNS`; finished searches only.
-
-    Those of a tuning differ by more than their seed: they have a section of their own.
+    """One line per method that searched, tunings aside, with `COLUMNS`; finished searches only.
 
     Args:
         used: what the sweep's plans on one problem asked for, with its rows (`Source.of`).
@@ -32,7 +30,7 @@ def searches(used: pd.DataFrame, sweep: Manifest) -> pd.DataFrame:
     lines = []
     for method in sweep["methods"]:
         mine = done[done["method"] == method["name"]]
-        if len(mine) and f"{method['name']}.over" not in sweep["fixed"]:
+        if len(mine) and method["name"] not in tunings(sweep):
             lines.append({"method": method["name"], "name": method["label"], "n": len(mine)} | _means(mine))
     return pd.DataFrame(lines, columns=list(COLUMNS)).astype(COLUMNS)
 

@@ -58,6 +58,11 @@ def budget_noun(sweep: Manifest) -> str:
     return noun(sweep.get("cost", "macs"))
 
 
+def tunings(sweep: Manifest) -> list[str]:
+    """Methods that tune settings: their searches differ by more than seeds, and have a section of their own."""
+    return [method["name"] for method in sweep["methods"] if f"{method['name']}.over" in sweep["fixed"]]
+
+
 def published(name: str) -> pd.DataFrame:
     """Figures quoted from the paper, by the name of their file: `table1`, `table2`, `search_cost` ..."""
     with (files(__package__) / "published" / f"{name}.csv").open(encoding="utf-8") as file:

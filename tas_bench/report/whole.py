@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tas_bench.errors import StoreIOError
-from tas_bench.files import write_whole
+from tas_bench.files import write_in_folder
 from tas_bench.report.html import Made, page
 from tas_bench.report.parts import Note, Part, Plot, Section, Table
 from tas_bench.report.sections import all_sections
@@ -30,13 +29,13 @@ def write_report(source: Source, out: Path, figures: bool = True) -> Path:
     parts = [part for each in made for part in each.parts]
     for table in (part for part in parts if isinstance(part, Table)):
         for ending, text in written(table).items():
-            write(out / "tables" / f"{file_name(table.name)}.{ending}", text.encode())
+            write_in_folder(out / "tables" / f"{file_name(table.name)}.{ending}", text.encode())
     for plot in (part for part in parts if isinstance(part, Plot) and figures):
         from tas_bench.report.drawn import drawn
 
         for ending, data in drawn(plot).items():
-            write(out / "figures" / f"{file_name(plot.name)}.{ending}", data)
-    write(out / PAGE, page(source, made).encode())
+            write_in_folder(out / "figures" / f"{file_name(plot.name)}.{ending}", data)
+    write_in_folder(out / PAGE, page(source, made).encode())
     return out / PAGE
 
 
@@ -47,12 +46,3 @@ def _parts(section: Section, source: Source) -> list[Part]:
     except Exception as error:  # values that no section foresaw
         told = one_line(f"{type(error).__name__}: {error}")[:200]
         return [Note(f"This section cannot be made of these rows ({told}).", "bad")]
-
-
-def write(path: Path, data: bytes) -> None:
-    """Write a whole file or none of it, and its folder."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StoreIOError(f"cannot write {path}: {error.strerror}") from error
-    write_whole(path, data)

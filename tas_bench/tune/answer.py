@@ -13,7 +13,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from tas_bench.files import log_folder, remote, write_whole
+from tas_bench.files import log_folder, remote, write_in_folder
 from tas_bench.plans import NamedPlan, Plans
 from tas_bench.reading import load
 from tas_bench.replay import lookup_in
@@ -109,14 +109,13 @@ def show(sweep: Sweep, results: Path, console: Console) -> None:
 
 
 def _write(one: Tuned, sweep: Sweep, folder: Path, grids: list[Grid], lines: list[str]) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
     page = markdown(f"Tuning {sweep.heading}", grids, lines)
     picture_line = f"\n![heat maps, F_cost over epochs, trials](tune-{one.name}.png)\n" if len(one.cells) else ""
-    write_whole(folder / f"tune-{one.name}.md", (page + picture_line).encode())
-    write_whole(folder / f"tune-{one.name}.csv", csv(one.searches).encode())
+    write_in_folder(folder / f"tune-{one.name}.md", (page + picture_line).encode())
+    write_in_folder(folder / f"tune-{one.name}.csv", csv(one.searches).encode())
     if len(one.cells):
         picture = figure(f"tune-{one.name}", one.cells, one.searches, one.traces, pareto(one.tuner))
-        write_whole(folder / f"tune-{one.name}.png", drawn(picture)["png"])
+        write_in_folder(folder / f"tune-{one.name}.png", drawn(picture)["png"])
 
 
 # ---- tables
@@ -148,7 +147,7 @@ def _painted(heat: Heat) -> tuple[Grid, Paint]:
     def shade(value: float) -> str:
         return "" if math.isnan(value) else f"black on {shades[round(2 * (value - low) / ((high - low) or 1))]}"
 
-    styles = [["", *map(shade, line)] for line in heat.values]  # noqa: PD011
+    styles = [["", *map(shade, line)] for line in heat.values]  # noqa: PD011 (of a Heat, not of a frame)
     header = (heat.y, *(f"{heat.x} = {column}" for column in heat.columns))
     lines = [(row, *words) for row, words in zip(heat.rows, heat.words, strict=True)]
     return Grid(f"{heat.title}: {heat.y} x {heat.x}", header, lines), lambda line, column: styles[line][column]

@@ -8,7 +8,7 @@ from tas_bench.report.parts import Panel, Part, Plot, Section, Series, Table, nu
 from tas_bench.report.searches import searches
 from tas_bench.report.sections.learning import thin
 from tas_bench.report.source import Source
-from tas_bench.report.table1 import Manifest
+from tas_bench.report.table1 import Manifest, tunings
 from tas_bench.text import duration
 
 
@@ -17,8 +17,7 @@ def trajectories(source: Source) -> list[Part]:
     parts: list[Part] = []
     known = ["job_id", "dataset", "backbone", "method", "budget", "budget_cost"]
     found = source.trajectories.merge(source.used[known].drop_duplicates(), on="job_id")
-    tunings = [name for name in source.labels if source.setting(name, "over") is not None]
-    found = found[~found["method"].isin(tunings)]
+    found = found[~found["method"].isin(tunings(source.manifest))]
     for problem in source.problems:
         mine = found[found["dataset"].eq(problem["dataset"]) & found["backbone"].eq(problem["backbone"])]
         name, where = f"{problem['dataset']}-{problem['backbone']}", source.heading(problem)

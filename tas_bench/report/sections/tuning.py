@@ -13,7 +13,7 @@ from tas_bench.report.cells import cells_of, heats, inside, lines, swing
 from tas_bench.report.parts import Cell, Note, Part, Plot, Section, Table, number, text
 from tas_bench.report.sections.sizes import channels
 from tas_bench.report.source import Source
-from tas_bench.report.table1 import Manifest
+from tas_bench.report.table1 import Manifest, tunings
 
 HEADER = (
     "lambda_cost", "t", "Argmax in the band", "95 % interval", "Epochs in the band", "(F - R) / R of the argmax",
@@ -23,7 +23,7 @@ HEADER = (
 
 def tuning(source: Source) -> list[Part]:
     """A plot and a table per problem and tuning."""
-    tuned = [name for name in source.labels if source.setting(name, "over") is not None]
+    tuned = tunings(source.manifest)
     parts = [part for problem in source.problems for name in tuned for part in _tuned(source, problem, name)]
     told = "F is the cost of the argmax size, R the budget; where it misses the band, the derived size does not."
     if any(source.setting(name, "confirm") for name in tuned):
