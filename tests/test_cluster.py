@@ -19,8 +19,8 @@ from tas_bench.jobs import Context
 from tas_bench.reading import load
 from tas_bench.resources import Resources, Share, join_environment
 from tas_bench.runner import cluster
-from tas_bench.runner.actor import Actor
-from tas_bench.runner.driver import feed
+from tas_bench.runner.actor import Actor, Ended
+from tas_bench.runner.driver import _step, feed
 from tas_bench.runner.pool import FAILURES, FALSE_STARTS, FULL_STARTS, GREETING_SECONDS, PROMPT_SECONDS, Pool
 from tas_bench.runner.worker import Hello, Report, Worker, deciding_versions
 from tas_bench.stub import StubMethod
@@ -341,6 +341,28 @@ def test_a_node_where_all_fails_is_left_out_while_others_do_well(monkeypatch):
     assert pool.unfit == {}
     ends("bad", "failed")
     assert list(pool.unfit) == ["bad"]
+
+
+def test_room_is_kept_for_a_share_that_waits_for_more(monkeypatch):
+    small, large = Share(1, 0), Share(2, 0)
+    pool = make_pool({small, large}, [cluster.Node("a", 2, 0)])
+    actors(pool, monkeypatch)
+    look_again(pool, {small: 1})
+    come(pool)
+    [worker] = pool.actors
+    worker.pending = object()
+    look_again(pool, {large: 1, small: 9})
+    assert pool.actors == [worker], "another small one would fit beside it"
+
+
+def test_trackers_hear_of_jobs_that_died_for_good():
+    tasks = [Task(key, None, None, None) for key in ("again", "over")]
+    pool = make_pool({Share(1, 0)}, [])
+    pool.poll = lambda _seconds: [Ended(task, how="process", detail="killed") for task in tasks]
+    dispatch = types.SimpleNamespace(queued={}, died=lambda key, *_: key == "over")
+    heard = []
+    _step(pool, dispatch, Resources(address="somewhere"), types.SimpleNamespace(ended=heard.append))
+    assert heard == ["over"]
 
 
 def test_one_that_does_not_come_keeps_those_waiting_that_are_in_its_way(monkeypatch):
