@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from statistics import median
 
 import pandas as pd
-from claims import VERDICTS, claims_of, points
+from decided import resolution, width_gaps
+from orders import VERDICTS, Order, has_sign, orders_of, points
 
 from tas_bench.report.ledger import REFERENCE
 from tas_bench.report.sections.comparisons import compared
 from tas_bench.report.sections.tuning import tuned_searches
 from tas_bench.report.source import Source
 from tas_bench.report.stats import mean_interval
-from tas_bench.report.table1 import published
+from tas_bench.report.table1 import SUFFIXES, published
+
+CHOSEN = 2
+"""The paper's |I|."""
 
 COSTS = (
     ("Time", "seconds", "search_hours"),
@@ -23,51 +26,108 @@ COSTS = (
 
 
 def of_table1(source: Source) -> str:
-    """How many of the paper's orders are ours too, and TAS beside its rivals."""
-    claims = claims_of(source)
+    """How many of the paper's orders are ours too, what could be told apart, and what the searches decided."""
+    orders = orders_of(source)
     by_verdict = {
-        verdict: [f"{claim.name}, n = {claim.ours.n}" for claim in claims if claim.verdict == verdict]
+        verdict: [f"{order.name}, n = {order.ours.n}" for order in orders if order.verdict == verdict]
         for verdict in VERDICTS
     }
     told = [f"{len(names)} {verdict}" for verdict, names in by_verdict.items() if names]
-    lines = [f"Orders that the paper claims: {len(claims)}; in the rows {', '.join(told)}."]
+    lines = [f"Orders in the paper's Table 1: {len(orders)}; in the rows {', '.join(told)}."]
     for verdict in VERDICTS[:4]:
         lines += told_of(verdict.capitalize(), by_verdict[verdict], "; ")
-    for transfer in source.manifest["transfers"]:
-        apart = [
-            f"{points(pair.difference)} ({source.label(pair.other)}, n = {pair.difference.n})"
-            for pair in compared(source, transfer) if pair.one == REFERENCE and pair.difference.n
-        ]  # fmt: skip
-        lines += told_of(f"{source.label(REFERENCE)} less a rival, {transfer}, in points", apart)
-    return bullets([*lines, *told_of(f"Searches of {source.label(REFERENCE)}", ends(source.used))])
+    lines += tas_and_rivals(source, orders)
+    gaps = width_gaps(source)["gap"]
+    if len(gaps):
+        gap = points(mean_interval(gaps), ".3f", "")
+        lines.append(
+            f"Gap between the two most probable widths when TAS's searches ended: {gap} (n = {len(gaps)})."
+        )
+    return bullets(lines)
+
+
+def tas_and_rivals(source: Source, orders: list[Order]) -> list[str]:
+    """How many of TAS's differences have a sign, and how large one must be."""
+    transfers = [name for name in source.manifest["transfers"] if name in SUFFIXES]
+    apart = [
+        pair.difference for transfer in transfers for pair in compared(source, transfer)
+        if pair.one == REFERENCE and pair.difference.mean is not None
+    ]  # fmt: skip
+    lines = []
+    if apart:
+        means = sorted(float(each.mean or 0.0) for each in apart)
+        signs = f"{sum(map(has_sign, apart))} of {len(apart)} differences have an interval without zero"
+        lines.append(
+            f"{source.label(REFERENCE)} less a rival: {signs}; means {means[0]:+z.2f} to {means[-1]:+z.2f}."
+        )
+    finals = source.finals
+    needed = {
+        name: resolution(finals[finals["transfer"] == name].pivot_table("accuracy", "seed", "method"))
+        for name in transfers
+    }
+    told = [f"{least:.1f} ({name})" for name, least in needed.items() if least is not None]
+    margins = [order.theirs for order in orders if order.name.startswith(f"{source.label(REFERENCE)} above")]
+    paper = (
+        f"; TAS's margins in the paper (quoted) are {min(margins):.2f} to {max(margins):.2f}" if margins else ""
+    )
+    if told:
+        lines.append(f"Points that two methods must be apart to be told apart: {', '.join(told)}{paper}.")
+    return lines
 
 
 def of_table2(source: Source) -> str:
     """What every |I| comes to beside the paper's choice, and the paper's own differences."""
-    chosen, used = 2, source.used
+    used = source.used
     used = used.assign(drawn=[source.setting(name, "samples") for name in used["method"]])
     done = used[used["status"] == "ok"]
-    accuracy = done[done["kind"] == "final"].pivot_table("accuracy", "seed", "drawn")
-    searches = done[done["kind"] == "search"]
+    lines = accuracies_by_samples(done[done["kind"] == "final"].pivot_table("accuracy", "seed", "drawn"))
+    gaps = width_gaps(source)
+    gaps = gaps.assign(drawn=[source.setting(name, "samples") for name in gaps["method"]])
+    told = [
+        f"{points(mean_interval(mine), '.3f', '')} (|I| = {drawn:g}, n = {len(mine)})"
+        for drawn, mine in gaps.groupby("drawn")["gap"]
+    ]
+    lines += told_of("Gap between the two most probable widths when the searches ended", told)
+    decided = done[done["kind"] == "search"].set_index(["seed", "drawn"])["discrepancy"]
+    reached = done[done["kind"] == "final"].set_index(["seed", "drawn"])["accuracy"]
+    both = pd.DataFrame({"decided": decided, "reached": reached}).dropna()
+    ranks = [
+        f"{mine['decided'].corr(mine['reached'], method='spearman'):+z.2f} (seed {seed}, n = {len(mine)})"
+        for seed, mine in both.groupby("seed")
+        if len(mine) > 2
+    ]
+    lines += told_of("Rank correlation (Spearman) of a search's discrepancy with its size's accuracy", ranks)
+    return bullets([*lines, *costs_by_samples(done[done["kind"] == "search"])])
+
+
+def accuracies_by_samples(accuracy: pd.DataFrame) -> list[str]:
+    """Less that of the paper's |I|, and how large a difference must be; a column per |I|."""
+    if CHOSEN not in accuracy:
+        return []
+    paper = published("table2").set_index("samples")["accuracy"]
+    apart = {n: mean_interval((accuracy[n] - accuracy[CHOSEN]).dropna()) for n in accuracy if n != CHOSEN}
+    less = [
+        f"{points(each)} (|I| = {n:g}, n = {each.n}; paper, quoted: {paper[n] - paper[CHOSEN]:+z.2f})"
+        for n, each in apart.items() if each.n
+    ]  # fmt: skip
+    least = resolution(accuracy)
+    needed = [] if least is None else [f"Points that two |I| must be apart to be told apart: {least:.1f}."]
+    return told_of(f"Accuracy less that of |I| = {CHOSEN}, in points", less) + needed
+
+
+def costs_by_samples(searches: pd.DataFrame) -> list[str]:
+    """What the largest |I| costs over the paper's."""
+    lines, paper = [], published("table2").set_index("samples")
     searches = searches.assign(seconds=searches["seconds_data"] + searches["seconds_train"])
-    paper, lines = published("table2").set_index("samples"), []
-    if chosen in accuracy:
-        apart = {n: mean_interval((accuracy[n] - accuracy[chosen]).dropna()) for n in accuracy if n != chosen}
-        quoted = paper["accuracy"] - paper["accuracy"][chosen]
-        less = [
-            f"{points(each)} (|I| = {n:g}, n = {each.n}; paper, quoted: {quoted[n]:+z.2f})"
-            for n, each in apart.items() if each.n
-        ]  # fmt: skip
-        lines += told_of(f"Accuracy less that of |I| = {chosen}, in points", less)
     for what, column, theirs in COSTS:
         each = searches.pivot_table(column, "seed", "drawn")
-        if chosen in each and (most := max(each)) != chosen:
-            ratio = mean_interval((each[most] / each[chosen]).dropna())
-            times = f"{points(ratio).removeprefix('+')} times (n = {ratio.n}"
-            if ratio.n:
-                also = f"; paper, quoted: {paper[theirs][most] / paper[theirs][chosen]:.2f}" if theirs else ""
-                lines.append(f"{what} of |I| = {most:g}: {times}{also}) that of |I| = {chosen}.")
-    return bullets(lines)
+        most = max(each, default=CHOSEN)
+        ratio = mean_interval((each[most] / each[CHOSEN]).dropna() if CHOSEN in each and most != CHOSEN else [])
+        if ratio.n:
+            also = f"; paper, quoted: {paper[theirs][most] / paper[theirs][CHOSEN]:.2f}" if theirs else ""
+            times = f"{points(ratio, sign='')} times (n = {ratio.n}{also})"
+            lines.append(f"{what} of |I| = {most:g}: {times} that of |I| = {CHOSEN}.")
+    return lines
 
 
 def of_tolerance(source: Source) -> str:
@@ -100,31 +160,6 @@ def by_depth(source: Source) -> str:
     return bullets(
         told_of(correlation, ranks) + told_of("Blocks kept by what was chosen, seed by seed", kept, "; ")
     )
-
-
-def late(source: Source) -> str:
-    """When a search got the second half of its discrepancy, medians over searches; a sentence."""
-    counts, epochs, taus = [], [], []
-    for _, trace in source.trajectories.sort_values("epoch").groupby("job_id"):
-        gaps, tau = trace["discrepancy"].tolist(), trace["tau"].tolist()
-        first = 1 + max((i for i, gap in enumerate(gaps) if gap < gaps[-1] / 2), default=-1)
-        counts.append(len(gaps) - first)
-        epochs.append(len(gaps))
-        taus.append(tau[first])
-    if not epochs:
-        return ""
-    when = f"the last {median(counts):g} of {median(epochs):g} epochs, from a temperature of {median(taus):.2g} on"
-    return f"The second half of it came in {when} (medians over searches)."
-
-
-def ends(used: pd.DataFrame) -> list[str]:
-    """How searches of TAS ended; one that diverged is no hit."""
-    told = used[used["kind"].eq("search") & used["status"].isin(["ok", "diverged"])]
-    done = told[told["status"] == "ok"]
-    gap = mean_interval(done["discrepancy"].dropna())
-    discrepancy = [] if gap.mean is None else [f"discrepancy {points(gap, '.3f').removeprefix('+')}"]
-    hits = f"argmax in the band in {done['derived'].eq('argmax').sum()} of {len(told)}"
-    return [hits, *discrepancy] if len(told) else []
 
 
 def told_of(what: str, cells: Iterable[str], between: str = ", ") -> list[str]:

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
-from came_out import by_depth, late, of_table1, of_table2, of_tolerance
-from claims import claims_table, markdown
+from came_out import by_depth, of_table1, of_table2, of_tolerance
+from decided import decided, late
 from jinja2 import Environment, StrictUndefined
+from orders import markdown, orders_table
 from shortcuts import by_shortcuts
 
 from sweeps.replication_cifar100 import SWEEP as TABLE1
@@ -53,8 +54,8 @@ def results_page(root: Path, figures: bool = False) -> str:
         return lambda name: make(sources[name])
 
     return template.render(
-        part=part, there=sources.__contains__, scale=of(scale), claims=of(claims_table), late=of(late),
-        by_depth=of(by_depth), by_shortcuts=of(by_shortcuts), quoted=quoted,
+        part=part, there=sources.__contains__, scale=of(scale), orders=of(orders_table), late=of(late),
+        decided=of(decided), by_depth=of(by_depth), by_shortcuts=of(by_shortcuts), quoted=quoted,
         came_out=lambda name: CAME_OUT[name](sources[name]),
         transfers=lambda name: sources[name].manifest["transfers"],
         pilots=lambda: pilots(root / "pilots"), logits=logits_of(TABLE1), rate=of(rate),
@@ -93,35 +94,66 @@ def picture(plot: Plot, sweep: str, root: Path | None) -> str:
 
 def scale(source: Source) -> str:
     """What was run, on what, by which code, and how far it is."""
-    manifest, rows = source.manifest, source.rows
-    rows = rows[rows["job_id"].isin(source.used["job_id"])]  # no others' that were superseded
-    fixed, asked = manifest["fixed"], source.used.drop_duplicates("job_id")
-    searches = sorted({str(value) for key, value in fixed.items() if key.endswith(".search_epochs")})
-    told = [source.problems[0]["title"], f"searches for {', '.join(searches)} epochs"]
-    if manifest["transfers"]:
-        teachers = fixed["teacher_epochs"] or fixed["recipe.epochs"]
-        told.append(f"teachers for {teachers}, finals for {fixed['recipe.epochs']}, tested on the whole test set")
-    told += [f"batches of {fixed['recipe.batch']}", f"seeds {', '.join(map(str, sorted(rows['seed'].unique())))}"]
-    held = rows["device_seconds"] / (rows["ended"] - rows["started"]).dt.total_seconds()
-    versions = sorted({f"torch {json.loads(told)['torch']}" for told in rows["versions"].dropna()})
-    where = [*(", ".join(sorted(rows[name].dropna().unique())) for name in ("device", "precision")), *versions]
-    if (held := held[rows["attempts"] == 1]).notna().any():
-        where.append(f"{held.median():.1f} cores to a job")
+    rows = source.rows[source.rows["job_id"].isin(source.used["job_id"])]  # no others' that were superseded
     commits = rows["commit"].fillna("of no clone").str.replace(r"^([0-9a-f]{10})[0-9a-f]+", r"\1", regex=True)
     code = ", ".join(f"{commit} ({count})" for commit, count in commits.value_counts(sort=False).items())
+    asked = source.used.drop_duplicates("job_id")
     ended = f"{asked['status'].eq('ok').sum()} of the {len(asked)} jobs asked for so far ended well"
     spent = duration(float(rows["device_seconds"].sum()))
-    old = older(rows)
-    again = f"; {old} finals learned from a teacher that was trained again afterwards" if old else ""
-    lines = (f"Run: {'; '.join(told)}", f"On: {', '.join(where)}", f"Code, with jobs: {code}")
-    return "\n".join(f"- {line}." for line in (*lines, f"Rows: {ended}, {spent} of device time{again}"))
+    lines = (
+        f"Run: {run(source, rows)}", f"On: {machine(rows)}", f"Code, with jobs: {code}",
+        f"Rows: {ended}, {spent} of device time{older(source)}",
+    )  # fmt: skip
+    return "\n".join(f"- {line}." for line in lines)
 
 
-def older(rows: pd.DataFrame) -> int:
-    """How many finals learned from a teacher before the training that its row tells of."""
-    taught = rows[rows["kind"].eq("final") & rows["transfer"].ne("scratch")]
-    taught = taught.merge(rows[rows["kind"] == "teacher"], on="seed", suffixes=("", " of the teacher"))
-    return int((taught["started"] < taught["started of the teacher"]).sum())
+def run(source: Source, rows: pd.DataFrame) -> str:
+    """The problem, the schedules and the seeds."""
+    fixed = source.manifest["fixed"]
+    searches = sorted({str(value) for key, value in fixed.items() if key.endswith(".search_epochs")})
+    told = [source.problems[0]["title"], f"searches for {', '.join(searches)} epochs"]
+    if source.manifest["transfers"]:
+        teachers = fixed["teacher_epochs"] or fixed["recipe.epochs"]
+        told.append(f"teachers for {teachers}, finals for {fixed['recipe.epochs']}, tested on the whole test set")
+    seeds = ", ".join(map(str, sorted(rows["seed"].unique())))
+    return "; ".join([*told, f"batches of {fixed['recipe.batch']}", f"seeds {seeds}"])
+
+
+def machine(rows: pd.DataFrame) -> str:
+    """Processors, precisions with their seeds, torch, and cores to a job."""
+    versions = sorted({f"torch {json.loads(told)['torch']}" for told in rows["versions"].dropna()})
+    told = [*sorted(rows["device"].dropna().unique()), *precisions(rows), *versions]
+    held = rows["device_seconds"] / (rows["ended"] - rows["started"]).dt.total_seconds()
+    if (held := held[rows["attempts"] == 1]).notna().any():
+        told.append(f"{held.median():.1f} cores to a job")
+    return ", ".join(told)
+
+
+def precisions(rows: pd.DataFrame) -> list[str]:
+    """Each; of several, on which seeds, and how much longer than the fastest a training took for as many macs."""
+    per_mac = (rows["seconds_train"] / rows["train_macs"]).where(rows["attempts"].eq(1) & rows["train_macs"].gt(0))
+    times = per_mac[rows["kind"].ne("search")].groupby(rows["precision"]).median()
+    if len(times) < 2:
+        return sorted(rows["precision"].dropna().unique())
+    told = []
+    for name, longer in (times / times.min()).sort_values().items():
+        seeds = ", ".join(map(str, sorted(rows.loc[rows["precision"] == name, "seed"].unique())))
+        told.append(f"{name} (seeds {seeds}{f'; {longer:.1f} times the seconds per mac' if longer > 1 else ''})")
+    return told
+
+
+def older(source: Source) -> str:
+    """Which finals learned from a teacher before the training that its row tells of; of one problem."""
+    teachers = source.rows[source.rows["kind"] == "teacher"][["seed", "started"]]
+    taught = source.finals[source.finals["transfer"] != "scratch"].merge(
+        teachers, on="seed", suffixes=("", "_teacher")
+    )
+    early = taught[taught["started"] < taught["started_teacher"]]
+    if early.empty:
+        return ""
+    named = early.assign(label=early["method"].map(source.label)).groupby("seed")["label"]
+    whose = "; ".join(f"seed {seed}: {', '.join(dict.fromkeys(labels))}" for seed, labels in named)
+    return f"; {len(early)} finals learned from a teacher that was trained again afterwards ({whose})"
 
 
 def rate(source: Source) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pandas as pd
-from claims import markdown
+from orders import markdown
 
 from tas_bench.backbones import find_backbone
 from tas_bench.costs.layer import Cost
@@ -22,20 +23,33 @@ def by_shortcuts(source: Source) -> str:
     curves = source.curves.reindex(columns=["job_id", "epoch", "train_loss"])
     begun = curves[curves["epoch"] == 1].set_index("job_id")["train_loss"]
     finals = source.finals.assign(loss=source.finals["job_id"].map(begun)).sort_values(["method", "seed"])
-    lines = []
+    lines, found = [], pd.DataFrame(columns=modes, dtype=float)
     for (method, seed), mine in finals.groupby(["method", "seed"]):
         trained = {row.transfer: row for row in mine.itertuples()}
         if (scratch := trained.get("scratch")) is None or not set(modes) & set(trained):
             continue
         inits = [trained.get(mode) for mode in modes]
         losses = [f"{one.loss:.2f}" if one and pd.notna(one.loss) else "" for one in (scratch, *inits)]
-        gains = ["" if one is None else f"{one.accuracy - scratch.accuracy:+z.2f}" for one in inits]
-        lines.append((repairs(scratch), [source.label(method), str(seed)], [*losses, *gains]))
+        gains = [None if one is None else one.accuracy - scratch.accuracy for one in inits]
+        told = ["" if gain is None else f"{gain:+z.2f}" for gain in gains]
+        found.loc[len(found)] = pd.Series(gains, modes, dtype=float)
+        lines.append((repairs(scratch), [source.label(method), str(seed)], [*losses, *told]))
     begins = [f"First loss, {mode}" for mode in ("scratch", *modes)]
     ends = [f"{mode} less scratch, points" for mode in modes]
     header = ["Size of", "Seed", "Pointwise convolutions", *begins, *ends]
     cells = [[*whose, str(count), *told] for count, whose, told in sorted(lines, key=lambda line: line[0])]
-    return markdown([header, ["---"] * len(header), *cells])
+    table = markdown([header, ["---"] * len(header), *cells])
+    counts = pd.Series([count for count, *_ in lines])
+    return "\n".join([table, "", *(f"- {above(mode, found[mode], counts)}" for mode in modes)])
+
+
+def above(mode: str, gains: pd.Series, counts: pd.Series) -> str:
+    """In how many sizes a mode is above scratch, and how that goes with such convolutions; a sentence."""
+    told = f"{mode} is above scratch in {(gains > 0).sum()} of {gains.count()} sizes"
+    rank = gains.corr(counts, method="spearman") if gains.count() > 1 else math.nan
+    if math.isnan(rank):
+        return f"{told}."
+    return f"{told}; rank correlation (Spearman) of the gain with such convolutions: {rank:+z.2f}."
 
 
 def repairs(row: Any) -> int:

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import one_by_one, write_folder
+from helpers import one_by_one, sets, write_folder
 from hypothesis import settings
+from results_page import ROOT, SHORT, Page
 from small_cifar import write_parquet, write_pickles
 from xdist.scheduler import LoadFileScheduling
 
 from tas_bench.cli import main
-from tas_bench.errors import BAD_INPUT
+from tas_bench.errors import BAD_INPUT, OK
 from tas_bench.layers import interpolation_matrix
 from tas_bench.runner import supervisor
 from tas_bench.store import Store
@@ -143,6 +144,33 @@ def own():
 def scripts(monkeypatch):
     """The scripts in `results/` can be imported."""
     monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "results"))
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory):
+    """The three replications on digits, packed, and their RESULTS.md."""
+    root = tmp_path_factory.mktemp("results")
+    for name in ("RESULTS.md.jinja", "pilots"):
+        (root / name).symlink_to(ROOT / "results" / name)
+    common = ["datasets=digits", "backbones=tiny", "train_subset=300", "epochs=2", "batch=64"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(supervisor, "run_jobs", one_by_one)
+        patch.syspath_prepend(str(ROOT / "results"))
+        import page
+
+        for name, own in SHORT.items():
+            run = ["run", name, "--smoke", "--quiet", "--results", str(root / "runs" / name)]
+            assert main([*run, *sets(*common, *own)]) == OK
+            assert main(["pack", str(root / "runs" / name), str(root / name)]) == OK
+        return Page(root, page.results_page(root))
+
+
+@pytest.fixture(params=["committed", pytest.param("small", marks=pytest.mark.slow)])
+def page(request):
+    """RESULTS.md with its rows, as committed and of short runs."""
+    if request.param == "small":
+        return request.getfixturevalue("small")
+    return Page(ROOT / "results", (ROOT / "RESULTS.md").read_text(encoding="utf-8"))
 
 
 @pytest.fixture

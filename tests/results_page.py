@@ -104,3 +104,20 @@ def told_in(unit, values):
         return "0"
     size, name = next((pair for pair in sizes if mean >= pair[0]), sizes[-1])
     return f"{mean / size:.1f}" + ("" if half is None else f" ± {half / size:.1f}") + f" {name}"
+
+
+def told_apart(finals):
+    """Points that two methods must be apart, by least squares on dummies of methods and of seeds that have all."""
+    wide = 100 * finals.pivot_table("test_accuracy", "seed", "method")
+    wide = wide.dropna()
+    seeds, methods = wide.shape
+    if seeds < 2 or methods < 2:
+        return None
+    dummies = np.zeros((seeds * methods, seeds + methods))
+    for line, (i, j) in enumerate(np.ndindex(seeds, methods)):
+        dummies[line, [i, seeds + j]] = 1
+    _, _, rank, _ = np.linalg.lstsq(dummies, wide.to_numpy().ravel())
+    fit = dummies @ np.linalg.lstsq(dummies, wide.to_numpy().ravel())[0]
+    free = seeds * methods - rank
+    variance = ((wide.to_numpy().ravel() - fit) ** 2).sum() / free
+    return stats.t.ppf(0.975, free) * np.sqrt(2 * variance / seeds)

@@ -323,7 +323,12 @@ def test_where_every_search_failed_there_is_a_note(made):
 def test_figure_3_has_four_panels_where_a_method_is_free(made):
     [plot] = [part for part in parts(made, "trajectories") if isinstance(part, Plot)]
     assert [panel.title.split(",")[0] for panel in plot.panels] == ["F_cost", "Discrepancy"]
-    assert [series.name for series in plot.panels[0].series] == ["TAS", "(1 - t) R", "(1 + t) R"]
+    first, *rules = plot.panels[0].series
+    assert [first.name, *(rule.name for rule in rules)] == ["TAS (n = 3)", "(1 - t) R", "(1 + t) R"]
+    assert first.y.count(None) == 2  # between the three searches
+    drawn_points = [(epoch, y) for epoch, y in zip(first.x, first.y, strict=True) if y is not None]
+    logged = zip(made.trajectories["epoch"], 1e-6 * made.trajectories["f_cost"], strict=True)
+    assert sorted(drawn_points) == sorted(logged)
     methods = [*made.manifest["methods"], {"name": "free", "label": "free"}]
     fixed = made.manifest["fixed"] | {"free.lambda_cost": 0.0}
     search = made.uses[made.uses["kind"] == "search"].assign(method="free")

@@ -67,9 +67,9 @@ def test_one_that_is_stopped_before_its_first_row_says_so(monkeypatch):
     ],
 )
 def test_verdicts(theirs, ours, said):
-    from claims import Claim
+    from orders import Order
 
-    assert Claim("x", theirs, ours, ours).verdict == said
+    assert Order("x", theirs, ours, ours).verdict == said
 
 
 @pytest.mark.usefixtures("scripts")

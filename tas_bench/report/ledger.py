@@ -36,8 +36,9 @@ COLUMNS = {
     },
     "time_ratio": "Float64", "macs_ratio": "Float64", "paper_hours": "Float64",
 }  # fmt: skip
-"""The ledger's columns. `time_ratio` and `macs_ratio` are a search's share of the reference's, so the speed-up of
-that; `paper_hours` an estimate: device-hours of the search at the paper's schedule, at the rate it had here."""
+"""The ledger's columns. `time_ratio` and `macs_ratio` are a search over the reference's of the same seed, means
+over seeds that have both, so the speed-up of that; `paper_hours` an estimate: device-hours of the search at the paper's
+schedule, at the rate it had here."""
 
 
 def ledger(used: pd.DataFrame, sweep: Mapping[str, Any]) -> pd.DataFrame:
@@ -48,7 +49,7 @@ def ledger(used: pd.DataFrame, sweep: Mapping[str, Any]) -> pd.DataFrame:
     Args:
         used: what the sweep's plans on one problem asked for, with its rows (`Source.of`).
     """
-    lines, total = [], training_images(used)
+    lines, total, spent = [], training_images(used), {}
     ended = searched(used, sweep).drop_duplicates(["method", "seed", "job_id"])
     for method in (method["name"] for method in sweep["methods"]):
         mine = ended[ended["method"] == method]
@@ -57,6 +58,7 @@ def ledger(used: pd.DataFrame, sweep: Mapping[str, Any]) -> pd.DataFrame:
         whole = finals.groupby("seed")["transfer"].nunique() == len(sweep["transfers"])
         search, teachers = mine[searching(mine)], rest[rest["kind"] == "teacher"]
         line: dict[str, Any] = {"method": method, "n": len(over)}
+        spent[method] = search.groupby("seed")[list(MEASURES)].sum().reindex(over, fill_value=0.0)
         for part, jobs, seeds in (
             ("search", search, over), ("teacher", teachers, over), ("final", finals, whole.index[whole]),
         ):  # fmt: skip
@@ -70,12 +72,10 @@ def ledger(used: pd.DataFrame, sweep: Mapping[str, Any]) -> pd.DataFrame:
             line["paper_hours"] = paper_hours(search, total) / len(over) if total and len(search) else None
         lines.append(line)
     frame = pd.DataFrame(lines, columns=list(COLUMNS)).astype(COLUMNS)
-    to = frame.set_index("method").reindex([REFERENCE])
     for measure, ratio in zip(MEASURES, ("time_ratio", "macs_ratio"), strict=True):
-        column = f"search_{measure}_mean"
-        known = to[column].iloc[0]
-        if pd.notna(known) and known > 0:
-            frame[ratio] = frame[column] / known
+        if REFERENCE in spent:
+            ratios = [mean_interval(each[measure] / spent[REFERENCE][measure]).mean for each in spent.values()]
+            frame[ratio] = pd.array(ratios, dtype="Float64")
     return frame
 
 

@@ -52,7 +52,7 @@ NOTES = (
     "Mean ± 95 % interval over the seeds whose search is over (finals: over those that have them in all modes); "
     "start-up, failed attempts and evaluation included, which in device time, not in macs, is a pass over the "
     "validation half after every epoch of a candidate. A shared supernet counts in full for every method that "
-    "uses it: what the method would cost alone.",
+    "uses it: what the method would cost alone. Over TAS: mean of the ratios on the same seed.",
     "Estimate: the device time it had here, were each training as long as the paper's (300 epochs; searches 600) "
     "on 50,000 images. Quoted: TAS (NeurIPS 2019), Table 2 (CIFAR-10, one V100), author response.",
 )

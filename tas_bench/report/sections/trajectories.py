@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pandas as pd
 
 from tas_bench.report.parts import Panel, Part, Plot, Section, Series, Table, number, text
@@ -53,12 +55,17 @@ def _panels(source: Source, mine: pd.DataFrame, problem: Manifest) -> list[Panel
 
 
 def _series(source: Source, each: pd.DataFrame, measure: str, unit: float) -> list[Series]:
+    """A broken line per method, a stretch per search: a mean would be in the band where no search is."""
     series = []
     for method, mine in each.groupby("method", sort=False):
-        values = unit * mine.groupby("epoch")[measure].mean()
-        keep = thin(len(values))
-        label, colour = source.label(str(method)), source.colour(str(method))
-        series.append(Series(label, values.index[keep].tolist(), values.iloc[keep].tolist(), "line", colour))
+        x: list[float] = []
+        y: list[float | None] = []
+        for _, search in mine.sort_values("epoch").groupby("job_id", sort=False):
+            kept = search.iloc[thin(len(search))]
+            x += [*kept["epoch"].astype(float), math.nan]
+            y += [*(unit * kept[measure]), None]
+        label = f"{source.label(str(method))} (n = {mine['job_id'].nunique()})"
+        series.append(Series(label, x[:-1], y[:-1], "line", source.colour(str(method))))
     return series
 
 
