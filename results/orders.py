@@ -51,7 +51,7 @@ def has_sign(difference: Interval) -> bool:
 
 
 def orders_of(source: Source) -> list[Order]:
-    """Of transfer modes, and of methods that the paper has accuracies of, a sweep's later one above the earlier."""
+    """Of transfer modes, and of methods that the paper has accuracies of, the sweep's later above the earlier."""
     paper = published("table1").pivot_table("accuracy", "method", "transfer")
     both = [name for name in source.labels if name in paper.index]
     told = [name for name in source.manifest["transfers"] if name in paper]

@@ -19,7 +19,7 @@ import pyarrow as pa
 from tas_bench import snapshot
 from tas_bench.digest import sealed
 from tas_bench.errors import InputError, StoreDamagedError, StoreIOError
-from tas_bench.files import write_whole
+from tas_bench.files import temporaries, write_whole
 from tas_bench.jobs import WEIGHTED, weights_path
 from tas_bench.schema import ROWS, TRAJECTORIES, USES
 from tas_bench.store import FOLDERS, Row, Store
@@ -108,7 +108,7 @@ def check(root: Path) -> Checkup:
         if path.exists() and not (root / "rows" / path.name).exists():
             means = "its job's run was cut short, or its row is lost; the job writes it again when it runs"
             findings.append(Finding(path, f"is of no row in {root / 'rows'}", means, damage=False))
-    for path in temporaries(root):
+    for path in _unfinished(root):
         means = "a run that goes on writes it, or a killed one left it; the next run drops it"
         findings.append(Finding(path, "is a temporary file", means, damage=False))
     return Checkup(sorted(findings, key=lambda f: (not f.damage, f.path)), files, len(asked - set(rows)))
@@ -124,7 +124,7 @@ def repair(root: Path) -> Checkup:
         StoreIOError: the file system refused.
     """
     _expect(root)
-    left = temporaries(root)
+    left = _unfinished(root)
     with Store(root).lock():  # drops those that nobody writes any more
         found = check(root)
         try:
@@ -138,9 +138,9 @@ def repair(root: Path) -> Checkup:
     return replace(found, findings=findings)
 
 
-def temporaries(root: Path) -> list[Path]:
+def _unfinished(root: Path) -> list[Path]:
     """Files that a writer has not finished."""
-    return sorted(p for folder in (root, *(root / name for name in FOLDERS)) for p in folder.glob(".*.tmp"))
+    return sorted(p for folder in (root, *(root / name for name in FOLDERS)) for p in temporaries(folder))
 
 
 def _expect(root: Path) -> None:
@@ -338,7 +338,7 @@ def _manifest_anew(root: Path, finding: Finding) -> Finding:
     uses = [use for path in _files(root / "_uses") for use in read_table(path, USES).to_pylist()]
     rows = [row for path in _files(root / "rows") for row in read_table(path, ROWS).to_pylist()]
     names = sorted({found["sweep"] for found in uses or rows if found["sweep"]})
-    if not rows:  # a run may claim the directory as if it were new
+    if not (rows and finding.movable):  # a run may claim the directory as if it were new; or it cannot be read
         return finding
     if len(names) != 1:
         return replace(finding, done="", means=f"it cannot be written anew: rows are of {len(names)} sweeps")

@@ -27,6 +27,7 @@ from tas_bench.commands import (
 from tas_bench.commands.shared import Parser, complain
 from tas_bench.errors import INTERNAL, IO_FAULT, TasBenchError
 from tas_bench.signals import Interrupted, raised_at_once
+from tas_bench.text import own_version
 
 COMMANDS = (run, tune, doctor, status, report, compare, check, list, cost, train, export, pack)
 
@@ -87,13 +88,7 @@ class _Version(argparse.Action):
     """Looks it up on demand alone: that takes a while."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        from importlib.metadata import PackageNotFoundError, version
-
-        try:
-            told = version("tas-bench")
-        except PackageNotFoundError:
-            told = "not installed"
-        sys.stdout.write(f"tas-bench {told}\n")
+        sys.stdout.write(f"tas-bench {own_version()}\n")
         parser.exit()
 
 

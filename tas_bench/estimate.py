@@ -194,7 +194,7 @@ def room_of(resources: Resources) -> tuple[float, float]:
 
 
 def disk_of(sweep: Sweep, jobs: int, checkpoints: int) -> int:
-    """Bytes that so many jobs take at most: rows and curves, teachers' weights, checkpoints.
+    """About the bytes that so many jobs take: rows and curves, teachers' weights (not supernets'), checkpoints.
 
     Args:
         checkpoints: of jobs side by side (0 where nobody knows how many), and those left for jobs to come.

@@ -192,12 +192,16 @@ def _identity(stat: os.stat_result) -> str:
     return f"{stat.st_size}-{stat.st_mtime_ns}-{stat.st_ino}"
 
 
+def cache_folder() -> Path:
+    """What this machine keeps of ours: $XDG_CACHE_HOME (or ~/.cache) /tas_bench."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tas_bench"
+
+
 def log_folder(results: Path) -> Path:
     """Where a run logs: beside the rows or, since no line can be added to an object, in this machine's cache."""
     if remote(results) is None:
         return results / "_log"
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    found = cache / "tas_bench" / "log" / re.sub(r"[^A-Za-z0-9.]+", "-", str(results))[-200:]
+    found = cache_folder() / "log" / re.sub(r"[^A-Za-z0-9.]+", "-", str(results))[-200:]
     found.mkdir(parents=True, exist_ok=True)
     return found
 

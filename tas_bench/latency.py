@@ -240,9 +240,9 @@ class Bench:
             return lambda: shortcut(x)
         widths = entry.c_in, entry.c_out
         conv = self.deployed(ConvNorm(*widths, entry.kernel, entry.stride, entry.norm, entry.depthwise))
-        if entry.role == "join":
+        if entry.role in ("join", "linear join"):
             other = self.images(entry.c_out, entry.positions)
-            return lambda: F.relu(conv(x) + other)
+            return lambda: conv(x) + other if entry.role == "linear join" else F.relu(conv(x) + other)
         if entry.role == "linear":
             return lambda: conv(x)
         if entry.role == "pooled":

@@ -101,11 +101,12 @@ class Resources:
 
     @property
     def total(self) -> tuple[int, int]:
-        """CPU cores and GPUs that a local Ray offers."""
+        """CPU cores and GPUs that a local Ray offers: by default those of the node that this process may use."""
+        import joblib
         import torch
 
         gpus = torch.cuda.device_count() if self.total_gpus is None else self.total_gpus
-        return self.total_cpus or os.cpu_count() or 1, gpus
+        return self.total_cpus or joblib.cpu_count(), gpus
 
     def check(self) -> None:
         """Refuse what cannot be had, before anything starts: such jobs would wait forever.

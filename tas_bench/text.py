@@ -25,6 +25,16 @@ def duration(seconds: float, half_width: float | None = None) -> str:
     return f"{seconds / size:.1f}{spread} {unit}"
 
 
+def own_version() -> str:
+    """Of tas_bench; "not installed" in a clone that pip does not know."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("tas-bench")
+    except PackageNotFoundError:
+        return "not installed"
+
+
 @contextlib.contextmanager
 def quiet_optuna() -> Iterator[None]:
     """Without Optuna's lines about what it does; what others log stays as they set it."""

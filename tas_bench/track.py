@@ -17,6 +17,7 @@ from queue import SimpleQueue
 from typing import Protocol
 
 from tas_bench.errors import InputError, unknown
+from tas_bench.files import log_folder, remote
 from tas_bench.store import Row, Store
 from tas_bench.tables import read_table
 from tas_bench.text import file_name, one_line
@@ -188,14 +189,14 @@ class WandB:
     """A run per job, in a project of its own; offline, and where to, W&B's own environment says."""
 
     def __init__(self, results: Path, sweep: str) -> None:
-        self.results, self.sweep = results, sweep
+        self.folder, self.sweep = (results if remote(results) is None else log_folder(results)), sweep
 
     def tell(self, name: str, row: Row, points: Scalars) -> None:
         """Words as configuration, measures as the summary, curves by epoch."""
         import wandb
 
         run = wandb.init(
-            project="tas_bench", group=self.sweep, name=name, config=words_of(row), dir=str(self.results),
+            project="tas_bench", group=self.sweep, name=name, config=words_of(row), dir=str(self.folder),
             settings=wandb.Settings(silent=True), reinit="finish_previous",
         )  # fmt: skip
         for epoch, scalars in by_epoch(points).items():

@@ -67,6 +67,6 @@ def runs(results: Path) -> list[dict[str, Any]]:
             for stamp in ("started", "ended"):
                 record[stamp] = datetime.datetime.fromisoformat(record[stamp])
             found.append(record)
-        except (OSError, ValueError, TypeError, KeyError):
+        except (OSError, ValueError, TypeError, KeyError, RecursionError):
             continue
     return found

@@ -18,10 +18,11 @@ from one_search import files, run
 from safetensors.torch import load_file, save_file
 
 from tas_bench import checkup
+from tas_bench import store as stores
 from tas_bench.checkpoint import previous
 from tas_bench.cli import main
 from tas_bench.digest import KEY
-from tas_bench.errors import BAD_INPUT, DAMAGED, OK, InputError, StoreDamagedError
+from tas_bench.errors import BAD_INPUT, DAMAGED, OK, InputError, StoreDamagedError, StoreIOError
 from tas_bench.jobs import Outcome, checkpoint_path
 from tas_bench.reading import load
 from tas_bench.schema import ROWS, SCHEMA_VERSION
@@ -209,6 +210,20 @@ def test_a_lost_curve_is_told_and_made_again_on_demand(results, capsys):
     (results / "rows" / name).unlink()
     assert run(results) == [row.job_id]
     assert found(results, capsys)[0] == OK
+
+
+def test_a_manifest_that_cannot_be_read_is_left_as_it_is(results, capsys, monkeypatch):
+    def refused(path):
+        if path.name == "_sweep.json":
+            raise StoreIOError(f"cannot read {path}: Input/output error")
+        return path.read_bytes()
+
+    before = (results / "_sweep.json").read_bytes()
+    monkeypatch.setattr(stores, "read_whole", refused)
+    code, lines = found(results, capsys, "--repair")
+    assert code == DAMAGED
+    assert "_sweep.json cannot be read (" in lines[0]
+    assert (results / "_sweep.json").read_bytes() == before
 
 
 @pytest.mark.parametrize("lose", [os.unlink, lambda path: path.write_bytes(b"")])

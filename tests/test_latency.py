@@ -16,6 +16,7 @@ from tas_bench import latency, progress
 from tas_bench.backbones.backbone import Backbone, ImageShape, Stage
 from tas_bench.backbones.cifar_resnet import BASIC, RESNET20, RESNET164
 from tas_bench.backbones.imagenet_resnet import RESNET18
+from tas_bench.backbones.mobilenet import MOBILENET_V2
 from tas_bench.backbones.tiny import TINY
 from tas_bench.budget import Band
 from tas_bench.costs import find_budget, find_cost
@@ -207,14 +208,17 @@ def test_a_table_is_kept_and_only_what_it_lacks_is_measured(calls):
 
 def test_every_role_is_run_as_it_is_deployed():
     """Shapes say that each layer gives what the next one takes."""
-    for layers in (LAYERS, RESNET18.layers(10, ImageShape(3, 32))):
+    found_roles = set()
+    for backbone in (TINY, RESNET18, MOBILENET_V2):
+        layers = backbone.layers(10, ImageShape(3, 32))
+        found_roles |= {layer.role for layer in layers}
         for layer in set(layers):
-            entry = latency.config(layer, 4, 6)
+            entry = latency.config(layer, 6 if layer.depthwise else 4, 6)
             found = Bench().call(entry)()
             side = int(layer.positions**0.5) // (2 if layer.role == "pooled" else 1)
             assert found.shape == (BATCH["cpu"], 6, *([side, side] if layer.role != "classifier" else []))
             assert (found >= 0).all() == (layer.role in ("conv", "join", "pooled")), "ReLU"
-    assert {layer.role for layer in layers} == {"conv", "join", "pooled", "shortcut", "classifier"}
+    assert found_roles == {"conv", "join", "pooled", "shortcut", "classifier", "linear", "linear join"}
 
 
 def test_a_lost_table_comes_back_under_another_name(made_up):

@@ -281,5 +281,5 @@ def _role(backbone: Backbone, step: Step, stage: int, block: int) -> str:
     if step.row != backbone.conv_index(stage, block):
         return "conv"
     if backbone.has_shortcut(stage, block):
-        return "join"
+        return "linear join" if backbone.linear_blocks else "join"
     return "linear" if backbone.linear_blocks else "conv"

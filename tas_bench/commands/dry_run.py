@@ -49,7 +49,7 @@ def _table(found: Estimate) -> Table:
 
     groups: dict[tuple[str, str], list[Planned]] = {}
     for job in found.jobs:
-        transfer = job.use.job.describe().get("transfer") if job.use.job.kind == "final" else None
+        transfer = job.use.transfer if job.use.job.kind == "final" else None
         groups.setdefault((job.use.method, " ".join(filter(None, (job.use.job.kind, transfer)))), []).append(job)
     table = Table(box=box.SIMPLE_HEAD)
     for name in ("method", "job", "finished", "to run", "macs", "device time"):

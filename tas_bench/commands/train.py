@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -112,8 +111,7 @@ def _context(args: argparse.Namespace, image: ImageShape) -> Context:
     from tas_bench.jobs import Context
     from tas_bench.resources import Resources
 
-    mine = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    cpus = float(1 if image.side < SMALL else mine) if args.cpus is None else args.cpus
+    cpus = float(1 if image.side < SMALL else Resources().total[0]) if args.cpus is None else args.cpus
     gpus = float(torch.cuda.is_available()) if args.gpus is None else args.gpus
     Resources(cpus=cpus, gpus=gpus).check()
     return Context(results=args.results or RESULTS, data_root=args.data, cpus=cpus, gpus=gpus)

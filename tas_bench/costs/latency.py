@@ -8,7 +8,6 @@ added, never changed; a table that was lost and measured again has another key.
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tas_bench import files
 from tas_bench.costs.layer import Cost, Layer
 from tas_bench.errors import InputError, StoreDamagedError
 from tas_bench.space import IntArray
@@ -159,7 +159,7 @@ def _pairs(found: IntArray) -> _Pairs:
 
 def cache_folder() -> Path:
     """Where the tables lie: $XDG_CACHE_HOME (or ~/.cache) /tas_bench/latency."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tas_bench" / "latency"
+    return files.cache_folder() / "latency"
 
 
 def find_latency(name: str) -> Cost:
@@ -210,16 +210,13 @@ def read_table(path: Path) -> Table:
 
 
 def write_table(table: Table) -> None:
-    """Write a table whole or not at all."""
+    """Write a table whole or not at all.
+
+    Raises:
+        StoreIOError: the file system refused.
+    """
     rows = [{**entry._asdict(), "nanoseconds": value} for entry, value in table.entries.items()]
     found = pa.Table.from_pylist(rows, schema=SCHEMA.with_metadata({"setting": json.dumps(dict(table.setting))}))
-    table.path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = table.path.with_name(f".{table.path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            pq.write_table(found, file, write_page_checksum=True)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, table.path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    sink = pa.BufferOutputStream()
+    pq.write_table(found, sink, write_page_checksum=True)
+    files.write_in_folder(table.path, sink.getvalue().to_pybytes())

@@ -45,6 +45,7 @@ class Layer:
         positions_in: input height times width.
         role: what the deployed network does with it, which decides its latency: "conv" (then the activation),
             "pooled" (then max pooling as well), "join" (the shortcut is added first), "linear" (nothing follows),
+            "linear join" (the shortcut is added, nothing follows),
             "shortcut" (behind an average pooling where strided), "classifier" (behind the mean over positions).
     """
 

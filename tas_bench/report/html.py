@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import version
 from importlib.resources import files
 from typing import Any
 
@@ -13,6 +12,7 @@ from tas_bench.report.interactive import figure
 from tas_bench.report.look import DARK, GREY, LIGHT
 from tas_bench.report.parts import Note, Part, Plot, Section, Table
 from tas_bench.report.source import Source
+from tas_bench.text import own_version
 
 PLACEHOLDER = "<!-- plotly -->"
 
@@ -41,7 +41,7 @@ def page(source: Source, made: list[Made]) -> str:
         problems=[problem["title"] for problem in source.problems],
         made=made,
         time=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
-        version=version("tas-bench"),
+        version=own_version(),
         look=script_safe({"light": LIGHT, "dark": DARK, "grey": GREY}),
     )
     text = text.replace("/* style */", (where / "page.css").read_text(encoding="utf-8"))

@@ -37,8 +37,8 @@ COLUMNS = {
     "time_ratio": "Float64", "macs_ratio": "Float64", "paper_hours": "Float64",
 }  # fmt: skip
 """The ledger's columns. `time_ratio` and `macs_ratio` are a search over the reference's of the same seed, means
-over seeds that have both, so the speed-up of that; `paper_hours` an estimate: device-hours of the search at the paper's
-schedule, at the rate it had here."""
+over seeds that have both, so the speed-up of that; `paper_hours` an estimate: device-hours of the search at the
+paper's schedule, at the rate it had here."""
 
 
 def ledger(used: pd.DataFrame, sweep: Mapping[str, Any]) -> pd.DataFrame:

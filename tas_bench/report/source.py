@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from tas_bench.attempts import Attempts
 from tas_bench.errors import InputError
 from tas_bench.reading import TABLES, read
 from tas_bench.report.table1 import Manifest, narrowed
@@ -132,9 +132,5 @@ def _logs(results: Path) -> dict[str, tuple[str, Sequence[Mapping[str, Any]]]]:
     """Logs of attempts; one that cannot be read says nothing."""
     found: dict[str, tuple[str, Sequence[Mapping[str, Any]]]] = {}
     for path in sorted((results / "_attempts").glob("*.json")):
-        try:
-            attempts = [{**attempt} for attempt in json.loads(path.read_bytes())["attempts"]]
-        except (OSError, ValueError, TypeError, KeyError, RecursionError):
-            attempts = []
-        found[path.stem] = (f"../_attempts/{path.name}", attempts)
+        found[path.stem] = (f"../_attempts/{path.name}", Attempts(results, path.stem).all)
     return found

@@ -81,7 +81,7 @@ def _connect(resources: Resources, folder: Path) -> None:
 
     if resources.address is None:
         ray.init(
-            address="local", num_cpus=resources.total_cpus, num_gpus=resources.total_gpus,
+            address="local", num_cpus=resources.total[0], num_gpus=resources.total_gpus,
             include_dashboard=False, _temp_dir=str(folder / "r"), log_to_driver=False, logging_level=logging.ERROR,
         )  # fmt: skip
         return

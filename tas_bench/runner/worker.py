@@ -13,6 +13,7 @@ from pathlib import Path
 from tas_bench import measure
 from tas_bench.dispatch import PATIENCE, Task
 from tas_bench.errors import INTERNAL, TasBenchError
+from tas_bench.text import one_line
 from tas_bench.worker import execute, versions
 
 HEARTBEAT = 2.0
@@ -87,7 +88,7 @@ class Worker:
         except TasBenchError as error:
             self.fault = error.exit_code, str(error)
         except BaseException as error:
-            self.fault = INTERNAL, f"{type(error).__name__}: {error}"
+            self.fault = INTERNAL, one_line(f"{type(error).__name__}: {error}")
 
     def _tick(self, done: int, total: int) -> None:
         self.epoch, self.epochs = done, total
