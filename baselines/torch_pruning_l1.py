@@ -81,9 +81,7 @@ class TorchPruningL1:
                 f"{self.name}: latency is known of candidate widths only, and pruning finds others; "
                 "use cost=macs or cost=params, or leave the method out"
             )
-        low, high = problem.band
-        met = (low <= problem.cost_of(size) <= high for size in uniform_sizes(problem))
-        if self.scope == "uniform" and not any(met):
+        if self.scope == "uniform" and not any(map(problem.meets, uniform_sizes(problem))):
             raise InputError(
                 f"{self.name}: no step of uniform pruning meets the budget; widen t or leave the method out"
             )

@@ -16,7 +16,7 @@ import torch
 from tas_bench import measure
 from tas_bench.files import read_whole, remote, temporary_of, write_synced, write_whole
 from tas_bench.jobs import Context, checkpoint_path
-from tas_bench.text import one_line
+from tas_bench.text import one_line, reason
 
 
 class Checkpoint:
@@ -137,7 +137,7 @@ def read_state(path: Path, device: str) -> dict[str, Any]:
     except Exception as error:  # damaged bytes may raise anything at all
         if measure.out_of_memory(error):
             raise
-        raise ValueError(one_line(error)[:160] or type(error).__name__) from error
+        raise ValueError(reason(error, 160)) from error
     return state
 
 

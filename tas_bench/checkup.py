@@ -24,7 +24,7 @@ from tas_bench.jobs import WEIGHTED, weights_path
 from tas_bench.schema import ROWS, TRAJECTORIES, USES
 from tas_bench.store import FOLDERS, Row, Store
 from tas_bench.tables import read_table, read_weights
-from tas_bench.text import one_line
+from tas_bench.text import one_line, reason
 
 MANIFEST, DATA = "_sweep.json", "_data.json"
 ASIDE = "_damaged"
@@ -177,11 +177,10 @@ def _look(path: Path, look: Callable[[Path], Any], files: Counter[str]) -> Itera
     except NewerError as error:
         yield Finding(path, str(error), "it is left as it is")
     except Exception as error:  # damaged bytes may raise anything at all
-        reason = one_line(error)[:160] or type(error).__name__
         if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno):
             yield _unread(path, error)
         elif path.exists():
-            yield Finding(path, f"is damaged ({reason})", means, movable=True)
+            yield Finding(path, f"is damaged ({reason(error, 160)})", means, movable=True)
 
 
 def _unread(path: Path, error: BaseException) -> Finding:
@@ -292,7 +291,7 @@ def _snapshot(root: Path) -> Iterator[Finding]:
     except StoreIOError as error:
         yield replace(_unread(path, error), damage=False)
     except Exception as error:  # damaged bytes may raise anything at all
-        yield Finding(path, f"is damaged ({one_line(error)[:160] or type(error).__name__})", means, movable=True)
+        yield Finding(path, f"is damaged ({reason(error, 160)})", means, movable=True)
 
 
 def _manifest(root: Path, rows: dict[str, Row]) -> Iterator[Finding]:

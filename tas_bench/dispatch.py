@@ -32,8 +32,8 @@ our hand, since it gave no sign of life or its job took too long."""
 
 RETRIES: Mapping[Death, int] = {"process": 1, "memory": 2, "node": 20, "silent": 1, "overtime": 0}
 """How often a job is started again after each kind of death, from its last checkpoint. A death by memory may be
-another job's fault: the next attempt has its node to itself, after all other jobs. One by node always is. Neither
-uses up what is for the job's own."""
+another job's fault: the next attempt has its node to itself, after all other jobs. One by node always is. Deaths
+of these two kinds do not use up what is for the job's own."""
 
 ENDS: Mapping[Death, tuple[str, str]] = {
     "process": ("failed", "the worker process died (killed or crashed)"),

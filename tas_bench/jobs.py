@@ -312,6 +312,11 @@ class Problem:
         """Lowest and highest cost that meets the budget."""
         return (1 - self.t) * self.budget, (1 + self.t) * self.budget
 
+    def meets(self, size: Size) -> bool:
+        """Whether a size is in the band."""
+        low, high = self.band
+        return low <= self.cost_of(size) <= high
+
 
 class Method(Protocol):
     """A way of choosing a size: a frozen dataclass whose fields are its settings.

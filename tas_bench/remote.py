@@ -17,7 +17,7 @@ from typing import Any
 from upath.extensions import ProxyUPath
 
 from tas_bench.errors import InputError, StoreIOError
-from tas_bench.text import one_line
+from tas_bench.text import one_line, reason
 
 PACKAGES = {"s3": "s3fs", "gs": "gcsfs"}
 """What speaks a scheme, of fsspec's family."""
@@ -78,7 +78,7 @@ class Remote(ProxyUPath):
             raise
         except Exception as error:  # each client has its own
             number = PLAIN.get(type(error), errno.EIO)
-            text = one_line(error)[:300] or type(error).__name__
+            text = reason(error)
             kind = OSError if type(error) in PLAIN else RemoteError
             raise kind(number, text, str(self)) from error
 

@@ -120,4 +120,4 @@ def keep_uses(plans: Plans, sweep: Sweep, store: Store, meanwhile: Callable[[], 
 
 def left_by(uses: Iterable[Use]) -> set[str]:
     """Keys of the checkpoints that jobs leave for others."""
-    return {use.job.checkpoint for use in uses if hasattr(use.job, "checkpoint")}
+    return {key for use in uses if (key := getattr(use.job, "checkpoint", None))}

@@ -154,7 +154,7 @@ class Store:
 
     @contextlib.contextmanager
     def lock(self, break_stale: bool = False) -> Iterator[Lock]:
-        """Hold the directory for one run; made if missing. What it says of `hold` in `lock.py` holds here.
+        """Hold the directory for one run; made if missing. Takes over a dead holder's lock as `lock.hold` does.
 
         Raises:
             InputError: something is in the way, or another run holds it.

@@ -13,7 +13,6 @@ from typing import Any, ClassVar, NoReturn
 
 from tas_bench.errors import DivergedError
 from tas_bench.jobs import Context, Outcome, Plan, Problem
-from tas_bench.space import Size
 
 HOG = 8 * 2**30
 """The most that a hog takes."""
@@ -127,4 +126,4 @@ class StubMethod:
                 Stub(seed=first + i, seconds=self.seconds, meet=self.meet, fault="" if i else self.fault)
                 for i in range(self.jobs)
             ]
-        return Size(problem.backbone.full.widths, problem.backbone.full.depths)
+        return problem.backbone.full

@@ -13,7 +13,7 @@ from tas_bench.digest import NAME, check_digest, check_weights, weights_digest, 
 from tas_bench.errors import StoreDamagedError, StoreIOError
 from tas_bench.files import read_whole
 from tas_bench.schema import CURVE_KEYS, ROWS, SCHEMA_VERSION
-from tas_bench.text import one_line
+from tas_bench.text import one_line, reason
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -59,9 +59,8 @@ def read_table(path: Path, schema: pa.Schema | None, packed: bool = False) -> pa
     except StoreIOError:
         raise
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
-        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
         raise StoreDamagedError(
-            f"{path} is damaged ({reason}); {PACKED if packed else REMEDIES[path.parent.name]}"
+            f"{path} is damaged ({reason(error, 120)}); {PACKED if packed else REMEDIES[path.parent.name]}"
         ) from error
 
 

@@ -323,8 +323,7 @@ def _path(
 
 def _check_found(method: Method, problem: Problem, size: Size) -> None:
     problem.backbone.check(size)
-    low, high = problem.band
-    assert low <= problem.cost_of(size) <= high, f"{method.name}: its size misses the budget"
+    assert problem.meets(size), f"{method.name}: its size misses the budget"
 
 
 def _must_give_up(method: Method, problem: Problem, seed: int) -> None:

@@ -13,6 +13,11 @@ def one_line(text: object) -> str:
     return " ".join("".join(c if c.isprintable() else " " for c in plain).split())
 
 
+def reason(error: BaseException, most: int = 300) -> str:
+    """What an error says, in one line of so many characters at most; its name where it says nothing."""
+    return one_line(error)[:most] or type(error).__name__
+
+
 def file_name(text: str) -> str:
     """Text as the name of a file in the folder at hand, whoever wrote it: nothing in it leads elsewhere."""
     return re.sub(r"[^A-Za-z0-9._-]|^\.", "_", text)[:200] or "_"

@@ -27,7 +27,7 @@ from tas_bench.jobs import Context, Job, Outcome, job_id, job_json
 from tas_bench.oneshot import Score
 from tas_bench.schema import ROWS
 from tas_bench.store import Row, Store
-from tas_bench.text import one_line
+from tas_bench.text import reason
 
 
 @dataclass(frozen=True)
@@ -73,12 +73,12 @@ def execute(job: Job, labels: Labels, context: Context) -> Row:
         measure.reset_peak_memory(context.device)
         outcome = job.run(context)
     except DivergedError as error:
-        outcome = Outcome(status="diverged", error=_message(error))
+        outcome = Outcome(status="diverged", error=reason(error))
     except (Exception, SystemExit) as error:
         if measure.out_of_memory(error):
-            outcome = Outcome(status="oom", error=f"out of memory: {_message(error)}")
+            outcome = Outcome(status="oom", error=f"out of memory: {reason(error)}")
         else:
-            outcome = Outcome(status="failed", error=f"{type(error).__name__}: {_message(error)}")
+            outcome = Outcome(status="failed", error=f"{type(error).__name__}: {reason(error)}")
         with contextlib.suppress(OSError):  # the row is what matters
             log_path(context.results, key).write_text(traceback.format_exc(), errors="replace")
     seconds = (time.perf_counter() - clock) * (context.gpus or context.cpus)
@@ -95,7 +95,7 @@ def execute(job: Job, labels: Labels, context: Context) -> Row:
     try:
         store.commit(row, outcome)
     except MemoryError as error:  # its weights are copied to be written
-        spent, told = outcome.device_seconds, f"out of memory: {_message(error)}"
+        spent, told = outcome.device_seconds, f"out of memory: {reason(error)}"
         outcome = Outcome(status="oom", error=told, device_seconds=spent)
         row = row_of(job, labels, outcome, attempts=attempts.count, started=started)
         store.commit(row, outcome)
@@ -131,10 +131,6 @@ def _found(job: Any, outcome: Outcome) -> Mapping[str, Any]:
     assert size is not None
     costs = {"macs": MACS.of(layers, size), "params": PARAMS.of(layers, size), "cost": job.problem.cost_of(size)}
     return {"widths": list(size.widths), "depths": list(size.depths)} | costs
-
-
-def _message(error: BaseException) -> str:
-    return (one_line(error) or type(error).__name__)[:300]
 
 
 def _now() -> datetime.datetime:

@@ -222,7 +222,7 @@ def test_a_manifest_that_cannot_be_read_is_left_as_it_is(results, capsys, monkey
     monkeypatch.setattr(stores, "read_whole", refused)
     code, lines = found(results, capsys, "--repair")
     assert code == DAMAGED
-    assert "_sweep.json cannot be read (" in lines[0]
+    assert "_sweep.json: cannot be read (" in lines[0]
     assert (results / "_sweep.json").read_bytes() == before
 
 

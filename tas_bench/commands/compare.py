@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from tas_bench.commands.shared import add_command, directory
+from tas_bench.commands.shared import add_command, directory, warn_left_out
 from tas_bench.errors import OK
 
 if TYPE_CHECKING:
@@ -42,8 +42,7 @@ def compare(args: argparse.Namespace) -> int:
     from tas_bench.report.source import read_source
 
     first, second = read_source(args.first), read_source(args.second)
-    for line in (*first.damaged, *second.damaged):
-        Console(stderr=True).print(Text(f"warning: left out: {line}"), soft_wrap=True)
+    warn_left_out((*first.damaged, *second.damaged))
     cells = cells_of(first, second)
     if args.csv:
         sys.stdout.write(csv(cells))

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tas_bench.commands.shared import add_command, directory
+from tas_bench.commands.shared import add_command, directory, warn_left_out
 from tas_bench.errors import OK, StoreIOError
 
 if TYPE_CHECKING:
@@ -53,8 +53,7 @@ def print_report(results: Path, whole: bool = False, figures: bool = False) -> N
     from tas_bench.report.whole import write_report
 
     source, errors = read_source(results), Console(stderr=True)
-    for line in source.damaged:
-        errors.print(Text(f"warning: left out: {line}"), soft_wrap=True)
+    warn_left_out(source.damaged)
     try:
         write_tables(source, results / "_report", Console())
         if whole:

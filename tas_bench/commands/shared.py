@@ -29,6 +29,12 @@ def complain(message: str) -> None:
     sys.stderr.write(f"tas-bench: error: {one_line(message)[:1000]}\n")
 
 
+def warn_left_out(damaged: Iterable[str]) -> None:
+    """A line on stderr per file that is damaged."""
+    for line in damaged:
+        sys.stderr.write(f"warning: left out: {one_line(line)}\n")
+
+
 class Parser(argparse.ArgumentParser):
     """argparse whose errors are one line."""
 

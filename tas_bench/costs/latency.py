@@ -23,6 +23,7 @@ from tas_bench import files
 from tas_bench.costs.layer import Cost, Layer
 from tas_bench.errors import InputError, StoreDamagedError
 from tas_bench.space import IntArray
+from tas_bench.text import reason
 
 LATENCY = "latency"
 """The cost's name before a table is settled."""
@@ -202,9 +203,8 @@ def read_table(path: Path) -> Table:
         if len(entries) < len(table) or min(entries.values(), default=0) < 0:
             raise ValueError("an entry is there twice or negative")
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
-        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
         raise StoreDamagedError(
-            f"latency table {path} is damaged ({reason}); delete it and it is measured anew"
+            f"latency table {path} is damaged ({reason(error, 120)}); delete it and it is measured anew"
         ) from error
     return Table(path, setting, entries)
 

@@ -15,9 +15,9 @@ from PIL import UnidentifiedImageError
 from torch import Tensor
 
 from tas_bench.data.images import PARTS, ClassFolders, DatasetInfo, ImageFiles, PartName
-from tas_bench.data.vision import first_line, torchvision
+from tas_bench.data.vision import torchvision
 from tas_bench.errors import InputError
-from tas_bench.text import one_line
+from tas_bench.text import one_line, reason
 
 FOLDERS: dict[PartName, str] = {"train": "train", "test": "val"}
 """ImageNet's own test labels are secret: the field tests on its validation images."""
@@ -119,8 +119,8 @@ def view(path: str, info: DatasetInfo, *, augment: bool) -> Tensor:
         raise
     except Exception as error:  # Pillow raises many kinds on bad bytes
         known = not isinstance(error, UnidentifiedImageError)
-        reason = (getattr(error, "strerror", None) or first_line(error)) if known else "no image"
-        raise InputError(one_line(f"cannot read '{path}' ({reason}); fetch it again")) from error
+        told = (getattr(error, "strerror", None) or reason(error)) if known else "no image"
+        raise InputError(one_line(f"cannot read '{path}' ({told}); fetch it again")) from error
     x: Tensor = transform(image)
     return x
 

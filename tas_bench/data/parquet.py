@@ -18,6 +18,7 @@ from PIL import Image
 
 from tas_bench.data.images import CifarFiles, DatasetInfo, PartName, all_datasets
 from tas_bench.errors import InputError
+from tas_bench.text import reason
 
 _SHARD = re.compile(r"-(\d+)-of-(\d+)(-\w+)?\.parquet$")
 
@@ -127,8 +128,7 @@ def _opened(path: Path) -> Iterator[Any]:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             yield file
     except (pa.ArrowException, OSError, UnicodeError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(f"cannot read '{path}' ({reason}); fetch it again") from error
+        raise InputError(f"cannot read '{path}' ({reason(error)}); fetch it again") from error
 
 
 def _image_bytes(file: Any, group: int, rows: NDArray[np.int64]) -> list[bytes | None]:

@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tas_bench.data.images import CifarFiles, DatasetInfo, PartName
-from tas_bench.data.vision import first_line, torchvision
+from tas_bench.data.vision import torchvision
 from tas_bench.errors import InputError
+from tas_bench.text import reason
 
 
 @dataclass(frozen=True)
@@ -61,8 +62,7 @@ def download(info: DatasetInfo, root: Path) -> None:
             loader(root, download=True)
     except (OSError, RuntimeError, HTTPException, tarfile.TarError, EOFError) as error:
         raise InputError(
-            f"cannot download {info.name} ({first_line(error)}); "
-            f"fetch {loader.url} yourself and unpack it in '{root}'"
+            f"cannot download {info.name} ({reason(error)}); fetch {loader.url} yourself and unpack it in '{root}'"
         ) from error
 
 

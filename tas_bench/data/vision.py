@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from tas_bench.errors import InputError
+from tas_bench.text import reason
 
 
 def torchvision(module: str, otherwise: str = "") -> Any:
@@ -31,7 +32,7 @@ def torchvision(module: str, otherwise: str = "") -> Any:
             return importlib.import_module(name)
     except (ImportError, RuntimeError) as error:
         raise InputError(
-            f"torchvision cannot be imported ({first_line(error)}); install the one that matches torch{otherwise}"
+            f"torchvision cannot be imported ({reason(error)}); install the one that matches torch{otherwise}"
         ) from error
 
 
@@ -42,8 +43,3 @@ def _declare_operators() -> torch.library.Library:
     for name in ("nms", "qnms"):
         library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     return library
-
-
-def first_line(error: Exception) -> str:
-    """The first line an error says, or its name."""
-    return (str(error).splitlines() or [type(error).__name__])[0]

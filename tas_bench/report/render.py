@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from rich.text import Text
 
 from tas_bench.costs.layer import amount
 from tas_bench.report.ledger import RESULTS
+from tas_bench.report.parts import millions
 from tas_bench.report.stats import ENOUGH
 from tas_bench.report.table1 import (
     Manifest,
@@ -58,11 +60,11 @@ def accuracy_grid(table: pd.DataFrame, sweep: Manifest) -> Grid:
     columns = {
         "": [one_line(str(row.name)) for row in rows],
         counted: [_format(row.cost_mean, lambda cost: amount(counted, cost, digits=2)) for row in rows],
-        "macs": [_format(row.macs_mean, _millions) for row in rows],
+        "macs": [_format(row.macs_mean, millions) for row in rows],
         "in\nband": [_format(row.in_band, "{:.0%}".format) for row in rows],
         "accuracy %": [_accuracy(row) for row in rows],
         "failed": [str(row.failed) for row in rows],
-        "quoted\nmacs": [_format(row.paper_macs, _millions) for row in rows],
+        "quoted\nmacs": [_format(row.paper_macs, millions) for row in rows],
         "quoted\n%": [_format(row.paper_accuracy, "{:.2f}".format) for row in rows],
         "ours -\nquoted": [_format(row.difference, "{:+z.2f}".format) for row in rows],
     }
@@ -192,8 +194,13 @@ def csv(table: pd.DataFrame) -> str:
 
 
 def _no_formula(cell: Any) -> Any:
-    text = one_line(cell) if isinstance(cell, str) else cell
-    return f"'{text}" if isinstance(text, str) and text.startswith(("=", "+", "-", "@")) else text
+    return no_formula(cell) if isinstance(cell, str) else cell
+
+
+def no_formula(text: str) -> str:
+    """One line, behind an apostrophe where a spreadsheet would take it for a formula."""
+    told = one_line(text)
+    return f"'{told}" if told.startswith(("=", "+", "-", "@")) else told
 
 
 def escape(text: str) -> str:
@@ -227,10 +234,6 @@ def _spread(mean: Any, half_width: Any, how: Callable[[float, float | None], str
 
 def _fraction(value: float, half_width: float | None) -> str:
     return f"{value:.2f}" + ("" if half_width is None else f" ± {half_width:.2f}")
-
-
-def _millions(macs: float) -> str:
-    return f"{macs / 1e6:.2f} M"
 
 
 def scaled(macs: float, half_width: float | None) -> str:
@@ -278,10 +281,7 @@ def _failures(used: pd.DataFrame) -> list[str]:
 
 def _listed(lines: list[str], what: str) -> list[str]:
     """Each distinct line once, with how often; a long list is cut."""
-    counts: dict[str, int] = {}
-    for line in lines:
-        counts[line] = counts.get(line, 0) + 1
-    told = [line if count == 1 else f"{line} ({count} times)" for line, count in counts.items()]
+    told = [line if count == 1 else f"{line} ({count} times)" for line, count in Counter(lines).items()]
     more = [f"and {len(told) - LISTED} more {what}"] if len(told) > LISTED else []
     return told[:LISTED] + more
 

@@ -63,8 +63,7 @@ class Source:
 
     def of(self, problem: Manifest) -> pd.DataFrame:
         """`used`, of one problem."""
-        mine = self.used["dataset"].eq(problem["dataset"]) & self.used["backbone"].eq(problem["backbone"])
-        return self.used[mine]
+        return of_problem(self.used, problem)
 
     @property
     def finals(self) -> pd.DataFrame:
@@ -94,6 +93,16 @@ class Source:
     def heading(self, problem: Manifest) -> str:
         """A problem in a few words."""
         return f"{problem['dataset']}, {problem['backbone']}"
+
+
+def of_problem(frame: pd.DataFrame, problem: Manifest) -> pd.DataFrame:
+    """The lines of a problem."""
+    return frame[frame["dataset"].eq(problem["dataset"]) & frame["backbone"].eq(problem["backbone"])]
+
+
+def key_of(problem: Manifest) -> str:
+    """A problem, as files and parts of the page are named by it."""
+    return f"{problem['dataset']}-{problem['backbone']}"
 
 
 def read_source(results: Path) -> Source:

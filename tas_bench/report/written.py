@@ -6,7 +6,7 @@ import csv
 import io
 
 from tas_bench.report.parts import Cell, Table
-from tas_bench.report.render import escape
+from tas_bench.report.render import escape, no_formula
 from tas_bench.text import one_line
 
 _LATEX = {
@@ -38,9 +38,7 @@ def as_csv(table: Table) -> str:
 
 
 def _raw(cell: Cell, number: bool) -> list[str]:
-    told = one_line(cell.text)
-    if told.startswith(("=", "+", "-", "@")):
-        told = f"'{told}"
+    told = no_formula(cell.text)
     if not number:
         return [told]
     return [repr(cell.value) if isinstance(cell.value, float) else "", told]

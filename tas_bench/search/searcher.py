@@ -147,15 +147,11 @@ class Searcher:
         if self.arch_lr > self.settings.arch_lr and self.settings.zone == "paper":
             t, budget = self.problem.t / 2, self.problem.budget
             self.low, self.high = (1 - t) * budget, (1 + t) * budget
-        group["lr"] = settled_lr(self.settings, group["lr"], self.arch_lr, self._meets(self._argmax()))
+        group["lr"] = settled_lr(self.settings, group["lr"], self.arch_lr, self.problem.meets(self._argmax()))
 
     def _argmax(self) -> Size:
         """The size of highest probability (line 7)."""
         return self.space.size(self.architecture.log_p().argmax(dim=1).cpu().numpy())
-
-    def _meets(self, size: Size) -> bool:
-        low, high = self.problem.band
-        return low <= self.problem.cost_of(size) <= high
 
     def _argmax_cost(self) -> Tensor:
         """F_cost: the cost of the size of highest probability; no value leaves the device."""
@@ -186,7 +182,7 @@ class Searcher:
         """
         problem, argmax = self.problem, self._argmax()
         told = {"size": argmax, "derived": "argmax", "argmax_macs": problem.macs(argmax), "derivation_gap": 0.0}
-        if self._meets(argmax):
+        if self.problem.meets(argmax):
             return told
         log_p = self.architecture.log_p().detach().cpu().double().numpy()
         indices, gap = most_probable_and_gap(log_p, Band.of(problem, self.space))

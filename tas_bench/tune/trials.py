@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -116,10 +116,7 @@ class Trial:
     @property
     def values(self) -> list[float] | None:
         """The objectives; None where one is missing."""
-        get: Mapping[str, Callable[[], float | None]] = {
-            "accuracy": lambda: self.accuracy, "gap": lambda: self.gap, "cost": lambda: self.cost,
-        }  # fmt: skip
-        found = [get[name]() for name in self.objectives]
+        found: list[float | None] = [getattr(self, name) for name in self.objectives]
         return None if None in found else [value for value in found if value is not None]
 
     @property

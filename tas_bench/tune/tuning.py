@@ -223,8 +223,7 @@ class Tuner:
     def _size(self, params: Params) -> Size:
         runs = [run for t in (*self.confirmed, *self.trials) if t.params == params for run in t.ended]
         sizes = [run.search.size for run in runs if run.search.size is not None]
-        low, high = self.problem.band
-        return next((size for size in sizes if low <= self.problem.cost_of(size) <= high), sizes[0])
+        return next(filter(self.problem.meets, sizes), sizes[0])
 
     def _tried(
         self, asked: Sequence[Params], seeds: Sequence[int]

@@ -9,7 +9,7 @@ import pandas as pd
 from tas_bench.costs.layer import amount
 from tas_bench.report.parts import Cell, Note, Part, Section, Table, millions, number, text
 from tas_bench.report.render import several_precisions
-from tas_bench.report.source import Source
+from tas_bench.report.source import Source, key_of
 from tas_bench.report.table1 import Manifest, budget_noun, table1, teacher_row, unlike_the_paper, why_no_difference
 
 
@@ -21,7 +21,7 @@ def accuracies(source: Source) -> list[Part]:
     for problem in source.problems:
         used = source.of(problem)
         table = pd.concat([teacher_row(used), table1(used, problem)], ignore_index=True)
-        name = f"accuracies-{problem['dataset']}-{problem['backbone']}"
+        name = f"accuracies-{key_of(problem)}"
         lines = [_line(row, problem) for row in table.itertuples()]
         parts.append(Table(name, problem["title"], _header(problem), lines))
         if told := why_no_difference(problem) or unlike_the_paper(used, problem):

@@ -7,9 +7,9 @@ import pandas as pd
 
 from tas_bench.report.ledger import searched, searching
 from tas_bench.report.parts import Note, Panel, Part, Plot, Section, Series, Style
-from tas_bench.report.source import Source
+from tas_bench.report.sections.learning import thin
+from tas_bench.report.source import Source, key_of
 
-POINTS = 100
 SPENT = {"device_seconds": "Device-seconds", "train_macs": "Training macs"}
 BY_WEIGHTS_OF_THEIR_OWN = ("candidate",)
 """Kinds whose accuracy is of a network trained alone; others share a supernet's weights, and are drawn dashed."""
@@ -34,7 +34,7 @@ def anytime(source: Source) -> list[Part]:
         ]
         where = source.heading(problem)
         alt = "Best validation accuracy so far against device-seconds and against training macs, per method."
-        name = f"anytime-{problem['dataset']}-{problem['backbone']}"
+        name = f"anytime-{key_of(problem)}"
         parts.append(Plot(name, f"Best validated accuracy so far: {where}", alt, panels))
     if parts:
         parts.append(
@@ -78,8 +78,7 @@ def mean_of(runs: list[tuple[np.ndarray, np.ndarray]]) -> tuple[list[float], lis
         return [float(np.mean([x for x, _ in runs]))], [float(np.mean([y for _, y in runs]))]
     begin = max(x[0] for x, _ in runs)
     grid = np.unique(np.concatenate([x[x >= begin] for x, _ in runs]))
-    if len(grid) > POINTS:
-        grid = grid[np.linspace(0, len(grid) - 1, POINTS).round().astype(int)]
+    grid = grid[thin(len(grid))]
     best = [y[np.searchsorted(x, grid, side="right") - 1] for x, y in runs]
     return grid.tolist(), np.mean(best, axis=0).tolist()
 

@@ -9,7 +9,7 @@ import pandas as pd
 from scipy.special import stdtrit
 
 from tas_bench.report.parts import Panel, Part, Plot, Section, Series
-from tas_bench.report.source import Source
+from tas_bench.report.source import Source, key_of, of_problem
 
 POINTS = 120
 """Epochs that are drawn of a long curve."""
@@ -27,7 +27,7 @@ def learning(source: Source) -> list[Part]:
     found = found.drop_duplicates(["job_id", "epoch", "method"])
     parts: list[Part] = []
     for problem in source.problems:
-        mine = found[found["dataset"].eq(problem["dataset"]) & found["backbone"].eq(problem["backbone"])]
+        mine = of_problem(found, problem)
         panels = []
         for (kind, transfer), each in mine.groupby(["kind", mine["transfer"].fillna("")], sort=False):
             measure = next((name for name in MEASURES if each[name].notna().any()), None)
@@ -35,7 +35,7 @@ def learning(source: Source) -> list[Part]:
                 title = f"{kind} {transfer}".strip()
                 panels.append(Panel(title, "Epoch", MEASURES[measure], _series(source, each, measure)))
         if panels:
-            name, where = f"learning-{problem['dataset']}-{problem['backbone']}", source.heading(problem)
+            name, where = f"learning-{key_of(problem)}", source.heading(problem)
             panels.sort(key=lambda panel: panel.title)
             alt = "Accuracy by epoch, mean over jobs, a line per method, a panel per kind of job."
             parts.append(Plot(name, f"Learning curves: {where}", alt, panels))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from tas_bench.report.parts import Cell, Note, Panel, Part, Plot, Section, Series, Table, number, text
-from tas_bench.report.source import Source
+from tas_bench.report.source import Source, of_problem
 from tas_bench.report.stats import front, hypervolume, mean_interval
 from tas_bench.report.table1 import Manifest, other_schedule, published
 
@@ -15,10 +15,10 @@ def pareto(source: Source) -> list[Part]:
     panels, lines = [], []
     finals = source.finals
     for problem in source.problems:
-        here = finals["dataset"].eq(problem["dataset"]) & finals["backbone"].eq(problem["backbone"])
-        if not here.any():
+        mine = of_problem(finals, problem)
+        if mine.empty:
             continue
-        mine, full = finals[here], _unpruned(source.of(problem), problem)
+        full = _unpruned(source.of(problem), problem)
         panels.append(_panel(source, mine, problem))
         if full:
             lines += [_line(source, mine, name, problem, full) for name in source.labels]
@@ -67,10 +67,9 @@ def _panel(source: Source, mine: pd.DataFrame, problem: Manifest) -> Panel:
     if len(teacher):
         series.append(Series("unpruned", (teacher["macs"] / 1e6).tolist(), teacher["accuracy"].tolist(), "points"))
     for number_ in () if other_schedule(source.of(problem)) else (1, 3):  # whose accuracies would be far off
-        paper = published(f"table{number_}")
-        here = paper["dataset"].eq(problem["dataset"]) & paper["backbone"].eq(problem["backbone"])
-        if here.any():
-            x, y = (paper.loc[here, "macs"] / 1e6).tolist(), paper.loc[here, "accuracy"].tolist()
+        paper = of_problem(published(f"table{number_}"), problem)
+        if len(paper):
+            x, y = (paper["macs"] / 1e6).tolist(), paper["accuracy"].tolist()
             series.append(Series(f"paper, Table {number_} (quoted)", x, y, "points", 5 + number_, hollow=True))
     return Panel(source.heading(problem), "Macs, millions", "Test accuracy, %", series)
 

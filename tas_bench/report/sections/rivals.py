@@ -8,7 +8,7 @@ import pandas as pd
 
 from tas_bench.report.parts import Cell, Note, Part, Section, Table, millions, number, text
 from tas_bench.report.sections.comparisons import last_transfer
-from tas_bench.report.source import Source
+from tas_bench.report.source import Source, key_of, of_problem
 from tas_bench.report.stats import Interval, mean_interval
 from tas_bench.report.table1 import PAPER_EPOCHS, published, unlike_the_paper
 
@@ -33,8 +33,7 @@ def rivals(source: Source) -> list[Part]:
     for number_, epochs in ((3, PAPER_EPOCHS), (4, 120)):
         paper = published(f"table{number_}")
         for problem in source.problems:
-            here = paper["dataset"].eq(problem["dataset"]) & paper["backbone"].eq(problem["backbone"])
-            quoted = paper[here & paper["accuracy"].notna()]
+            quoted = of_problem(paper[paper["accuracy"].notna()], problem)
             ran = [_ours(source, str(row.method)) for row in quoted.itertuples()]
             if not any(ran):
                 continue
@@ -44,7 +43,7 @@ def rivals(source: Source) -> list[Part]:
                 for row, method in zip(quoted.itertuples(), ran, strict=True)
             ]
             header = HEADER + (TOP5 if "top5" in paper else ())
-            name = f"rivals-{problem['dataset']}-{problem['backbone']}"
+            name = f"rivals-{key_of(problem)}"
             parts.append(Table(name, f"Table {number_}, {source.heading(problem)} ({transfer})", header, lines))
             [pruned] = quoted.loc[quoted["method"] == "tas-wd", "pruned"]
             if told := unlike_the_paper(used, problem, 1 - pruned / 100, epochs):

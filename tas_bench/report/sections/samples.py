@@ -11,7 +11,7 @@ import pandas as pd
 
 from tas_bench.report.ledger import RESULTS
 from tas_bench.report.parts import Note, Panel, Part, Plot, Section, Series, Table, millions, number
-from tas_bench.report.source import Source
+from tas_bench.report.source import Source, key_of
 from tas_bench.report.stats import Interval, mean_interval
 from tas_bench.report.table1 import Manifest, other_schedule, published
 
@@ -98,7 +98,7 @@ def _parts(
             ours, theirs = measured["accuracy"].mean, paper["accuracy"].get(n)
             line.append(number(None if ours is None or theirs is None else ours - theirs, "{:+z.2f}"))
         lines.append(tuple(line))
-    where, name = source.heading(problem), f"samples-{problem['dataset']}-{problem['backbone']}"
+    where, name = source.heading(problem), f"samples-{key_of(problem)}"
     panels = [_panel(measure, found, paper) for measure in ("accuracy", "search", "memory")]
     return [
         Table(name, f"Candidates sampled per step: {where}", tuple(header), lines),

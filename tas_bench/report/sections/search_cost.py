@@ -9,7 +9,7 @@ import pandas as pd
 from tas_bench.report.ledger import REFERENCE, accounts, ledger, searched, searching
 from tas_bench.report.parts import Cell, Note, Panel, Part, Plot, Section, Series, Table, number, text
 from tas_bench.report.render import scaled
-from tas_bench.report.source import Source
+from tas_bench.report.source import Source, key_of
 from tas_bench.report.table1 import published
 from tas_bench.text import duration
 
@@ -29,7 +29,7 @@ def search_cost(source: Source) -> list[Part]:
         costs = ledger(used, problem)
         if not costs["n"].any():
             continue
-        name = f"search_cost-{problem['dataset']}-{problem['backbone']}"
+        name = f"search_cost-{key_of(problem)}"
         lines = [_line(source, row) for row in costs.itertuples()]
         parts.append(Table(name, f"Search cost: {where}", HEADER, lines))
         series = _bars(source, searched(used, problem))

@@ -10,7 +10,7 @@ import pandas as pd
 from tas_bench.backbones import all_backbones
 from tas_bench.backbones.backbone import Backbone
 from tas_bench.report.parts import Note, Panel, Part, Plot, Section, Series
-from tas_bench.report.source import Source
+from tas_bench.report.source import Source, key_of
 
 
 def sizes(source: Source) -> list[Part]:
@@ -24,7 +24,7 @@ def sizes(source: Source) -> list[Part]:
             continue
         panels = [panel for name in source.labels if (panel := _panel(source, used, name, backbone))]
         if panels:
-            where, name = source.heading(problem), f"sizes-{problem['dataset']}-{problem['backbone']}"
+            where, name = source.heading(problem), f"sizes-{key_of(problem)}"
             alt = "Channels kept in every convolution as bars, the unpruned network as a line above them."
             parts.append(Plot(name, f"Sizes found: {where}", alt, panels))
     if parts:

@@ -9,7 +9,7 @@ import pandas as pd
 from tas_bench.report.parts import Panel, Part, Plot, Section, Series, Table, number, text
 from tas_bench.report.searches import searches
 from tas_bench.report.sections.learning import thin
-from tas_bench.report.source import Source
+from tas_bench.report.source import Source, key_of, of_problem
 from tas_bench.report.table1 import Manifest, tunings
 from tas_bench.text import duration
 
@@ -21,8 +21,8 @@ def trajectories(source: Source) -> list[Part]:
     found = source.trajectories.merge(source.used[known].drop_duplicates(), on="job_id")
     found = found[~found["method"].isin(tunings(source.manifest))]
     for problem in source.problems:
-        mine = found[found["dataset"].eq(problem["dataset"]) & found["backbone"].eq(problem["backbone"])]
-        name, where = f"{problem['dataset']}-{problem['backbone']}", source.heading(problem)
+        mine = of_problem(found, problem)
+        name, where = key_of(problem), source.heading(problem)
         if panels := _panels(source, mine, problem):
             alt = "Cost of the argmax size and discrepancy of the architecture parameters, by epoch of the search."
             parts.append(Plot(f"figure3-{name}", f"How the searches went: {where}", alt, panels))

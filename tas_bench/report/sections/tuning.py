@@ -12,7 +12,7 @@ from tas_bench.backbones.backbone import Backbone
 from tas_bench.report.cells import cells_of, heats, inside, lines, swing
 from tas_bench.report.parts import Cell, Note, Part, Plot, Section, Table, number, text
 from tas_bench.report.sections.sizes import channels
-from tas_bench.report.source import Source
+from tas_bench.report.source import Source, key_of
 from tas_bench.report.table1 import Manifest, tunings
 
 HEADER = (
@@ -46,7 +46,7 @@ def _tuned(source: Source, problem: Manifest, name: str) -> list[Part]:
     cells = cells_of(searches, [axis.partition("=")[0] for axis in over if axis.endswith(":log")])
     if cells.empty:
         return [Note(f"{where}: no search has ended but for a fault of its machine.", "bad")]
-    key = f"{name}-{problem['dataset']}-{problem['backbone']}"
+    key = f"{name}-{key_of(problem)}"
     title, alt = (
         f"Searches by lambda_cost and t: {where}",
         "Heat maps over lambda_cost and t, and F_cost over epochs.",
