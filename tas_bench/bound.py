@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tas_bench.budget import Band, most_probable, scores_of
-from tas_bench.costs.layer import Layer, Tap
+from tas_bench.costs.layer import Layer
+from tas_bench.counting import costs_of
 from tas_bench.space import IntArray
 
 Array = NDArray[np.float64]
@@ -58,8 +59,8 @@ def upper_bound(scores: Array, band: Band) -> float:
 class Segment:
     """A block, the stem or the tail: rows of its own, and its cost (candidates coming in, own candidates ...)."""
 
-    rows: list[int]
-    cost: Array
+    rows: tuple[int, ...]
+    cost: IntArray
 
 
 class Chain:
@@ -76,11 +77,11 @@ class Chain:
             else:
                 blocks.setdefault((layer.stage, layer.block), []).append(layer)
         stem, tail = outside
-        self.stem = self._segment(stem, np.zeros(1, np.int64))
+        self.stem = self._segment(stem)
         self.stages: list[list[Segment]] = [[] for _ in space.depths]
         for (stage, _), own in blocks.items():
-            self.stages[stage].append(self._segment(own, self._values(own[0].source)))
-        self.tail = self._segment(tail, self._values(tail[0].source))
+            self.stages[stage].append(self._segment(own))
+        self.tail = self._segment(tail)
 
     def best(self, slope: float) -> float:
         """Max over all sizes of score - slope x cost."""
@@ -109,24 +110,5 @@ class Chain:
             total = total + own.reshape(-1, *[1] * (len(segment.rows) - axis))
         return np.asarray(total.max(axis=tuple(range(total.ndim - 1))) if segment.rows else total)
 
-    def _segment(self, layers: Sequence[Layer], coming: IntArray) -> Segment:
-        """Rows set by these layers, and the sum of their costs."""
-        rows = sorted({la.target.convs[0] for la in layers if la.target.convs and not la.depthwise})
-        values = [coming, *(np.array(self.band.space.widths[row]) for row in rows)]
-        grid = np.meshgrid(*values, indexing="ij")
-
-        def channels(tap: Tap) -> IntArray:
-            if not tap.convs:
-                return np.full_like(grid[0], tap.constant)
-            return grid[1 + rows.index(tap.convs[-1])] if tap.convs[-1] in rows else grid[0]
-
-        total = np.zeros(grid[0].shape)
-        for layer in layers:
-            c_in, c_out = channels(layer.source), channels(layer.target)
-            there = (c_in != c_out) | (not layer.repairs_mismatch)
-            total += there * self.band.cost.of_layer(layer, c_in, c_out)
-        return Segment(rows, total)
-
-    def _values(self, tap: Tap) -> IntArray:
-        """Candidate widths of what comes in; a stage's blocks have the same ones."""
-        return np.array(self.band.space.widths[tap.convs[-1]])
+    def _segment(self, layers: Sequence[Layer]) -> Segment:
+        return Segment(*costs_of(layers, self.band.space, self.band.cost))

@@ -173,21 +173,29 @@ class Counted:
 
     def _segment(self, layers: Sequence[Layer]) -> Segment:
         """Rows set by these layers, which stand or fall together, and the sum of their costs."""
-        space, first = self.space, layers[0]
-        rows = tuple(sorted({la.target.convs[0] for la in layers if la.target.convs and not la.depthwise}))
-        own = [space.widths[row] for row in rows]
-        values = [_values(first.source, space), *map(np.array, own)]
-        grid = np.meshgrid(*values, indexing="ij")
-        widths = np.zeros((grid[0].size, len(space.widths)), np.int64)
-        for columns, chosen in zip((first.source.convs, *((row,) for row in rows)), grid, strict=True):
-            widths[:, list(columns)] = chosen.reshape(-1, 1)
-        depths = np.ones((len(widths), len(space.depths)), np.int64)
-        if first.stage is not None:
-            depths[:, first.stage] = first.block + 1
-        buckets = np.rint(self.cost.many(layers, widths, depths) / self.bucket).astype(np.int64)
-        last = len(own[-1]) if own else 1
-        shape = tuple(map(len, own))
-        return Segment(rows, np.minimum(buckets, self.buckets).reshape(len(values[0]), -1, last), shape)
+        rows, costs = costs_of(layers, self.space, self.cost)
+        buckets = np.minimum(np.rint(costs / self.bucket).astype(np.int64), self.buckets)
+        own = costs.shape[1:]
+        return Segment(rows, buckets.reshape(len(costs), -1, own[-1] if own else 1), own)
+
+
+def costs_of(layers: Sequence[Layer], space: SizeSpace, cost: Cost) -> tuple[tuple[int, ...], IntArray]:
+    """Rows set by layers that stand or fall together, in forward order, and the sums of the layers' costs.
+
+    Returns:
+        The rows, and costs (widths that may come in, candidates of each row).
+    """
+    first = layers[0]
+    rows = tuple(sorted({la.target.convs[0] for la in layers if la.target.convs and not la.depthwise}))
+    values = [_values(first.source, space), *(np.array(space.widths[row]) for row in rows)]
+    grid = np.meshgrid(*values, indexing="ij")
+    widths = np.zeros((grid[0].size, len(space.widths)), np.int64)
+    for columns, chosen in zip((first.source.convs, *((row,) for row in rows)), grid, strict=True):
+        widths[:, list(columns)] = chosen.reshape(-1, 1)
+    depths = np.ones((len(widths), len(space.depths)), np.int64)
+    if first.stage is not None:
+        depths[:, first.stage] = first.block + 1
+    return rows, cost.many(layers, widths, depths).reshape(grid[0].shape)
 
 
 def _by_block(layers: Sequence[Layer], stage: int) -> list[list[Layer]]:
