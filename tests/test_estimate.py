@@ -53,31 +53,39 @@ def ran(sweep, results):
     return plans
 
 
+@pytest.fixture(scope="module")
+def first_seed(tmp_path_factory):
+    """The plans of the first seed's run, and where its results are; not to be written to."""
+    results = tmp_path_factory.mktemp("first") / "out"
+    return ran(replace(SWEEP, seeds=(0,)), results), results
+
+
 def grouped(uses):
     return sorted((use.method, use.job.kind, use.job.describe().get("transfer") or "") for use in uses)
 
 
-def test_the_jobs_are_those_that_a_run_makes(tmp_path, quick):
+def test_the_jobs_are_those_that_a_run_makes(tmp_path, quick, first_seed):
     sweep = replace(SWEEP, seeds=(0,))
     before = estimate(sweep, tmp_path / "out", None, Resources())
     assert not (tmp_path / "out").exists()
     assert not any(job.finished for job in before.jobs)
-    plans = ran(sweep, tmp_path / "out")
+    plans, results = first_seed
     assert grouped(job.use for job in before.jobs) == grouped(plans.first_use.values())
     kept = {job.use.key for job in before.jobs if job.use.job.kind in ("teacher", "search")}
     assert kept < set(plans.first_use), "what no outcome decides is the very job"
-    rows, there = load(tmp_path / "out"), tree(tmp_path)
-    after = estimate(sweep, tmp_path / "out", None, Resources())
-    assert tree(tmp_path) == there
+    rows, there = load(results), tree(results)
+    after = estimate(sweep, results, None, Resources())
+    assert tree(results) == there
     assert {job.use.key for job in after.jobs} == set(plans.first_use) == set(rows["job_id"])
     assert all(job.finished for job in after.jobs)
     assert (after.macs, after.seconds, after.wall, after.disk) == (0, 0, 0.0, 0)
 
 
-def test_what_is_left_of_a_run_and_where_its_seconds_are_from(tmp_path, quick):
-    ran(replace(SWEEP, seeds=(0,)), tmp_path / "out")
-    rows = load(tmp_path / "out")
-    found = estimate(SWEEP, tmp_path / "out", None, Resources(total_cpus=2), calibrate=False)
+@pytest.mark.usefixtures("quick")
+def test_what_is_left_of_a_run_and_where_its_seconds_are_from(first_seed):
+    _, results = first_seed
+    rows = load(results)
+    found = estimate(SWEEP, results, None, Resources(total_cpus=2), calibrate=False)
     assert {job.use.seed for job in found.to_run} == {1}
     assert {job.use.key for job in found.jobs if job.finished} == set(rows["job_id"])
     assert all("rows here" in source for source in found.sources)
@@ -100,13 +108,14 @@ def test_without_rows_and_calibration_nothing_is_claimed(tmp_path):
 @pytest.mark.parametrize("holdout", [0.0, 0.15])
 def test_training_macs_are_those_of_the_row_to_the_last_digit(tmp_path, holdout):
     asked = problem(epochs=2, holdout=holdout)
+    asked = replace(asked, data=replace(asked.data, train_subset=201))
     size = asked.backbone.space().sample(np.random.default_rng(5))
     with Store(tmp_path).lock():
         pass
     for job in (teacher_job(asked, 0), candidate_job(asked, size, 0), final_job(asked, size, 0, KD())):
         row = execute(job, Labels("s", "m", None), Context(results=tmp_path))
         assert row["status"] == "ok", row["error"]
-        assert job.expected_macs(DIGITS) == row["train_macs"]
+        assert job.expected_macs(201) == row["train_macs"]
 
 
 def search_of(settings, **recipe):
@@ -117,7 +126,7 @@ def search_of(settings, **recipe):
 @pytest.mark.parametrize("batch", [100, 128, 719])
 def test_search_macs_are_those_of_the_outcome_to_the_last_digit(tmp_path, batch):
     """Every width is drawn: the widest decides, whatever the search finds."""
-    job = search_of(Tas(search="W", samples=8, search_epochs=2), batch=batch)
+    job = search_of(Tas(search="W", samples=8, search_epochs=1), batch=batch)
     assert job.expected_macs(DIGITS) == job.run(Context(results=tmp_path)).train_macs
 
 

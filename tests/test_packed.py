@@ -19,7 +19,14 @@ from tas_bench.schema import USES
 from tas_bench.store import Store
 from tas_bench.tables import row_bytes, table_bytes
 
-RUN = ["run", "demo", "--quiet", *tiny("ratio,random_search", epochs=2), *sets("trials=3"), "--results"]
+RUN = [
+    "run",
+    "demo",
+    "--quiet",
+    *tiny("ratio,random_search", epochs=2),
+    *sets("trials=3", "train_subset=200"),
+    "--results",
+]
 
 
 @pytest.fixture
@@ -73,7 +80,14 @@ def test_a_run_goes_on_with_it(without_ray, capsys):
 
 
 def test_a_teacher_whose_weights_are_not_packed_is_trained_again_only_for_a_job_to_run(without_ray, capsys):
-    argv = ["run", "demo", "--quiet", *tiny("ratio", transfers="scratch,kd"), "--results"]
+    argv = [
+        "run",
+        "demo",
+        "--quiet",
+        *tiny("ratio", transfers="scratch,kd"),
+        *sets("train_subset=200"),
+        "--results",
+    ]
     assert main([*argv, "whole"]) == OK
     main(["pack", "whole", "packed"])
     main(["unpack", "packed", "again"])

@@ -15,7 +15,7 @@ from tas_bench.report.whole import write_report
 
 HOSTILE = '<img src=x onerror="alert(1)"></script><b>&"\'{{7*7}}'
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-WIDTHS = {"light": 1280, "dark": 1280, "phone": 390}
+WIDTHS = {"light": 1280, "dark": 390}
 
 
 @pytest.fixture(scope="module")
@@ -136,9 +136,7 @@ def test_tables_sort_by_number_and_by_text(opened):
     assert names.index("CMA-ES") < names.index("Pre-defined") < names.index("Random Search")
 
 
-def test_plots_follow_the_colour_scheme(open_page):
-    opened = open_page()
-
+def test_plots_follow_the_colour_scheme(opened):
     def ink():
         return opened.evaluate("document.querySelector('.plot .xtick text').style.fill")
 
@@ -147,10 +145,10 @@ def test_plots_follow_the_colour_scheme(open_page):
     opened.wait_for_function(
         "before => document.querySelector('.plot .xtick text').style.fill !== before", arg=light
     )
+    opened.emulate_media(color_scheme="light")
 
 
-def test_long_tables_are_folded_and_printed(open_page):
-    opened = open_page()
+def test_long_tables_are_folded_and_printed(opened):
     folded = "[...document.querySelectorAll('details')].map(d => d.open)"
     assert not any(opened.evaluate(folded))
     opened.evaluate("window.dispatchEvent(new Event('beforeprint'))")

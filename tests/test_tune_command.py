@@ -73,6 +73,9 @@ def test_a_tuning_answers_and_goes_on_where_it_was(without_ray, capsys):
     assert "0 jobs run" in capsys.readouterr().err
     assert in_journal("out") == trials
     pd.testing.assert_frame_equal(tried("out"), table)
+    shutil.rmtree("out/_tune")
+    assert main(TUNE) == OK
+    assert in_journal("out") == trials, "the study is made again of the rows"
     assert main([*TUNE, "--over", "samples=2/3"]) != OK  # a tuning of something else
     assert "was made with tune.over" in capsys.readouterr().err
 
@@ -84,14 +87,6 @@ def test_a_tuning_answers_and_goes_on_where_it_was(without_ray, capsys):
     for measure, column in (("gap", "(F - R) / R of the argmax"), ("oscillation", "Oscillation of F_cost / R")):
         assert told[column].to_dict() == pytest.approx(grouped[measure].mean().to_dict())
     assert main(["check", "out"]) == OK
-
-
-def test_the_study_is_made_again_of_the_rows(without_ray):
-    assert main(TUNE) == OK
-    trials = in_journal("out")
-    shutil.rmtree("out/_tune")
-    assert main(TUNE) == OK
-    assert in_journal("out") == trials
 
 
 def test_more_trials_add_to_those_there_are_and_a_dry_run_writes_nothing(without_ray, capsys):
