@@ -21,7 +21,7 @@ from tas_bench.testing import check_backbone, check_names
 def every_backbone():
     """`make test-slow` has the deepest."""
     for name, backbone in all_backbones().items():
-        yield pytest.param(backbone, id=name, marks=[pytest.mark.slow] * (len(backbone.convs) > 100))
+        yield pytest.param(backbone, id=name, marks=[pytest.mark.slow] * (len(backbone.convs) > 50))
 
 
 @pytest.mark.parametrize("backbone", list(every_backbone()))

@@ -80,7 +80,7 @@ def others(store):
     return [p for folder in ("_weights", "_checkpoints") for p in sorted((store.path / folder).iterdir())]
 
 
-@settings(max_examples=100)
+@settings(max_examples=40)
 @given(data=st.data(), hurt=hurts())
 def test_a_damaged_table_is_named_or_reads_the_same(store, data, hurt):
     path = data.draw(st.sampled_from(tables(store)))
@@ -106,7 +106,7 @@ def values_of(store, path):
     return repr(load(store.path, table=TABLES[path.parent.name]).to_dict("list"))
 
 
-@settings(max_examples=100)
+@settings(max_examples=40)
 @given(data=st.data(), hurt=hurts())
 def test_damaged_weights_are_named_or_read_the_same(store, data, hurt):
     path = weights_path(store.path, data.draw(st.sampled_from("ab")))
@@ -154,7 +154,7 @@ def test_a_changed_letter_of_the_json_is_told(store, name, read):
         path.write_bytes(whole)
 
 
-@settings(max_examples=60)
+@settings(max_examples=25)
 @given(data=st.data(), hurt=hurts())
 def test_no_damage_makes_a_traceback(store, data, hurt):
     path = data.draw(st.sampled_from(others(store)))

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tas_bench.backbones import all_backbones, find_backbone
@@ -149,6 +149,7 @@ def sizes(draw, backbone):
     return Size(tuple(widths), tuple(draw(st.integers(1, s.blocks)) for s in backbone.stages))
 
 
+@settings(max_examples=15)
 @given(st.data())
 @pytest.mark.parametrize("backbone", all_backbones().values(), ids=lambda b: b.name)
 def test_both_rules_agree_with_the_naive_loop(backbone, data):
@@ -159,6 +160,7 @@ def test_both_rules_agree_with_the_naive_loop(backbone, data):
     assert MACS_SEARCH.of(layers, size) == naive(backbone, size, classes, image, rule="S")
 
 
+@settings(max_examples=5)
 @given(st.data())
 @pytest.mark.parametrize("backbone", all_backbones().values(), ids=lambda b: b.name)
 def test_at_full_depth_the_rules_differ_by_the_bias_alone(backbone, data):

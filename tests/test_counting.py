@@ -86,9 +86,11 @@ def made_up_latency(layers, space, folder=Path()):
 
 
 def every_case():
-    """Deep networks take their time: `make test-slow` has the rest of theirs."""
+    """A few ways of every network, all of a few networks; `make test-slow` has the rest, and deep networks'."""
     for name, *how in product(all_backbones(), ["macs", "params", "latency"], ["W", "D", "WD"]):
-        slow = name in ("resnet110", "resnet164") and how != ["macs", "WD"]
+        few = how in (["macs", "WD"], ["params", "W"], ["latency", "D"])
+        whole = name in ("tiny", "resnet18", "resnet20", "mobilenet_v2")
+        slow = name in ("resnet110", "resnet164") or not (few or whole)
         yield pytest.param(name, *how, marks=[pytest.mark.slow] * slow)
 
 

@@ -6,7 +6,7 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tas_bench.backbones.backbone import Backbone, BlockConv, ImageShape, Stage
@@ -102,6 +102,7 @@ def distributions(draw, space):
     return [s / s.sum() for s in scores]
 
 
+@settings(max_examples=10)
 @given(st.data())
 @pytest.mark.parametrize("name", COSTS)
 @pytest.mark.parametrize("kind", SPACES)

@@ -38,7 +38,7 @@ CASES = [
     pytest.param("resnet164", ImageShape(3, 32), marks=pytest.mark.slow),
     ("resnet18", ImageShape(3, 33)),
     ("mobilenet_v1", ImageShape(3, 64)),
-    ("mobilenet_v2", ImageShape(3, 64)),
+    pytest.param("mobilenet_v2", ImageShape(3, 64), marks=pytest.mark.slow),
 ]
 
 
@@ -217,7 +217,7 @@ def test_an_export_that_differs_is_refused(saved, refused, here, monkeypatch, wr
     assert "'net.pt2' is not written" in said
 
 
-@pytest.mark.parametrize("kind", ["torch", "onnx"])
+@pytest.mark.parametrize("kind", ["torch", pytest.param("onnx", marks=pytest.mark.slow)])
 def test_a_full_disk_leaves_the_file_as_it_was(saved, refused, here, kind):
     if kind == "onnx":
         for package in exporting.ONNX_PACKAGES:

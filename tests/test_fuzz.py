@@ -40,7 +40,7 @@ SWEEP = Sweep(
 """That of the golden stores."""
 
 GOLDEN = Path(__file__).parent / "golden" / "store_v4"
-FEW, MANY = 60, 10_000
+FEW, MANY = 30, 10_000
 SUPPRESSED = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 
 

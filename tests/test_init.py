@@ -44,7 +44,9 @@ ALL = tuple(backbone if backbone is TINY else shrunk(backbone) for backbone in a
 
 
 def by_backbone(*backbones):
-    return pytest.mark.parametrize("backbone", backbones, ids=lambda b: b.name)
+    """Deep ones are left to `make test-slow`."""
+    cases = [pytest.param(b, id=b.name, marks=[pytest.mark.slow] * (len(b.convs) > 50)) for b in backbones]
+    return pytest.mark.parametrize("backbone", cases)
 
 
 # ---------------------------------------------------------------- teachers with channels to spare

@@ -53,8 +53,7 @@ def trained(most, norms=True, transfer=None, compiled=False, size=TINY.full):
 
 
 @pytest.mark.usefixtures("float64")
-@pytest.mark.parametrize("transfer", [None, KD()])
-@pytest.mark.parametrize("most", [1, 7, 32])
+@pytest.mark.parametrize(("most", "transfer"), [(1, None), (7, KD()), (32, None)])
 def test_gradients_of_parts_add_up_to_the_batchs(most, transfer):
     whole, told = trained(64, norms=False, transfer=transfer)
     parts, also = trained(most, norms=False, transfer=transfer)
@@ -143,6 +142,7 @@ def test_where_memory_runs_out_a_batch_is_halved_and_the_row_says_so(tmp_path):
     assert f"parts of up to {most} images" in warning
 
 
+@pytest.mark.slow
 def test_where_there_is_no_memory_at_all_the_row_says_so(tmp_path):
     status, _, _, error = starved(tmp_path, 1_000_000, "oneDNN")
     assert status == "oom"

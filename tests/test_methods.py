@@ -37,7 +37,13 @@ def test_contract(method):
     check_method(method)
 
 
-@pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
+DRAWN = ("cma_es", "evolution", "optuna_nsga2", "optuna_tpe")
+"""Methods that take long, and whose sizes come from the same draws."""
+
+
+@pytest.mark.parametrize(
+    "method", [pytest.param(m, id=name, marks=[pytest.mark.slow] * (name in DRAWN)) for name, m in METHODS.items()]
+)
 def test_contract_under_a_budget_in_parameters(method):
     check_method(method, dataclasses.replace(PROBLEM, cost="params"))
 

@@ -25,7 +25,7 @@ BANDS = [
 
 
 @pytest.mark.parametrize("band", BANDS)
-@settings(max_examples=15)
+@settings(max_examples=6)
 @given(seed=st.integers(0, 10_000))
 def test_changes_after_a_walk(band, seed):
     rng = np.random.default_rng(seed)

@@ -204,7 +204,7 @@ def test_teacher_comes_first_and_counts_once():
     assert text.index("Unpruned (teacher)") < text.index("Pre-defined")
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(st.lists(st.sampled_from(["ok", "oom", "missing"]), max_size=3))
 def test_n_counts_finished_seeds_whatever_is_there(states):
     sweep = Sweep()

@@ -153,7 +153,7 @@ def test_a_rung_killed_before_its_row_was_written_books_itself_once(context, kep
     assert again.seconds_train == first.seconds_train
 
 
-@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=st.lists(st.tuples(st.integers(0, 2), st.integers(1, 7)), max_size=4))
 def test_any_order_and_any_stops_lead_to_the_same_outcome(context, kept, uncut, steps):
     """Rows may be lost, rungs stopped and asked for again in any order: an outcome is its key's."""

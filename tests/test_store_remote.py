@@ -204,7 +204,7 @@ from tas_bench.store import Store
 store, me = Store(path_of(sys.argv[1])), sys.argv[2]
 print("ready", flush=True)
 sys.stdin.readline()
-for i in range(60):
+for i in range(20):
     row = dict.fromkeys(ROWS.names) | {"job_id": f"job{i:06}", "status": "ok", "seed": i, "sweep": me}
     if store.commit(row):
         print(i, flush=True)
@@ -220,7 +220,7 @@ def test_two_writers_and_one_winner_each(far):
         process.stdin.write("go\n")
         process.stdin.flush()
     won = {me: list(map(int, p.communicate(timeout=200)[0].split())) for me, p in writers.items()}
-    assert sorted(won["left"] + won["right"]) == list(range(60))
+    assert sorted(won["left"] + won["right"]) == list(range(20))
     assert load(far.path).groupby("sweep").seed.apply(list).to_dict() == {me: w for me, w in won.items() if w}
 
 
@@ -377,7 +377,10 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
-@pytest.mark.parametrize("command", [["report"], ["check", "--repair"], ["run", "demo", "--results"]])
+RUN = pytest.param(["run", "demo", "--results"], marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("command", [["report"], ["check", "--repair"], RUN])
 def test_a_store_that_does_not_answer_is_one_line(server, command):
     done = subprocess.run(
         [sys.executable, "-c", AWAY, *command, "s3://bucket/x"], capture_output=True, text=True, timeout=120

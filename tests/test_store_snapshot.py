@@ -54,7 +54,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=15)
+@settings(max_examples=8)
 @given(steps=STEPS)
 def test_any_history_reads_the_same_with_it_and_without(tmp_path_factory, steps):
     store = Store(tmp_path_factory.mktemp("history") / "results")

@@ -99,6 +99,7 @@ def test_a_score_is_the_accuracy_with_those_statistics_and_leaves_the_supernet_a
     assert all(torch.equal(before[k], v) for k, v in supernet.state_dict().items())
 
 
+@pytest.mark.slow
 def test_a_supernet_ranks_a_size_it_was_trained_at_above_an_untrained_one():
     """Trained at one size only, on digits: that one classifies, the smallest does not."""
     torch.manual_seed(0)

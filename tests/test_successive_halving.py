@@ -161,7 +161,7 @@ def test_a_run_books_what_was_trained_and_leaves_no_checkpoint(uncut):
     assert cost["random_search"] == 50 * 2 * 4
 
 
-@pytest.mark.parametrize("cut", [3, 13])
+@pytest.mark.parametrize("cut", [pytest.param(3, marks=pytest.mark.slow), 13])
 def test_a_run_stopped_after_any_job_goes_the_same_way(uncut, tmp_path, cut):
     _, whole, _ = uncut
     _, before = run(tmp_path / "results", most=cut)

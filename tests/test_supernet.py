@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tas_bench.backbones.backbone import Backbone, BlockConv, ImageShape, Stage
 from tas_bench.backbones.cifar_resnet import BASIC, BOTTLENECK, RESNET20
-from tas_bench.backbones.imagenet_resnet import RESNET18, RESNET34, RESNET50
+from tas_bench.backbones.imagenet_resnet import RESNET18, RESNET50
 from tas_bench.backbones.mobilenet import DEPTHWISE, MOBILENET_V1, MOBILENET_V2, SEPARABLE
 from tas_bench.backbones.tiny import TINY
 from tas_bench.layers import DepthwiseConv
@@ -180,10 +180,9 @@ CASES = [  # as many samples as some row has candidates, at most
 ]
 
 
-@pytest.mark.parametrize("seed", [0, 1])
 @pytest.mark.parametrize(("backbone", "search", "samples"), CASES)
-def test_forward_and_gradients_are_those_of_the_second_writing(backbone, search, samples, seed):
-    ours, _ = compare(backbone, how(samples, search=search), seed)
+def test_forward_and_gradients_are_those_of_the_second_writing(backbone, search, samples):
+    ours, _ = compare(backbone, how(samples, search=search), 0)
     assert ours[0].abs().max() > 1e-3 or (samples, search) == (1, "W")
 
 
@@ -200,7 +199,7 @@ VARIANTS = {
 DEEP = Backbone("deep", 6, BASIC, (Stage(6, 1, (1, 2, 3)), Stage(8, 2, (1, 2))), mismatch_norm=True)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [pytest.param(seed, marks=[pytest.mark.slow] * (seed > 0)) for seed in range(3)])
 @pytest.mark.parametrize(("settings", "alignment"), VARIANTS.values(), ids=VARIANTS)
 def test_ablations_are_those_of_the_second_writing(settings, alignment, seed):
     settings = how(**{"samples": 2} | settings)
@@ -321,9 +320,7 @@ def test_it_starts_with_a_small_classifier_and_a_norm_on_every_shortcut():
     assert supernet.shortcuts["1-0"].gamma.shape == (8, 32)
 
 
-@pytest.mark.parametrize(
-    "backbone", [RESNET18, RESNET34, RESNET50, MOBILENET_V1, MOBILENET_V2], ids=lambda b: b.name
-)
+@pytest.mark.parametrize("backbone", [RESNET18, RESNET50, MOBILENET_V1, MOBILENET_V2], ids=lambda b: b.name)
 def test_imagenet_networks_at_a_small_side(backbone):
     torch.manual_seed(0)
     space = backbone.space()
@@ -345,7 +342,7 @@ def test_imagenet_networks_at_a_small_side(backbone):
 @pytest.mark.parametrize("search", ["D", "W", "WD"])
 def test_macs_are_those_of_torchs_counter(backbone, search):
     supernet, architecture, x = build(backbone, backbone.space(search))
-    for seed in range(5):
+    for seed in range(2):
         sample = architecture.sample(how(2, depth_samples=1 + seed % 2), TAU, seeded(seed))
         with FlopCounterMode(display=False) as counter:
             supernet(x, sample)

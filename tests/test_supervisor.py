@@ -58,7 +58,7 @@ class Attack(threading.Thread):
     ("what", "signum", "silent", "seconds"),
     [
         pytest.param("spawn_main", signal.SIGKILL, 60, 0.5, marks=pytest.mark.slow),  # as tests/test_chaos.py does
-        ("spawn_main", signal.SIGSTOP, 8, 0.5),
+        pytest.param("spawn_main", signal.SIGSTOP, 8, 0.5, marks=pytest.mark.slow),
         pytest.param(  # warm actors work on without it for a while
             "raylet/raylet --", signal.SIGKILL, 15, 3, marks=pytest.mark.slow
         ),

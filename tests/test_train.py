@@ -72,7 +72,7 @@ class StoppedError(Exception):
     """A stand-in for whatever ends a process."""
 
 
-@pytest.mark.parametrize("transfer", [Scratch(), Init(), KD()], ids=lambda t: t.name)
+@pytest.mark.parametrize("transfer", [Init(), KD()], ids=lambda t: t.name)
 def test_a_stopped_training_resumes_to_bitwise_the_same_weights(context, monkeypatch, transfer):
     job = replace(final_job(PROBLEM, SIZE, 0, transfer), recipe=Recipe(epochs=4, batch=64, holdout=0.2))
     context = replace(context, keep_weights=True)
@@ -118,7 +118,7 @@ class Stopping(Scratch):
         return super().loss(logits, teacher_logits, labels)
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(stops=st.lists(st.integers(1, 19), min_size=1, max_size=3))  # of 4 epochs with 5 steps each
 def test_stops_at_any_step_change_no_bit(context, stops):
     recipe = Recipe(epochs=4, batch=64)

@@ -97,7 +97,7 @@ def test_the_seed_alone_decides_the_plan(tuning):
 
 
 @every_sampler
-@settings(max_examples=6)
+@settings(max_examples=3)
 @given(data=st.data())
 def test_a_killed_tuning_goes_on_with_the_same_trials(tuning, data):
     whole, outcomes, _ = driven(tuning)

@@ -89,6 +89,7 @@ def test_a_tuning_answers_and_goes_on_where_it_was(without_ray, capsys):
     assert main(["check", "out"]) == OK
 
 
+@pytest.mark.slow
 def test_more_trials_add_to_those_there_are_and_a_dry_run_writes_nothing(without_ray, capsys):
     words = [*TUNE[:4], "--over", "lambda_cost=0.5:4:log", *TUNE[8:], "--sampler", "tpe", "--objectives", "gap"]
     assert main([*words, "--trials", "2", "--dry-run"]) == OK
