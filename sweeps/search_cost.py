@@ -1,7 +1,8 @@
 """What finding a size costs: what searches in `methods`, TAS's variants aside, and again at about the cost of TAS.
 
 At the paper's schedule the search of TAS comes to 4.5 trainings of a size in its band, in training macs; a
-supernet to 0.6, and a score in it to 1 / 700. `tests/test_search_sweeps.py` counts them.
+supernet to 0.6, and a score in it to 1 / 700. `tests/test_search_sweeps.py` checks that those at equal cost are
+near TAS.
 """
 
 from baselines.cma_es import CmaEs

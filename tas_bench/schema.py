@@ -11,17 +11,17 @@ SCHEMA_VERSION = 4
 _ROW_COLUMNS: list[tuple[str, pa.DataType, str]] = [
     ("job_id", pa.string(), "hash of everything that decides the outcome; one row per job"),
     ("status", pa.string(), "ok, failed, oom, timeout or diverged"),
-    ("attempts", pa.int32(), "ends so far, failed ones included, over all runs"),
+    ("attempts", pa.int32(), "attempts begun so far over all runs, stopped and failed ones included"),
     ("error", pa.string(), "one line, for jobs that are not ok"),
     ("sweep", pa.string(), "the sweep that asked for it first"),
     ("kind", pa.string(), "teacher, search, supernet, candidate, score, pruning or final"),
     ("method", pa.string(), "the method that asked for it first; see the table `uses` for all"),
-    ("transfer", pa.string(), "scratch, init, init-identity or kd, for trainings"),
-    ("dataset", pa.string(), "digits, cifar10, cifar100, imagenet or imagenette"),
+    ("transfer", pa.string(), "transfer mode, for trainings"),
+    ("dataset", pa.string(), "name of the data set"),
     ("train_subset", pa.int64(), "images of the stratified training subset; null for all"),
     ("split", pa.string(), "search (the training set's two halves) or full (training set, test set)"),
     ("backbone", pa.string(), "the unpruned network"),
-    ("seed", pa.int64(), "seed of the job"),
+    ("seed", pa.int64(), "seed of the job; of a score its supernet's"),
     ("widths", pa.list_(pa.int32()), "output channels of every convolution, stem first"),
     ("depths", pa.list_(pa.int32()), "blocks kept per stage"),
     ("macs", pa.int64(), "multiply-accumulates of the deployed size, one image"),
@@ -33,7 +33,8 @@ _ROW_COLUMNS: list[tuple[str, pa.DataType, str]] = [
     (
         "val_accuracy",
         pa.float64(),
-        "last epoch, validation images: the other half, or the holdout",
+        "last epoch, validation images: the other half, or the holdout; of a search the supernet's, on augmented "
+        "images; of a pruning, on images that its teacher has seen",
     ),
     ("test_accuracy", pa.float64(), "last epoch; finals and teachers only"),
     ("test_top5", pa.float64(), "likewise, the class among the first five; null for ten classes or fewer"),
@@ -42,11 +43,16 @@ _ROW_COLUMNS: list[tuple[str, pa.DataType, str]] = [
     ("best_val_accuracy", pa.float64(), "as val_accuracy, of that epoch"),
     ("best_test_accuracy", pa.float64(), "as test_accuracy, of that epoch"),
     ("epochs", pa.int32(), "epochs trained"),
-    ("images", pa.int64(), "training images seen, forward"),
+    (
+        "images",
+        pa.int64(),
+        "training images seen, forward; of a search both halves', of a score all that it passes",
+    ),
     (
         "train_macs",
         pa.int64(),
-        "multiply-accumulates of training; a backward is two forwards (one without weight gradients)",
+        "multiply-accumulates of training (of a score, of its passes); a backward is two forwards (one without "
+        "weight gradients)",
     ),
     ("micro_batch", pa.int32(), "images whose gradients are taken at once; below the batch where memory ran out"),
     ("seconds_startup", pa.float64(), "loading data, building networks"),
@@ -89,7 +95,7 @@ _USE_COLUMNS: list[tuple[str, pa.DataType, str]] = [
     ("method", pa.string(), "its method; 'teacher' for the teacher's plan"),
     ("seed", pa.int64(), "its seed"),
     ("kind", pa.string(), "teacher, search, supernet, candidate, score, pruning or final"),
-    ("transfer", pa.string(), "scratch, init, init-identity or kd, for trainings"),
+    ("transfer", pa.string(), "transfer mode, for trainings"),
 ]
 
 
