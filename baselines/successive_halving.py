@@ -13,7 +13,7 @@ from typing import ClassVar
 import numpy as np
 
 from tas_bench.budget import Band
-from tas_bench.errors import InputError, PlanFailedError
+from tas_bench.errors import PlanFailedError, check_least
 from tas_bench.fitness import fitness_of
 from tas_bench.jobs import Plan, Problem
 from tas_bench.rung import Rung
@@ -40,10 +40,8 @@ class SuccessiveHalving:
     proxy_epochs: int | None = None
 
     def __post_init__(self) -> None:
-        for name, least in {"trials": 1, "eta": 2, "rungs": 1, "proxy_epochs": 1}.items():
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise InputError(f"successive_halving.{name} is {value}; it must be at least {least}")
+        check_least(self, self.name, 1, "trials", "rungs", "proxy_epochs")
+        check_least(self, self.name, 2, "eta")
 
     @property
     def jobs(self) -> int:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from tas_bench.costs.latency import LATENCY
-from tas_bench.errors import InputError, PlanFailedError
+from tas_bench.errors import InputError, PlanFailedError, check_least
 from tas_bench.jobs import Plan, Problem
 from tas_bench.pruned import Pruning, missing, uniform_sizes
 from tas_bench.train import teacher_job
@@ -36,8 +36,7 @@ class TorchPruningL1:
     def __post_init__(self) -> None:
         if self.scope not in SCOPES:
             raise InputError(f"{self.name}.scope is '{self.scope}'; choose {' or '.join(SCOPES)}")
-        if self.finetune_epochs < 1:
-            raise InputError(f"{self.name}.finetune_epochs is {self.finetune_epochs}; it must be at least 1")
+        check_least(self, self.name, 1, "finetune_epochs")
 
     @property
     def jobs(self) -> int:

@@ -61,6 +61,18 @@ def unknown(what: str, name: str, known: Iterable[str]) -> InputError:
     return InputError(f"unknown {what} '{name}'{hint} (known: {', '.join(known)})")
 
 
+def check_least(settings: object, owner: str, least: float, *names: str) -> None:
+    """Refuse settings below `least`; those that are None are left out.
+
+    Raises:
+        InputError: names the setting.
+    """
+    for name in names:
+        value = getattr(settings, name)
+        if value is not None and value < least:
+            raise InputError(f"{owner}.{name} is {value}; it must be at least {least}")
+
+
 def check_name(what: str, name: object) -> None:
     """Refuse a name that could lead a path elsewhere, or do harm where it is shown.
 

@@ -7,7 +7,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from tas_bench.errors import InputError, PlanFailedError
+from tas_bench.errors import InputError, PlanFailedError, check_least
 from tas_bench.jobs import Job, Outcome, Problem
 from tas_bench.oneshot import OneShot, Score
 from tas_bench.space import Size
@@ -50,10 +50,7 @@ class Fitness:
         Raises:
             InputError: names the setting.
         """
-        for setting in settings:
-            value = getattr(self, setting)
-            if value is not None and value < least:
-                raise InputError(f"{self.name}.{setting} is {value}; it must be at least {least}")
+        check_least(self, self.name, least, *settings)
 
     @property
     def supernets(self) -> int:

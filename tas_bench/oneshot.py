@@ -19,16 +19,15 @@ from torch.nn import functional as F
 from tas_bench import measure
 from tas_bench.backbones import find_backbone
 from tas_bench.checkpoint import Checkpoint
-from tas_bench.costs.macs import MACS
-from tas_bench.costs.params import PARAMS
 from tas_bench.data import Passes, batches_of, dataset_info, halves, load_train
 from tas_bench.jobs import Context, DataSpec, Outcome, Recipe, job_id, weights_path
 from tas_bench.loop import cosine_lr, set_lr, sgd
+from tas_bench.schema import job_columns, size_columns
 from tas_bench.space import IntArray, Size
 from tas_bench.subnetwork import score
 from tas_bench.supernet import Sample, Supernet
 from tas_bench.tables import read_weights
-from tas_bench.train import EVAL_BATCH, booked
+from tas_bench.train import booked, passing_at_once
 
 CALIBRATION = 2000
 """Images of the training half, at most, that batch-norm statistics are taken of."""
@@ -52,10 +51,7 @@ class OneShot:
 
     def describe(self) -> dict[str, Any]:
         """Columns known before the job runs."""
-        return {
-            "dataset": self.data.name, "train_subset": self.data.train_subset, "split": "search",
-            "backbone": self.backbone_name, "seed": self.seed,
-        }  # fmt: skip
+        return job_columns(self.data, self.backbone_name, self.seed)
 
     def expected_macs(self, images: int) -> int:
         """Training macs of the job, given how many training images there are: by the mean of its first draws."""
@@ -145,10 +141,7 @@ class Score:
         """Columns known before the job runs."""
         backbone, info = find_backbone(self.supernet.backbone_name), dataset_info(self.supernet.data.name)
         layers = backbone.layers(info.classes, info.image)
-        return self.supernet.describe() | {
-            "widths": list(self.size.widths), "depths": list(self.size.depths),
-            "macs": MACS.of(layers, self.size), "params": PARAMS.of(layers, self.size),
-        }  # fmt: skip
+        return self.supernet.describe() | size_columns(layers, self.size)
 
     def expected_macs(self, images: int) -> int:
         """Macs of the job, given how many training images there are."""
@@ -190,11 +183,11 @@ def _loaded(
     supernet = supernet_of(job.backbone_name, job.data.name)
     supernet.load_state_dict(read_weights(weights_path(results, job_id(job))))
     info = dataset_info(job.data.name)
+    at_once = passing_at_once(info, job.recipe)
     train, val = halves(load_train(job.data, data_root), job.data)
     spread = np.linspace(0, len(train) - 1, _calibrating(job, len(train))).astype(np.int64)  # files lie by class
     calibration, judged = (
-        batches_of(part.to(device), info, _at_once(job), augment=False, cpus=cpus)
-        for part in (train.take(spread), val)
+        batches_of(part.to(device), info, at_once, augment=False, cpus=cpus) for part in (train.take(spread), val)
     )
     return measure.channels_last(supernet, device), calibration, judged, len(spread) + len(val)
 
@@ -204,15 +197,10 @@ def forget() -> None:
     _loaded.cache_clear()
 
 
-def _at_once(job: OneShot) -> int:
-    """Images in a batch that only passes through."""
-    return EVAL_BATCH if dataset_info(job.data.name).image.side <= 32 else job.recipe.batch
-
-
 def _calibrating(job: OneShot, train: int) -> int:
     """Images that statistics are taken of: whole batches of those there are, since all batches count alike."""
     count = min(CALIBRATION, train)
-    return count - count % min(_at_once(job), count)
+    return count - count % min(passing_at_once(dataset_info(job.data.name), job.recipe), count)
 
 
 def supernet_of(backbone_name: str, dataset: str) -> Supernet:

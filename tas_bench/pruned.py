@@ -20,6 +20,7 @@ from tas_bench.backbones.backbone import Backbone
 from tas_bench.errors import InputError
 from tas_bench.jobs import Context, Outcome, Problem, job_id, weights_path
 from tas_bench.network import Block, ConvNorm, Network
+from tas_bench.schema import job_columns
 from tas_bench.space import Size
 from tas_bench.tables import read_weights
 from tas_bench.train import Part, Train, candidate_job, train
@@ -51,10 +52,7 @@ class Pruning:
 
     def describe(self) -> dict[str, Any]:
         """Columns known before the job runs."""
-        return {
-            "dataset": self.problem.data.name, "train_subset": self.problem.data.train_subset, "split": "search",
-            "backbone": self.problem.backbone_name, "seed": self.seed,
-        }  # fmt: skip
+        return job_columns(self.problem.data, self.problem.backbone_name, self.seed)
 
     def expected_macs(self, images: int) -> int:
         """Training macs of the job, given how many training images there are, were the budget one of macs."""

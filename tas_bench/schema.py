@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+
+from tas_bench.costs.layer import Layer
+from tas_bench.costs.macs import MACS
+from tas_bench.costs.params import PARAMS
+from tas_bench.space import Size
+
+if TYPE_CHECKING:
+    from tas_bench.jobs import DataSpec
 
 SCHEMA_VERSION = 4
 
@@ -167,3 +176,15 @@ def _is_one(value: Any, kinds: Any) -> bool:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     return (float in kinds or (int in kinds and isinstance(value, int))) and -(2**63) <= value < 2**63
+
+
+def job_columns(data: DataSpec, backbone: str, seed: int) -> dict[str, Any]:
+    """On what a job runs: both halves of the training set, unless it says otherwise."""
+    here = {"dataset": data.name, "train_subset": data.train_subset, "split": "search"}
+    return here | {"backbone": backbone, "seed": seed}
+
+
+def size_columns(layers: Sequence[Layer], size: Size) -> dict[str, Any]:
+    """What a size is."""
+    costs = {"macs": MACS.of(layers, size), "params": PARAMS.of(layers, size)}
+    return {"widths": list(size.widths), "depths": list(size.depths)} | costs

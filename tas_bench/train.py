@@ -18,7 +18,6 @@ from tas_bench import measure
 from tas_bench.backbones import find_backbone
 from tas_bench.checkpoint import Checkpoint
 from tas_bench.costs.macs import MACS
-from tas_bench.costs.params import PARAMS
 from tas_bench.data import (
     AnyImages,
     DatasetInfo,
@@ -33,6 +32,7 @@ from tas_bench.data import (
 from tas_bench.jobs import Context, DataSpec, Job, Outcome, Problem, Recipe, job_id, weights_path
 from tas_bench.loop import Loop, accuracies, accuracy
 from tas_bench.network import Network, fold_norms
+from tas_bench.schema import job_columns, size_columns
 from tas_bench.space import Size
 from tas_bench.tables import read_weights
 from tas_bench.transfer import Transfer
@@ -81,18 +81,8 @@ class Train:
         """Columns known before the job runs."""
         backbone, info = find_backbone(self.backbone_name), dataset_info(self.data.name)
         layers = backbone.layers(info.classes, info.image)
-        return {
-            "transfer": self.transfer.name,
-            "dataset": self.data.name,
-            "train_subset": self.data.train_subset,
-            "split": "full" if self.touches_test else "search",
-            "backbone": self.backbone_name,
-            "seed": self.seed,
-            "widths": list(self.size.widths),
-            "depths": list(self.size.depths),
-            "macs": MACS.of(layers, self.size),
-            "params": PARAMS.of(layers, self.size),
-        }
+        here = job_columns(self.data, self.backbone_name, self.seed) | size_columns(layers, self.size)
+        return here | {"transfer": self.transfer.name, "split": "full" if self.touches_test else "search"}
 
     def expected_macs(self, images: int) -> int:
         """Training macs of the job where the training part has so many images."""
@@ -279,10 +269,15 @@ class _Training:
         )
 
     def _to_judge(self, images: AnyImages) -> Passes:
-        """Passes to evaluate: many small images at once, of large ones no more than training takes."""
-        batch = self.job.recipe.batch
-        at_once = max(1, (EVAL_BATCH if self.info.image.side <= 32 else batch) * self.loop.most // batch)
+        """Passes to evaluate, in batches that shrank with those of training."""
+        recipe = self.job.recipe
+        at_once = max(1, passing_at_once(self.info, recipe) * self.loop.most // recipe.batch)
         return batches_of(images, self.info, at_once, augment=False, cpus=self.context.cpus)
+
+
+def passing_at_once(info: DatasetInfo, recipe: Recipe) -> int:
+    """Images in a batch that only passes through: many small ones, of large ones as many as training takes."""
+    return EVAL_BATCH if info.image.side <= 32 else recipe.batch
 
 
 def booked(watch: measure.Stopwatch, context: Context, precision: str, images: int) -> dict[str, Any]:

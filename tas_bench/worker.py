@@ -20,12 +20,10 @@ import torch
 
 from tas_bench import measure, oneshot
 from tas_bench.attempts import Attempts
-from tas_bench.costs.macs import MACS
-from tas_bench.costs.params import PARAMS
 from tas_bench.errors import DivergedError
 from tas_bench.jobs import Context, Job, Outcome, job_id, job_json
 from tas_bench.oneshot import Score
-from tas_bench.schema import ROWS
+from tas_bench.schema import ROWS, size_columns
 from tas_bench.store import Row, Store
 from tas_bench.text import reason
 
@@ -127,10 +125,8 @@ def row_of(job: Job, labels: Labels, outcome: Outcome, attempts: int, started: d
 
 def _found(job: Any, outcome: Outcome) -> Mapping[str, Any]:
     """Columns of a size that a search found."""
-    size, layers = outcome.size, job.problem.layers
-    assert size is not None
-    costs = {"macs": MACS.of(layers, size), "params": PARAMS.of(layers, size), "cost": job.problem.cost_of(size)}
-    return {"widths": list(size.widths), "depths": list(size.depths)} | costs
+    assert outcome.size is not None
+    return size_columns(job.problem.layers, outcome.size) | {"cost": job.problem.cost_of(outcome.size)}
 
 
 def _now() -> datetime.datetime:

@@ -11,6 +11,7 @@ import torch
 from tas_bench import measure
 from tas_bench.checkpoint import Checkpoint
 from tas_bench.jobs import Context, Outcome, Problem, job_id
+from tas_bench.schema import job_columns
 from tas_bench.search.searcher import Searcher, expected_macs
 from tas_bench.search.settings import SearchSettings
 from tas_bench.train import booked
@@ -40,14 +41,8 @@ class TasSearch:
 
     def describe(self) -> dict[str, Any]:
         """Columns known before the job runs."""
-        return {
-            "dataset": self.problem.data.name,
-            "train_subset": self.problem.data.train_subset,
-            "split": "search",
-            "backbone": self.problem.backbone_name,
-            "seed": self.seed,
-            "budget": self.problem.budget,  # where a latency table is missing this ends the run, not one job
-        }
+        budget = self.problem.budget  # where a latency table is missing this ends the run, not one job
+        return job_columns(self.problem.data, self.problem.backbone_name, self.seed) | {"budget": budget}
 
     def expected_macs(self, images: int) -> int:
         """Training macs of the job where the training part has so many images.

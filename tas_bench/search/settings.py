@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from tas_bench.errors import InputError
+from tas_bench.errors import InputError, check_least
 
 PAPER_STEPS = 600 * 98
 """Architecture updates of the paper's CIFAR search: 600 epochs of 25,000 images in batches of 256."""
@@ -75,10 +75,7 @@ class SearchSettings:
         for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
                 raise InputError(f"tas.{name} is '{getattr(self, name)}'; it must be {' or '.join(choices)}")
-        for name in ("samples", "depth_samples", "draws", "search_epochs"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise InputError(f"tas.{name} is {value}; it must be at least 1")
+        check_least(self, "tas", 1, "samples", "depth_samples", "draws", "search_epochs")
         for name in ("tau_start", "tau_end", "arch_lr"):
             if not 0 < getattr(self, name) < math.inf:
                 raise InputError(f"tas.{name} is {getattr(self, name)}; it must be positive")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from tas_bench.errors import InputError, PlanFailedError, unknown
+from tas_bench.errors import InputError, PlanFailedError, check_least, unknown
 from tas_bench.jobs import Job, Outcome, Plan, Problem
 from tas_bench.search import StoppableSearch, StopRule, TasSearch
 from tas_bench.tas import Tas
@@ -78,10 +78,7 @@ class Tuning:
     stop_loss: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("trials", "repeats", "parallel", "startup", "train_epochs"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise InputError(f"tune.{name} is {value}; it must be at least 1")
+        check_least(self, "tune", 1, "trials", "repeats", "parallel", "startup", "train_epochs")
         for name in ("confirm", "stop_off", "stop_loss"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise InputError(f"tune.{name} is {getattr(self, name)}; it must not be negative")

@@ -58,13 +58,17 @@ def _table(source: Source, name: str, caption: str, pairs: list[Pair]) -> list[P
 
 
 def compared(source: Source, transfer: str) -> list[Pair]:
-    """Every pair of methods, or, where methods are many, the reference's."""
+    """Every pair of methods, or, where methods are many, those with the reference."""
     finals = source.finals
     mine = finals[finals["transfer"] == transfer]
     keys = ["dataset", "backbone", "seed"]
     by_method = {name: mine[mine["method"] == name].set_index(keys)["accuracy"] for name in source.labels}
     names = sorted(source.labels, key=lambda name: name != REFERENCE)
-    pairs = combinations(names, 2) if len(names) <= MANY else ((names[0], other) for other in names[1:])
+    pairs = (
+        combinations(names, 2)
+        if len(names) <= MANY or names[0] != REFERENCE
+        else ((names[0], other) for other in names[1:])
+    )
     return [Pair(one, other, mean_interval((by_method[one] - by_method[other]).dropna())) for one, other in pairs]
 
 
