@@ -23,8 +23,8 @@ class Loop:
 
     Args:
         teacher: whose logits the loss wants, with norms folded; None if it wants none.
-        most: images whose gradients are taken at once. Those of a batch's parts add up to the batch's gradient,
-            but a batch norm sees a part at a time; its running statistics move as far per step as before.
+        micro_batch: images whose gradients are taken at once. Those of a batch's parts add up to the batch's
+            gradient, but a batch norm sees a part at a time; its running statistics move as far per step as before.
         compiled: whether whole batches go through `torch.compile`.
     """
 
@@ -35,11 +35,11 @@ class Loop:
         student: Network,
         teacher: Network | None,
         precision: str,
-        most: int,
+        micro_batch: int,
         compiled: bool = False,
     ) -> None:
         self.recipe, self.transfer, self.student, self.teacher = recipe, transfer, student, teacher
-        self.precision, self.most = precision, most
+        self.precision, self.micro_batch = precision, micro_batch
         self.optimizer = sgd(student.parameters(), recipe)
         self._compiled: nn.Module | None = None
         if compiled:
@@ -66,7 +66,7 @@ class Loop:
 
     def _backward(self, x: Tensor, y: Tensor, meter: measure.Meter) -> Tensor:
         """Add up the gradients of a batch's parts; the batch's loss."""
-        parts, total = -(-len(y) // self.most), torch.zeros((), device=x.device)
+        parts, total = -(-len(y) // self.micro_batch), torch.zeros((), device=x.device)
         for norm, momentum in self._norms:
             norm.momentum = momentum if parts == 1 else 1 - (1 - momentum) ** (1 / parts)
         for part_x, part_y in zip(x.tensor_split(parts), y.tensor_split(parts), strict=True):
@@ -80,7 +80,7 @@ class Loop:
 
     def _forward(self, x: Tensor) -> nn.Module:
         """An epoch's last batch may be smaller: it is not compiled for."""
-        return self._compiled if self._compiled is not None and len(x) == self.most else self.student
+        return self._compiled if self._compiled is not None and len(x) == self.micro_batch else self.student
 
     @torch.no_grad()
     def _teacher_logits(self, x: Tensor) -> Tensor | None:

@@ -117,7 +117,7 @@ def _training_step(problem: Problem, device: str) -> Callable[[], int]:
     full = problem.backbone.full
     network = measure.channels_last(Network(problem.backbone, full, problem.classes, problem.image), device)
     recipe = replace(problem.recipe, lr=1e-6)  # noise teaches nothing, and must not diverge
-    loop = Loop(recipe, Scratch(), network, None, measure.precision(device, problem.image), most=len(x))
+    loop = Loop(recipe, Scratch(), network, None, measure.precision(device, problem.image), micro_batch=len(x))
     watch, macs = measure.Stopwatch(), 3 * len(x) * MACS.of(problem.layers, full)
 
     def step() -> int:

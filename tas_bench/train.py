@@ -162,14 +162,14 @@ def train(
         MemoryError, RuntimeError: memory has no room for two images.
     """
     watch, part = watch or measure.Stopwatch(), part or Part(job.recipe.epochs, job_id(job))
-    most = job.recipe.batch
+    micro_batch = job.recipe.batch
     while True:
         try:
-            return _Training(job, context, watch, most, part).run()
+            return _Training(job, context, watch, micro_batch, part).run()
         except (MemoryError, RuntimeError) as error:
-            if most < 3 or not measure.out_of_memory(error):
+            if micro_batch < 3 or not measure.out_of_memory(error):
                 raise
-        most = -(-most // 2)
+        micro_batch = -(-micro_batch // 2)
         measure.free_memory()
 
 
@@ -180,7 +180,9 @@ class _Training:
         since: epochs of earlier parts that it went on from: what they cost is booked there.
     """
 
-    def __init__(self, job: Train, context: Context, watch: measure.Stopwatch, most: int, part: Part) -> None:
+    def __init__(
+        self, job: Train, context: Context, watch: measure.Stopwatch, micro_batch: int, part: Part
+    ) -> None:
         self.job, self.context, self.watch, self.until = job, context, watch, part.until
         device, self.info = context.device, dataset_info(job.data.name)
         self.precision = measure.precision(device, self.info.image)
@@ -199,12 +201,13 @@ class _Training:
             )  # fmt: skip
             self.loop = Loop(
                 job.recipe, job.transfer, self.student, teacher if job.transfer.needs_logits else None,
-                self.precision, most, compiled=measure.compile_pays(device, job.recipe.epochs * len(self.batches)),
+                self.precision, micro_batch,
+                compiled=measure.compile_pays(device, job.recipe.epochs * len(self.batches)),
             )  # fmt: skip
             parts = {"student": self.student, "optimizer": self.loop.optimizer}
             self.checkpoint = Checkpoint(context, part.checkpoint, parts, generator, self.precision)
             kept = self.checkpoint.restore(part.goes_on_from)
-        self.loop.most = min(most, kept.get("most", most))
+        self.loop.micro_batch = min(micro_batch, kept.get("most", micro_batch))
         self.curve: list[dict[str, float]] = kept.get("curve", [])
         self.best: dict[str, Any] = kept.get("best", {})
         ours = kept.get("until", part.until) == part.until
@@ -226,7 +229,7 @@ class _Training:
             self.curve.append(point)
             self.context.tick(epoch + 1, epochs)
             self.checkpoint.save(
-                now=more and epoch + 1 == epochs, curve=self.curve, best=self.best, most=self.loop.most,
+                now=more and epoch + 1 == epochs, curve=self.curve, best=self.best, most=self.loop.micro_batch,
                 seconds=self.watch.seconds, since=self.since, until=epochs,
             )  # fmt: skip
         return self._measured()
@@ -261,8 +264,8 @@ class _Training:
             epochs=self.until,
             train_macs=images * _macs_per_image(job, self.info),
             curve=self.curve,
-            micro_batch=self.loop.most,
-            warning=_warning(job, self.loop.most, self.checkpoint.warning),
+            micro_batch=self.loop.micro_batch,
+            warning=_warning(job, self.loop.micro_batch, self.checkpoint.warning),
             weights=weights,
             **tested,
             **booked(self.watch, self.context, self.precision, images),
@@ -271,7 +274,7 @@ class _Training:
     def _to_judge(self, images: AnyImages) -> Passes:
         """Passes to evaluate, in batches that shrank with those of training."""
         recipe = self.job.recipe
-        at_once = max(1, passing_at_once(self.info, recipe) * self.loop.most // recipe.batch)
+        at_once = max(1, passing_at_once(self.info, recipe) * self.loop.micro_batch // recipe.batch)
         return batches_of(images, self.info, at_once, augment=False, cpus=self.context.cpus)
 
 
@@ -313,10 +316,11 @@ def _macs_per_image(job: Train, info: DatasetInfo) -> int:
     return 3 * MACS.of(layers, job.size) + teacher
 
 
-def _warning(job: Train, most: int, other: str | None) -> str | None:
-    if most == job.recipe.batch:
+def _warning(job: Train, micro_batch: int, other: str | None) -> str | None:
+    if micro_batch == job.recipe.batch:
         return other
-    told = f"out of memory: batches in parts of up to {most} images, gradients added up; batch norms see a part"
+    parts = f"batches in parts of up to {micro_batch} images, gradients added up; batch norms see a part"
+    told = f"out of memory: {parts}"
     return f"{told}; {other}" if other else told
 
 

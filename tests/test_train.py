@@ -191,7 +191,7 @@ def test_a_training_that_went_on_in_parts_does_so_after_a_stop(context, monkeypa
     original = Loop._backward
 
     def backward(self, x, y, meter):
-        if full and self.most > 32:
+        if full and self.micro_batch > 32:
             raise torch.OutOfMemoryError("no room")
         return original(self, x, y, meter)
 
