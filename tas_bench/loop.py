@@ -24,7 +24,8 @@ class Loop:
     Args:
         teacher: whose logits the loss wants, with norms folded; None if it wants none.
         micro_batch: images whose gradients are taken at once. Those of a batch's parts add up to the batch's
-            gradient, but a batch norm sees a part at a time; its running statistics move as far per step as before.
+            gradient, but a batch norm sees a part at a time; its running statistics move as far per step as
+            before.
         compiled: whether whole batches go through `torch.compile`.
     """
 
