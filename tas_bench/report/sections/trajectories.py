@@ -57,15 +57,16 @@ def _panels(source: Source, mine: pd.DataFrame, problem: Manifest) -> list[Panel
 def _series(source: Source, each: pd.DataFrame, measure: str, unit: float) -> list[Series]:
     """A broken line per method, a stretch per search: a mean would be in the band where no search is."""
     series = []
-    for method, mine in each.groupby("method", sort=False):
+    by_method = dict(list(each.groupby("method")))
+    for method, mine in ((name, by_method[name]) for name in source.labels if name in by_method):
         x: list[float] = []
         y: list[float | None] = []
         for _, search in mine.sort_values("epoch").groupby("job_id", sort=False):
             kept = search.iloc[thin(len(search))]
             x += [*kept["epoch"].astype(float), math.nan]
             y += [*(unit * kept[measure]), None]
-        label = f"{source.label(str(method))} (n = {mine['job_id'].nunique()})"
-        series.append(Series(label, x[:-1], y[:-1], "line", source.colour(str(method))))
+        label = f"{source.label(method)} (n = {mine['job_id'].nunique()})"
+        series.append(Series(label, x[:-1], y[:-1], "line", source.colour(method)))
     return series
 
 
