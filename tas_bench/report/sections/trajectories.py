@@ -57,11 +57,13 @@ def _panels(source: Source, mine: pd.DataFrame, problem: Manifest) -> list[Panel
 def _series(source: Source, each: pd.DataFrame, measure: str, unit: float) -> list[Series]:
     """A broken line per method, a stretch per search: a mean would be in the band where no search is."""
     series = []
-    by_method = dict(list(each.groupby("method")))
-    for method, mine in ((name, by_method[name]) for name in source.labels if name in by_method):
+    for method in source.labels:
+        mine = each[each["method"] == method].sort_values("epoch")
+        if mine.empty:
+            continue
         x: list[float] = []
         y: list[float | None] = []
-        for _, search in mine.sort_values("epoch").groupby("job_id", sort=False):
+        for _, search in mine.groupby("job_id", sort=False):
             kept = search.iloc[thin(len(search))]
             x += [*kept["epoch"].astype(float), math.nan]
             y += [*(unit * kept[measure]), None]
