@@ -3,8 +3,8 @@
 In pilots smaller batches, which are more updates, went with more accurate networks, and after as many epochs the
 unpruned one was hardly above its students: hence a teacher that trains for twice as long. The search of TAS has
 twice the epochs of a training, as in the paper; random search and CMA-ES judge as many sizes as the same macs pay
-for.
-Init is run both ways, since the paper does not say what joins widths that differ along a residual stream at first.
+for. The paper does not say what joins widths that differ along a residual stream at first; `--set
+transfers=scratch,init,init-identity,kd` runs Init both ways.
 """
 
 from baselines.cma_es import CmaEs
@@ -14,7 +14,6 @@ from tas_bench.jobs import Recipe
 from tas_bench.sweep import Sweep
 from tas_bench.tas import Tas
 from tas_bench.transfer.init import Init
-from tas_bench.transfer.init_identity import InitIdentity
 from tas_bench.transfer.kd import KD
 from tas_bench.transfer.scratch import Scratch
 
@@ -30,7 +29,7 @@ SWEEP = Sweep(
         CmaEs(generations=2, population=6, proxy_epochs=12),
         Tas(search_epochs=60),
     ),
-    transfers=(Scratch(), Init(), InitIdentity(), KD()),
+    transfers=(Scratch(), Init(), KD()),
     seeds=(0, 1, 2),
     train_subset=10_000,
     recipe=Recipe(epochs=30, batch=50),

@@ -263,6 +263,9 @@ def test_what_was_run(page, sweep):
     fixed = page.manifest(sweep)["fixed"]
     assert f"batches of {fixed['recipe.batch']}" in section
     assert f"seeds {', '.join(map(str, sorted(set(rows['seed']))))}." in section
+    epochs = rows.groupby("kind")["epochs"].max().astype(int)
+    assert f"searches for {epochs['search']} epochs" in section
+    assert "final" not in epochs or f"teachers for {epochs['teacher']}, finals for {epochs['final']}," in section
     lasted = (rows["ended"] - rows["started"]).dt.total_seconds()
     cores = (rows["device_seconds"] / lasted)[rows["attempts"] == 1].median()
     [machine] = re.findall("^- On: .*", section, flags=re.MULTILINE)
