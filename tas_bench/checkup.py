@@ -21,12 +21,11 @@ from tas_bench.digest import sealed
 from tas_bench.errors import InputError, StoreDamagedError, StoreIOError
 from tas_bench.files import temporaries, write_whole
 from tas_bench.jobs import WEIGHTED, weights_path
-from tas_bench.schema import ROWS, TRAJECTORIES, USES
+from tas_bench.schema import DATA_FILE, ROWS, SWEEP_FILE, TRAJECTORIES, USES
 from tas_bench.store import FOLDERS, Row, Store
 from tas_bench.tables import read_table, read_weights
 from tas_bench.text import one_line, reason
 
-MANIFEST, DATA = "_sweep.json", "_data.json"
 ASIDE = "_damaged"
 """Folder of the results directory where `repair` puts what is damaged."""
 
@@ -130,7 +129,7 @@ def repair(root: Path) -> Checkup:
         try:
             left = [path for path in left if not path.exists()]
             findings = [_set_aside(root, f) if f.movable else f for f in found.findings]
-            findings = [_manifest_anew(root, f) if f.path == root / MANIFEST else f for f in findings]
+            findings = [_manifest_anew(root, f) if f.path == root / SWEEP_FILE else f for f in findings]
             what = "is what a killed writer left"
             findings += [Finding(p, what, "nothing is lost", done="dropped") for p in left]
         except OSError as error:
@@ -296,9 +295,9 @@ def _snapshot(root: Path) -> Iterator[Finding]:
 
 def _manifest(root: Path, rows: dict[str, Row]) -> Iterator[Finding]:
     store, again = Store(root), "no run goes on here until it is restored or repaired"
-    for path, read in ((root / MANIFEST, store.manifest), (root / DATA, store.own_data)):
+    for path, read in ((root / SWEEP_FILE, store.manifest), (root / DATA_FILE, store.own_data)):
         try:
-            if read() is None and path.name == MANIFEST and rows and _files(root / "_uses"):
+            if read() is None and path.name == SWEEP_FILE and rows and _files(root / "_uses"):
                 yield Finding(path, "is missing", again, movable=True)
         except StoreDamagedError as error:
             yield Finding(path, f"is damaged ({one_line(error.__cause__)[:160]})", again, movable=True)
@@ -343,7 +342,7 @@ def _manifest_anew(root: Path, finding: Finding) -> Finding:
         return replace(finding, done="", means=f"it cannot be written anew: rows are of {len(names)} sweeps")
     empty: dict[str, list[Any]] = {key: [] for key in ("problems", "seeds", "methods", "transfers")}
     stand_in = {"name": names[0], "title": names[0], "t": None, "train_subset": None, **empty, "fixed": {}}
-    write_whole(root / MANIFEST, sealed(stand_in))
+    write_whole(root / SWEEP_FILE, sealed(stand_in))
     means = "its settings are lost: run the sweep with those it had, for no others will be refused"
     done = f"{finding.done}; " if finding.done else ""
     return replace(finding, means=means, done=f"{done}a stand-in knows that this is sweep '{names[0]}'")

@@ -49,7 +49,7 @@ examples:
   tas-bench cost resnet32 --classes 100           what the unpruned network costs
   tas-bench train resnet20 --size size.json --transfer kd --out small.safetensors
   tas-bench export small.safetensors              the trained network as a torch.export program
-  tas-bench export results/runs/demo --to csv      results for other programs: csv, latex, optuna, tensorboard
+  tas-bench export results/runs/demo --to csv     results for other programs: csv, latex, optuna, tensorboard
 
 exit codes: 0 complete, 1 internal fault, 2 bad input, 3 finished with failed jobs, 4 store damaged,
 5 I/O, 130 / 143 stopped by a signal. A stopped run goes on with the same command.

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from tas_bench.errors import InputError, StoreDamagedError
 from tas_bench.files import create, read_whole, write_whole
 from tas_bench.reading import TABLES, packed_path, read_arrow
-from tas_bench.schema import USES
+from tas_bench.schema import DATA_FILE, SWEEP_FILE, USES
 from tas_bench.store import Row, Store
 from tas_bench.tables import read_table, table_bytes
 
@@ -98,7 +98,7 @@ def unpack(packed: Path, results: Path) -> int:
 
 def _beside(source: Path, out: Path, settings: bool = True) -> Iterator[tuple[Path, Path]]:
     """Files that go along as they are, and where to."""
-    for name in ("_sweep.json", "_data.json") if settings else ():
+    for name in (SWEEP_FILE, DATA_FILE) if settings else ():
         if (source / name).is_file():
             yield source / name, out / name
     for path in sorted((source / "_runs").glob("*.json")):

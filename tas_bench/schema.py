@@ -140,6 +140,9 @@ TRAJECTORIES = _schema("trajectories", _TRAJECTORY_COLUMNS)
 CURVE_KEYS = pa.schema([pa.field("job_id", pa.string()), pa.field("epoch", pa.int32())])
 """Key columns of the learning curves; the measures beside them are float64."""
 
+SWEEP_FILE, DATA_FILE = "_sweep.json", "_data.json"
+"""A results directory's manifest, and the fingerprints of its data."""
+
 MANIFEST: dict[str, Any] = {
     "name": str, "title": str, "t": (float, None), "cost?": str, "train_subset": (int, None),
     "problems": [{"dataset": str, "backbone": str, "keep": float}],

@@ -30,7 +30,7 @@ from tas_bench.files import REFUSALS, create, is_left, read_whole, temporaries, 
 from tas_bench.jobs import WEIGHTED, Outcome, weights_path
 from tas_bench.lock import Holder, Lock, hold, holder_of
 from tas_bench.reading import packed_path
-from tas_bench.schema import MANIFEST, ROWS, TRAJECTORIES, USES, check_shape
+from tas_bench.schema import DATA_FILE, MANIFEST, ROWS, SWEEP_FILE, TRAJECTORIES, USES, check_shape
 from tas_bench.snapshot import read_rows, write_snapshot
 from tas_bench.space import Size
 from tas_bench.tables import (
@@ -117,7 +117,7 @@ class Store:
         Raises:
             StoreDamagedError: it cannot be read back.
         """
-        return self._json("_sweep.json", MANIFEST)
+        return self._json(SWEEP_FILE, MANIFEST)
 
     def data(self) -> dict[str, str]:
         """Fingerprints of the data that the rows are of, by data set, as `claim_data` wrote them, or once `claim`.
@@ -131,7 +131,7 @@ class Store:
 
     def own_data(self) -> dict[str, str] | None:
         """What `_data.json` says."""
-        return self._json("_data.json", {})
+        return self._json(DATA_FILE, {})
 
     def _json(self, name: str, shape: Mapping[str, Any]) -> dict[str, Any] | None:
         path = self.path / name
@@ -206,7 +206,7 @@ class Store:
         """
         manifest = self.joined(manifest)
         self.claim_data(data or {})
-        write_whole(self.path / "_sweep.json", sealed(manifest))
+        write_whole(self.path / SWEEP_FILE, sealed(manifest))
 
     def joined(self, manifest: Mapping[str, Any]) -> Mapping[str, Any]:
         """A sweep's manifest with what earlier runs added, as `claim` writes it.
@@ -248,7 +248,7 @@ class Store:
                     "images or another order; use another --results"
                 )
         if known or data:
-            write_whole(self.path / "_data.json", sealed({**known, **data}))
+            write_whole(self.path / DATA_FILE, sealed({**known, **data}))
 
     def commit(self, row: Row, outcome: Outcome | None = None) -> bool:
         """Commit a finished job: weights, curve and trajectory first, the row last.

@@ -19,7 +19,7 @@ EXAMPLES = """\
       tas-bench check results/runs/demo               also while a run goes on there
       tas-bench check results/runs/demo --repair      damaged files go to results/runs/demo/_damaged
 
-    Exit code 0 where nothing is damaged (after --repair: any more), 4 where something is.
+    Exit code 0 where nothing is damaged (with --repair: nothing is left damaged), 4 where something is.
 """
 
 

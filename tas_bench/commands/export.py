@@ -26,7 +26,7 @@ EXAMPLES = """
       tas-bench export results/runs/demo --to optuna          a journal: optuna-dashboard journal.log
       tas-bench export results/runs/demo --to tensorboard     events per job: tensorboard --logdir ...
 
-    An exported network takes batches of any size, float32 images less the mean and by the deviation that is
+    An exported network takes batches of any size, of float32 images, normalised by the mean and deviation that are
     printed. It is compared with the network on random images before it is written. A network's file that is there
     stays, unless --out names it.
 """

@@ -135,7 +135,7 @@ def share_options(sub: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     sub.add_argument(
         "--gpus-per-job", action="append", default=[], metavar="[KIND=]X",
-        help="share of a GPU (default 0.25 where there is one); likewise",
+        help="share of a GPU (default 0.25 where there is one); KIND=X for jobs of that kind alone",
     )  # fmt: skip
 
 

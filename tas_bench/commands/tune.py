@@ -35,7 +35,7 @@ EXAMPLES = f"""
 
     What can be tuned: lambda_cost, t, arch_lr, arch_weight_decay, tau_start, tau_end, samples, search_epochs.
     Samplers: grid, random, tpe (one objective), motpe and nsga2 (several). Objectives: accuracy (of the derived
-    size after a short training), gap (|F - R| / R of the argmax), cost (training macs of the search). Any sweep
+    size after tune.train_epochs), gap (|F - R| / R of the argmax), cost (training macs of the search). Any sweep
     with one TAS in it can be tuned; `tas-bench list {DEFAULT}` shows all that --set takes.
     Stop it whenever you like: the same command goes on where it was, and a larger --trials adds to what is there.
 """

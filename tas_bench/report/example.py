@@ -14,7 +14,7 @@ import pyarrow as pa
 from tas_bench.backbones import find_backbone
 from tas_bench.digest import sealed
 from tas_bench.files import write_whole
-from tas_bench.schema import TRAJECTORIES, USES
+from tas_bench.schema import SWEEP_FILE, TRAJECTORIES, USES
 from tas_bench.store import FOLDERS
 from tas_bench.tables import curve_table, row_bytes, table_bytes
 
@@ -47,7 +47,7 @@ def write_example(
         "methods": [{"name": name, "label": label} for name, label in labels.items()],
         "transfers": list(TRANSFERS), "fixed": {"recipe.epochs": epochs, "tas.samples": 2, "tas.lambda_cost": 2.0},
     }  # fmt: skip
-    write_whole(root / "_sweep.json", sealed(manifest))
+    write_whole(root / SWEEP_FILE, sealed(manifest))
     rng, count = np.random.default_rng(0), 0
     for seed in range(seeds):
         teacher = _job(rng, "teacher", "teacher", seed, "scratch", epochs)
