@@ -33,7 +33,7 @@ def of_table1(source: Source) -> str:
         for verdict in VERDICTS
     }
     told = [f"{len(names)} {verdict}" for verdict, names in by_verdict.items() if names]
-    lines = [f"Orders in the paper's Table 1: {len(orders)}; in the rows {', '.join(told)}."]
+    lines = [f"Orders in the paper's Table 1: {len(orders)}; here {', '.join(told)}."]
     for verdict in VERDICTS[:4]:
         lines += told_of(verdict.capitalize(), by_verdict[verdict], "; ")
     lines += tas_and_rivals(source, orders)
@@ -66,7 +66,7 @@ def tas_and_rivals(source: Source, orders: list[Order]) -> list[str]:
         for name in transfers
     }
     told = [f"{least:.1f} ({name})" for name, least in needed.items() if least is not None]
-    margins = [order.theirs for order in orders if order.name.startswith(f"{source.label(REFERENCE)} above")]
+    margins = [order.theirs for order in orders if order.one == source.label(REFERENCE)]
     paper = (
         f"; TAS's margins in the paper (quoted) are {min(margins):.2f} to {max(margins):.2f}" if margins else ""
     )
@@ -88,16 +88,15 @@ def of_table2(source: Source) -> str:
         for drawn, mine in gaps.groupby("drawn")["gap"]
     ]
     lines += told_of("Gap between the two most probable widths when the searches ended", told)
-    decided = done[done["kind"] == "search"].set_index(["seed", "drawn"])["discrepancy"]
-    reached = done[done["kind"] == "final"].set_index(["seed", "drawn"])["accuracy"]
-    both = pd.DataFrame({"decided": decided, "reached": reached}).dropna()
+    searches, finals = (done[done["kind"] == kind] for kind in ("search", "final"))
+    both = searches[["seed", "drawn", "discrepancy"]].merge(finals[["seed", "drawn", "accuracy"]])
     ranks = [
-        f"{mine['decided'].corr(mine['reached'], method='spearman'):+z.2f} (seed {seed}, n = {len(mine)})"
+        f"{mine['discrepancy'].corr(mine['accuracy'], method='spearman'):+z.2f} (seed {seed}, n = {len(mine)})"
         for seed, mine in both.groupby("seed")
         if len(mine) > 2
     ]
     lines += told_of("Rank correlation (Spearman) of a search's discrepancy with its size's accuracy", ranks)
-    return bullets([*lines, *costs_by_samples(done[done["kind"] == "search"])])
+    return bullets([*lines, *costs_by_samples(searches)])
 
 
 def accuracies_by_samples(accuracy: pd.DataFrame) -> list[str]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+import pandas as pd
+
 from tas_bench.report.sections.comparisons import Pair, compared, compared_transfers
 from tas_bench.report.source import Source
 from tas_bench.report.stats import ENOUGH, Interval
@@ -22,14 +24,21 @@ class Order:
     """That one is above another.
 
     Attributes:
-        theirs: points between the accuracies that the paper tells.
+        theirs: points between the accuracies that the paper tells, of transfer modes their mean over methods.
         ours, rest: paired differences over seeds, of all and of those that no pilot has seen.
     """
 
-    name: str
+    one: str
+    other: str
+    where: str
     theirs: float
     ours: Interval
     rest: Interval
+
+    @property
+    def name(self) -> str:
+        """In words."""
+        return f"{self.one} above {self.other}{self.where}"
 
     @property
     def verdict(self) -> str:
@@ -51,39 +60,38 @@ def has_sign(difference: Interval) -> bool:
 
 
 def orders_of(source: Source) -> list[Order]:
-    """Of transfer modes, and of methods that the paper has accuracies of, the sweep's later above the earlier."""
+    """Of transfer modes and of methods that the paper has accuracies of, turned as it has them."""
     paper = published("table1").pivot_table("accuracy", "method", "transfer")
     both = [name for name in source.labels if name in paper.index]
     told = [name for name in source.manifest["transfers"] if name in paper]
     source = replace(source, manifest={**source.manifest, "transfers": told})
     seeds = [seed for seed in source.manifest["seeds"] if seed != PILOT_SEED]
     unseen = replace(source, manifest={**source.manifest, "seeds": seeds})
-    found = []
-    for pair, rest in zip(compared_transfers(source, both), compared_transfers(unseen, both), strict=True):
-        theirs = (paper[pair.one] - paper[pair.other])[both].mean()
-        found.append(Order(f"{pair.one} above {pair.other}", theirs, pair.difference, rest.difference))
+    means = paper.loc[both].mean()
+    found = [
+        turned(pair, rest, means, pair.one, pair.other, "")
+        for pair, rest in zip(compared_transfers(source, both), compared_transfers(unseen, both), strict=True)
+    ]
     for transfer in told:
-        for pair, rest in zip(later_first(source, transfer), later_first(unseen, transfer), strict=True):
-            if pair.one in both and pair.other in both:
-                name = f"{source.label(pair.one)} above {source.label(pair.other)}, {transfer}"
-                theirs = paper.loc[pair.one, transfer] - paper.loc[pair.other, transfer]
-                found.append(Order(name, theirs, pair.difference, rest.difference))
+        found += [
+            turned(pair, rest, paper[transfer], source.label(pair.one), source.label(pair.other), f", {transfer}")
+            for pair, rest in zip(compared(source, transfer), compared(unseen, transfer), strict=True)
+            if pair.one in both and pair.other in both
+        ]
     return found
 
 
-def later_first(source: Source, transfer: str) -> list[Pair]:
-    """Pairs of methods, turned so that the one that the sweep names later comes first."""
-    place = list(source.labels).index
-    return [
-        pair if place(pair.one) > place(pair.other)
-        else Pair(pair.other, pair.one, replace(pair.difference, mean=negative(pair.difference.mean)))
-        for pair in compared(source, transfer)
-    ]  # fmt: skip
+def turned(pair: Pair, rest: Pair, paper: pd.Series[float], one: str, other: str, where: str) -> Order:
+    """A pair of these labels as an order, whichever of both the paper has above."""
+    gap = float(paper[pair.one] - paper[pair.other])
+    if gap > 0:
+        return Order(one, other, where, gap, pair.difference, rest.difference)
+    return Order(other, one, where, -gap, negative(pair.difference), negative(rest.difference))
 
 
-def negative(value: float | None) -> float | None:
-    """Of a value that may be missing."""
-    return None if value is None else -value
+def negative(difference: Interval) -> Interval:
+    """The other way round."""
+    return difference if difference.mean is None else replace(difference, mean=-difference.mean)
 
 
 def orders_table(source: Source) -> str:

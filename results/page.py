@@ -57,7 +57,6 @@ def results_page(root: Path, figures: bool = False) -> str:
         part=part, there=sources.__contains__, scale=of(scale), orders=of(orders_table), late=of(late),
         decided=of(decided), by_depth=of(by_depth), by_shortcuts=of(by_shortcuts), quoted=quoted,
         came_out=lambda name: CAME_OUT[name](sources[name]),
-        transfers=lambda name: sources[name].manifest["transfers"],
         pilots=lambda: pilots(root / "pilots"), logits=logits_of(TABLE1), rate=of(rate),
         fixed=lambda name, key: sources[name].manifest["fixed"][key],
     )  # fmt: skip
@@ -102,7 +101,7 @@ def scale(source: Source) -> str:
     spent = duration(float(rows["device_seconds"].sum()))
     lines = (
         f"Run: {run(source, rows)}", f"On: {machine(rows)}", f"Code, with jobs: {code}",
-        f"Rows: {ended}, {spent} of device time{older(source)}",
+        f"Rows: {ended}, {spent} of device time{older(source, rows)}",
     )  # fmt: skip
     return "\n".join(f"- {line}." for line in lines)
 
@@ -142,9 +141,9 @@ def precisions(rows: pd.DataFrame) -> list[str]:
     return told
 
 
-def older(source: Source) -> str:
+def older(source: Source, rows: pd.DataFrame) -> str:
     """Which finals learned from a teacher before the training that its row tells of; of one problem."""
-    teachers = source.rows[source.rows["kind"] == "teacher"][["seed", "started"]]
+    teachers = rows[rows["kind"] == "teacher"][["seed", "started"]]
     taught = source.finals[source.finals["transfer"] != "scratch"].merge(
         teachers, on="seed", suffixes=("", "_teacher")
     )
@@ -153,7 +152,8 @@ def older(source: Source) -> str:
         return ""
     named = early.assign(label=early["method"].map(source.label)).groupby("seed")["label"]
     whose = "; ".join(f"seed {seed}: {', '.join(dict.fromkeys(labels))}" for seed, labels in named)
-    return f"; {len(early)} finals learned from a teacher that was trained again afterwards ({whose})"
+    count = early["job_id"].nunique()
+    return f"; {count} finals learned from a teacher that was trained again afterwards ({whose})"
 
 
 def rate(source: Source) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import pandas as pd
@@ -40,15 +39,15 @@ def by_shortcuts(source: Source) -> str:
     cells = [[*whose, str(count), *told] for count, whose, told in sorted(lines, key=lambda line: line[0])]
     table = markdown([header, ["---"] * len(header), *cells])
     counts = pd.Series([count for count, *_ in lines])
-    return "\n".join([table, "", *(f"- {above(mode, found[mode], counts)}" for mode in modes)])
+    return "\n".join([table, "", *(above(mode, found[mode], counts) for mode in modes if found[mode].count())])
 
 
 def above(mode: str, gains: pd.Series, counts: pd.Series) -> str:
     """In how many sizes a mode is above scratch, and how that goes with such convolutions; a sentence."""
-    told = f"{mode} is above scratch in {(gains > 0).sum()} of {gains.count()} sizes"
-    rank = gains.corr(counts, method="spearman") if gains.count() > 1 else math.nan
-    if math.isnan(rank):
+    told = f"- {mode} is above scratch in {(gains > 0).sum()} of {gains.count()} sizes"
+    if gains.nunique() < 2 or counts[gains.notna()].nunique() < 2:
         return f"{told}."
+    rank = gains.corr(counts, method="spearman")
     return f"{told}; rank correlation (Spearman) of the gain with such convolutions: {rank:+z.2f}."
 
 

@@ -35,9 +35,8 @@ class Attempts:
         self.all = self._read(earlier)
 
     def _read(self, earlier: dict[str, Any] | None) -> list[Attempt]:
-        with contextlib.suppress(
-            OSError, ValueError, TypeError, KeyError, RecursionError
-        ):  # none, or damaged: it is but a log
+        # Where there is none, or a damaged one: it is but a log.
+        with contextlib.suppress(OSError, ValueError, TypeError, KeyError, RecursionError):
             return [{**attempt} for attempt in json.loads(self.path.read_bytes())["attempts"]]
         if earlier is None:
             return []

@@ -16,7 +16,7 @@ import torch
 from tas_bench import measure
 from tas_bench.files import read_whole, remote, temporary_of, write_synced, write_whole
 from tas_bench.jobs import Context, checkpoint_path
-from tas_bench.text import one_line, reason
+from tas_bench.text import reason
 
 
 class Checkpoint:
@@ -96,7 +96,7 @@ class Checkpoint:
             self.path.parent.mkdir(exist_ok=True)
             _keep_two(self.path, data.getvalue())
         except OSError as error:  # a full disk, most likely; the earlier checkpoint stands
-            self.warning = f"a checkpoint could not be kept ({one_line(error)[:120]})"
+            self.warning = f"a checkpoint could not be kept ({reason(error, 120)})"
 
 
 def _keep_two(path: Path, data: bytes) -> None:

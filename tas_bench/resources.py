@@ -53,7 +53,7 @@ class Resources:
         cpus, gpus: what one job holds; fractions share a core or a GPU. `gpus` None takes a quarter of a GPU
             where there is one.
         cpus_of, gpus_of: likewise of single kinds of job.
-        total_cpus, total_gpus: what a local Ray offers; None takes what the machine has.
+        total_cpus, total_gpus: what a local Ray offers; None takes what this process may use.
         job_seconds: a job that runs longer is killed and ends as `timeout`.
         silent_seconds: a worker that gives no sign of life for so long is killed; so is the driver.
     """

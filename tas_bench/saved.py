@@ -25,7 +25,7 @@ from tas_bench.files import temporary_of, write_whole
 from tas_bench.network import Network
 from tas_bench.space import size_from
 from tas_bench.tables import weights_bytes
-from tas_bench.text import one_line
+from tas_bench.text import one_line, reason
 
 if TYPE_CHECKING:
     from tas_bench.store import Row
@@ -160,8 +160,8 @@ def _unfilled(path: Path, about: Mapping[str, str]) -> Network:
                 int(about["classes"]), image_of(about),
             )  # fmt: skip
     except (KeyError, ValueError, RecursionError, InputError) as error:
-        reason = f"no {error}" if isinstance(error, KeyError) else one_line(error)[:200]
-        raise InputError(f"'{path}' has metadata that no network can be built from ({reason})") from error
+        why = f"no {error}" if isinstance(error, KeyError) else reason(error, 200)
+        raise InputError(f"'{path}' has metadata that no network can be built from ({why})") from error
 
 
 def _metadata(path: Path) -> dict[str, str]:
@@ -189,7 +189,7 @@ def _opened(path: Path) -> Iterator[Any]:
     except OSError as error:
         raise InputError(f"cannot read '{path}': {error.strerror or error}") from error
     except (SafetensorError, ValueError) as error:
-        raise InputError(f"'{path}' is no whole safetensors file ({one_line(error)[:120]})") from error
+        raise InputError(f"'{path}' is no whole safetensors file ({reason(error, 120)})") from error
 
 
 def _forms(state: Mapping[str, Tensor]) -> dict[str, str]:

@@ -13,7 +13,7 @@ from tas_bench.digest import NAME, check_digest, check_weights, weights_digest, 
 from tas_bench.errors import StoreDamagedError, StoreIOError
 from tas_bench.files import read_whole
 from tas_bench.schema import CURVE_KEYS, ROWS, SCHEMA_VERSION
-from tas_bench.text import one_line, reason
+from tas_bench.text import reason
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -89,9 +89,8 @@ def read_weights(path: Path, device: str = "cpu") -> dict[str, Tensor]:
     except StoreIOError:
         raise
     except (OSError, SafetensorError, ValueError) as error:
-        reason = one_line(error)[:120]
         raise StoreDamagedError(
-            f"{path} is damaged ({reason}); delete it, what needs it trains it again"
+            f"{path} is damaged ({reason(error, 120)}); delete it, what needs it trains it again"
         ) from error
 
 

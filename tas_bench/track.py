@@ -20,7 +20,7 @@ from tas_bench.errors import InputError, unknown
 from tas_bench.files import log_folder, remote
 from tas_bench.store import Row, Store
 from tas_bench.tables import read_table
-from tas_bench.text import file_name, one_line
+from tas_bench.text import file_name, reason
 
 log = logging.getLogger("tas_bench")
 
@@ -91,7 +91,7 @@ class Tracking:
             try:
                 self.trackers[name] = MAKERS[name](self.store.path, self.sweep)
             except Exception as error:  # a server that does not answer
-                log.warning("tracker %s cannot start: %s", name, one_line(error)[:300])
+                log.warning("tracker %s cannot start: %s", name, reason(error))
         for key in iter(self.keys.get, None):
             self._tell(key)
 
@@ -102,7 +102,7 @@ class Tracking:
                 if row is not None:
                     self.trackers[name].tell(name_of(row), row, scalars_of(self.store.path, key))
             except Exception as error:  # other people's code, servers and networks
-                log.warning("tracker %s failed, and is told no more: %s", name, one_line(error)[:300])
+                log.warning("tracker %s failed, and is told no more: %s", name, reason(error))
                 del self.trackers[name]
 
 

@@ -9,7 +9,6 @@ import pytest
 import torch
 from helpers import one_by_one, sets, write_folder
 from hypothesis import settings
-from results_page import ROOT, SHORT, Page
 from small_cifar import write_parquet, write_pickles
 from xdist.scheduler import LoadFileScheduling
 
@@ -149,6 +148,8 @@ def scripts(monkeypatch):
 @pytest.fixture(scope="session")
 def small(tmp_path_factory):
     """The three replications on digits, packed, and their RESULTS.md."""
+    from results_page import ROOT, SHORT, Page
+
     root = tmp_path_factory.mktemp("results")
     for name in ("RESULTS.md.jinja", "pilots"):
         (root / name).symlink_to(ROOT / "results" / name)
@@ -168,6 +169,8 @@ def small(tmp_path_factory):
 @pytest.fixture(params=["committed", pytest.param("small", marks=pytest.mark.slow)])
 def page(request):
     """RESULTS.md with its rows, as committed and of short runs."""
+    from results_page import ROOT, Page
+
     if request.param == "small":
         return request.getfixturevalue("small")
     return Page(ROOT / "results", (ROOT / "RESULTS.md").read_text(encoding="utf-8"))

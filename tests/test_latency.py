@@ -1,5 +1,6 @@
 """Latency: the look-up against walked networks; tables kept, reused, lost, damaged; what is measured, and when."""
 
+import errno
 import io
 import json
 from dataclasses import replace
@@ -12,7 +13,7 @@ from rich.console import Console
 from torch import nn
 
 from baselines.ratio import Ratio, uniform_sizes
-from tas_bench import latency, progress
+from tas_bench import files, latency, progress
 from tas_bench.backbones.backbone import Backbone, ImageShape, Stage
 from tas_bench.backbones.cifar_resnet import BASIC, RESNET20, RESNET164
 from tas_bench.backbones.imagenet_resnet import RESNET18
@@ -22,7 +23,7 @@ from tas_bench.budget import Band
 from tas_bench.costs import find_budget, find_cost
 from tas_bench.costs.latency import Table, cache_folder, read_table, write_table
 from tas_bench.discover import classes
-from tas_bench.errors import InputError, StoreDamagedError
+from tas_bench.errors import InputError, StoreDamagedError, StoreIOError
 from tas_bench.expected import ExpectedCost
 from tas_bench.jobs import Context
 from tas_bench.latency import BATCH, Bench, configs_of_sizes, configs_of_space, measured, settle
@@ -268,8 +269,12 @@ def test_a_damaged_table_is_one_line(damage, made_up):
 def test_a_table_reads_back_and_is_written_whole(made_up, monkeypatch):
     table = measure_tiny()
     assert read_table(table.path) == table
-    monkeypatch.setattr(pq, "write_table", lambda *_args, **_options: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
+
+    def refused(*_):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(files.os, "replace", refused)
+    with pytest.raises(StoreIOError, match="Input/output error"):
         write_table(replace(table, entries={}))
     assert read_table(table.path) == table
     assert sorted(path.name for path in table.path.parent.iterdir()) == [".lock", table.path.name]

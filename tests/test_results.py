@@ -69,7 +69,7 @@ def test_one_that_is_stopped_before_its_first_row_says_so(monkeypatch):
 def test_verdicts(theirs, ours, said):
     from orders import Order
 
-    assert Order("x", theirs, ours, ours).verdict == said
+    assert Order("x", "y", "", theirs, ours, ours).verdict == said
 
 
 @pytest.mark.usefixtures("scripts")

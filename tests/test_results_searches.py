@@ -183,15 +183,16 @@ def test_what_every_search_decided(page):
     logged = page.trajectories(TABLE1, jobs).sort_values("epoch")
     expected = []
     for job in jobs.itertuples():
-        first, before, last = logged[logged["job_id"] == job.job_id].tail(3).itertuples()
-        widths, depths = np.split(np.asarray(last.discrepancies), [19])
+        ends = list(logged[logged["job_id"] == job.job_id].tail(3).itertuples())
+        last, convs = ends[-1], len(ends[-1].widths)
+        widths, depths = np.split(np.asarray(last.discrepancies), [convs])
         told_once = {
             "Seed": str(job.seed),
             "Gap of widths": f"{np.mean(widths):.3f}",
-            "Widths with a gap below 0.05": f"{sum(gap < 0.05 for gap in widths)} of 19",
+            "Widths with a gap below 0.05": f"{sum(gap < 0.05 for gap in widths)} of {convs}",
             "Gaps of depths": ", ".join(f"{gap:.2f}" for gap in depths),
         }
-        for one, other in ((first, before), (before, last)):
+        for one, other in pairwise(ends):
             each = {
                 "Epoch": str(other.epoch),
                 "F / R": f"{other.share:.3f}",
@@ -202,20 +203,22 @@ def test_what_every_search_decided(page):
             expected.append(told_once | each)
             told_once = dict.fromkeys(told_once, "")
     assert page.table("Seed", "Gap of widths") == expected
-    ends = logged.groupby("job_id")["discrepancies"].last()
-    gap = told([np.mean(gaps[:19]) for gaps in ends], "{:.3f}")
-    assert f"widths when TAS's searches ended: {gap} (n = {len(ends)})." in page.text
+    gaps = [gap_of_widths(trace) for _, trace in logged.groupby("job_id")]
+    assert f"widths when TAS's searches ended: {told(gaps, '{:.3f}')} (n = {len(gaps)})." in page.text
+
+
+def gap_of_widths(trace):
+    last = trace.sort_values("epoch").iloc[-1]
+    return np.mean(last["discrepancies"][: len(last["widths"])])
 
 
 def test_gaps_of_widths_by_samples(page):
     jobs = page.asked(TABLE2)
     searches = jobs.query("kind == 'search'").set_index("job_id")
-    ends = page.packed(TABLE2, "trajectories").sort_values("epoch").groupby("job_id")["discrepancies"].last()
-    ends = ends[ends.index.isin(searches.index)]
-    gaps = pd.DataFrame({
-        "drawn": searches.loc[ends.index, "method"].str.removeprefix("samples-").astype(int),
-        "gap": [np.mean(each[:19]) for each in ends],
-    })  # fmt: skip
+    logged = page.packed(TABLE2, "trajectories")
+    logged = logged[logged["job_id"].isin(searches.index)]
+    gaps = logged.groupby("job_id").apply(gap_of_widths, include_groups=False).rename("gap").to_frame()
+    gaps["drawn"] = searches.loc[gaps.index, "method"].str.removeprefix("samples-").astype(int)
     cells = [
         f"{told(mine, '{:.3f}')} (|I| = {drawn}, n = {len(mine)})" for drawn, mine in gaps.groupby("drawn")["gap"]
     ]

@@ -111,7 +111,7 @@ def cost_grid(costs: pd.DataFrame, sweep: Manifest) -> Grid:
                 f"{paper.bound} {paper.gpu_hours:g}".strip() if paper else "",
             )
         )
-    return Grid("Search cost: a method's search jobs, mean over seeds", header, lines)
+    return Grid("Search cost: a method's search jobs, mean over seeds; ratios on the same seed", header, lines)
 
 
 def searches_grid(ended: pd.DataFrame, sweep: Manifest) -> Grid:

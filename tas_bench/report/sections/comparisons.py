@@ -13,7 +13,7 @@ from tas_bench.report.stats import ENOUGH, Interval, mean_interval, verdict
 from tas_bench.report.table1 import SUFFIXES
 
 MANY = 6
-"""From so many methods on, pairs with `REFERENCE` alone are told."""
+"""Of more methods, `REFERENCE` among them, pairs with that alone are told."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import math
 
 import pandas as pd
 
-from tas_bench.report.parts import Panel, Part, Plot, Section, Series, Table, number, text
+from tas_bench.report.parts import Panel, Part, Plot, Section, Series, Style, Table, number, text
 from tas_bench.report.searches import searches
 from tas_bench.report.sections.learning import thin
 from tas_bench.report.source import Source, key_of, of_problem
@@ -68,7 +68,8 @@ def _series(source: Source, each: pd.DataFrame, measure: str, unit: float) -> li
             x += [*kept["epoch"].astype(float), math.nan]
             y += [*(unit * kept[measure]), None]
         label = f"{source.label(method)} (n = {mine['job_id'].nunique()})"
-        series.append(Series(label, x[:-1], y[:-1], "line", source.colour(method)))
+        style: Style = "line" if mine["epoch"].max() > 1 else "points"
+        series.append(Series(label, x[:-1], y[:-1], style, source.colour(method)))
     return series
 
 
