@@ -1,8 +1,8 @@
 """Table 1 of the paper at a scale that two CPU cores can pay for: real CIFAR-100, ResNet-20, 10,000 images.
 
 In pilots smaller batches, which are more updates, went with more accurate networks, and after as many epochs the
-unpruned one was hardly above sizes trained from scratch: hence a teacher that trains for twice as long. The
-search of TAS has twice the epochs of a training, as in the paper; random search and CMA-ES judge as many sizes as the
+unpruned one was hardly above sizes trained from scratch: hence a teacher that trains for twice as long. The search
+of TAS has twice the epochs of a training, as in the paper; random search and CMA-ES judge as many sizes as the
 same macs pay for. The paper does not say what joins widths that differ along a residual stream at first; `--set
 transfers=scratch,init,init-identity,kd` runs Init both ways.
 """
