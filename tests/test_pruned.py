@@ -36,7 +36,7 @@ UNIFORM = Variant("uniform", "Uniform", replace(METHOD, scope="uniform"))
 TRANSFERS = (Scratch(), Init(), KD())
 SWEEP = Sweep(
     name="mine", title="", datasets=("digits",), backbones=("tiny",), methods=(METHOD, UNIFORM), seeds=(0,),
-    transfers=TRANSFERS, t=WIDE.t, recipe=WIDE.recipe,
+    transfers=TRANSFERS[:2], t=WIDE.t, recipe=WIDE.recipe,
 )  # fmt: skip
 
 
@@ -222,7 +222,7 @@ def jobs_of(kind, context):
 def test_a_sweep_of_it_runs_and_its_rows_say_what_it_found(ran):
     rows = load(ran.results)
     assert (rows["status"] == "ok").all()
-    assert rows["kind"].value_counts().to_dict() == {"final": 6, "pruning": 2, "teacher": 1}
+    assert rows["kind"].value_counts().to_dict() == {"final": 4, "pruning": 2, "teacher": 1}
     low, high = WIDE.band
     for row in rows[rows["kind"] == "pruning"].itertuples():
         assert (row.budget, row.budget_cost, row.split, row.epochs) == (WIDE.budget, "macs", "search", 3)

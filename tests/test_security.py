@@ -30,7 +30,7 @@ from tas_bench.files import private
 from tas_bench.jobs import Context, DataSpec
 from tas_bench.plans import NamedPlan
 from tas_bench.reading import load
-from tas_bench.report import render
+from tas_bench.report import drawn, render
 from tas_bench.report.example import write_example
 from tas_bench.schema import USES
 from tas_bench.store import Store
@@ -261,8 +261,9 @@ def test_private_is_for_the_owner_alone_and_ends(tmp_path):
     assert modes == ["0o700", "0o600", "0o644"]
 
 
-def test_names_in_a_strangers_results_lead_nowhere_else(tmp_path):
+def test_names_in_a_strangers_results_lead_nowhere_else(tmp_path, monkeypatch):
     """Refused where a name is taken, they may yet stand in what others send."""
+    monkeypatch.setattr(drawn, "FORMATS", ("svg",))
     results, sly = tmp_path / "a" / "b" / "results", "x/../../../../out"
     write_example(results, seeds=1, candidates=1, epochs=1)
     store = Store(results)

@@ -191,15 +191,15 @@ def go(process):
 
 
 def test_two_writers_and_one_winner_each(store):
-    writers = {me: writer(store, me, 0, 100) for me in ("left", "right")}
+    writers = {me: writer(store, me, 0, 300) for me in ("left", "right")}
     for process in writers.values():
         go(process)
     won = {me: list(map(int, process.communicate(timeout=120)[0].split())) for me, process in writers.items()}
-    assert sorted(won["left"] + won["right"]) == list(range(100))
+    assert sorted(won["left"] + won["right"]) == list(range(300))
     standing = load(store.path).groupby("sweep").seed.apply(list).to_dict()
     assert standing == won
     assert {f.suffix for f in (store.path / "rows").iterdir()} == {".parquet"}
-    assert len(load(store.path, table="curves")) == 200
+    assert len(load(store.path, table="curves")) == 600
 
 
 def test_a_failed_row_gives_way_and_an_ok_row_stays(store):
