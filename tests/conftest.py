@@ -49,6 +49,11 @@ def frozen():
     gc.freeze()
 
 
+def pytest_sessionfinish():
+    """Else libraries take what is frozen for leaks when the process ends."""
+    gc.unfreeze()
+
+
 @pytest.fixture
 def no_gpu(monkeypatch):
     """As on a machine without one."""
