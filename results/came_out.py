@@ -6,7 +6,8 @@ from collections.abc import Iterable
 
 import pandas as pd
 from decided import resolution, width_gaps
-from orders import VERDICTS, Order, has_sign, orders_of, points
+from figures import points, rank_correlation
+from orders import VERDICTS, Order, has_sign, orders_of
 
 from tas_bench.report.ledger import REFERENCE
 from tas_bench.report.sections.comparisons import compared
@@ -91,9 +92,9 @@ def of_table2(source: Source) -> str:
     searches, finals = (done[done["kind"] == kind] for kind in ("search", "final"))
     both = searches[["seed", "drawn", "discrepancy"]].merge(finals[["seed", "drawn", "accuracy"]])
     ranks = [
-        f"{mine['discrepancy'].corr(mine['accuracy'], method='spearman'):+z.2f} (seed {seed}, n = {len(mine)})"
+        f"{rank} (seed {seed}, n = {len(mine)})"
         for seed, mine in both.groupby("seed")
-        if len(mine) > 2
+        if (rank := rank_correlation(mine["discrepancy"], mine["accuracy"]))
     ]
     lines += told_of("Rank correlation (Spearman) of a search's discrepancy with its size's accuracy", ranks)
     return bullets([*lines, *costs_by_samples(searches)])
@@ -146,9 +147,9 @@ def by_depth(source: Source) -> str:
     used = used.assign(blocks=[int(sum(depths)) for depths in used["depths"]])
     judged, finals = used[used["kind"] == "candidate"], used[used["kind"] == "final"]
     ranks = [
-        f"{mine['blocks'].corr(mine['val_accuracy'], method='spearman'):+z.2f} (seed {seed}, n = {len(mine)})"
+        f"{rank} (seed {seed}, n = {len(mine)})"
         for seed, mine in judged.groupby("seed")
-        if len(set(mine["blocks"])) > 1
+        if (rank := rank_correlation(mine["blocks"], mine["val_accuracy"]))
     ]
     chosen = finals.drop_duplicates(["method", "seed"]).sort_values("seed").groupby("method")["blocks"]
     kept = [

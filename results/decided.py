@@ -8,7 +8,7 @@ from itertools import pairwise
 from statistics import median
 
 import pandas as pd
-from orders import markdown
+from figures import markdown
 from scipy.special import stdtrit
 
 from tas_bench.report.source import Source

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import pandas as pd
+from figures import markdown, points
 
 from tas_bench.report.sections.comparisons import Pair, compared, compared_transfers
 from tas_bench.report.source import Source
@@ -102,16 +102,3 @@ def orders_table(source: Source) -> str:
         ours = [points(order.ours), str(order.ours.n), points(order.rest)]
         lines.append([order.name, f"{order.theirs:+z.2f}", *ours, order.verdict])
     return markdown(lines)
-
-
-def points(difference: Interval, how: str = ".2f", sign: str = "+z") -> str:
-    """A mean with its interval; a difference shows its sign, another mean needs none."""
-    if difference.mean is None:
-        return ""
-    spread = "" if difference.half_width is None else f" ± {difference.half_width:{how}}"
-    return f"{difference.mean:{sign}{how}}{spread}"
-
-
-def markdown(lines: Iterable[Iterable[str]]) -> str:
-    """Lines of a table."""
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

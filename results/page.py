@@ -9,8 +9,9 @@ from pathlib import Path
 import pandas as pd
 from came_out import by_depth, of_table1, of_table2, of_tolerance
 from decided import decided, late
+from figures import markdown
 from jinja2 import Environment, StrictUndefined
-from orders import markdown, orders_table
+from orders import orders_table
 from shortcuts import by_shortcuts
 
 from sweeps.replication_cifar100 import SWEEP as TABLE1

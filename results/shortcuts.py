@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pandas as pd
-from orders import markdown
+from figures import markdown, rank_correlation
 
 from tas_bench.backbones import find_backbone
 from tas_bench.costs.layer import Cost
@@ -45,10 +45,9 @@ def by_shortcuts(source: Source) -> str:
 def above(mode: str, gains: pd.Series, counts: pd.Series) -> str:
     """In how many sizes a mode is above scratch, and how that goes with such convolutions; a sentence."""
     told = f"- {mode} is above scratch in {(gains > 0).sum()} of {gains.count()} sizes"
-    if gains.nunique() < 2 or counts[gains.notna()].nunique() < 2:
-        return f"{told}."
-    rank = gains.corr(counts, method="spearman")
-    return f"{told}; rank correlation (Spearman) of the gain with such convolutions: {rank:+z.2f}."
+    rank = rank_correlation(gains, counts)
+    also = f"; rank correlation (Spearman) of the gain with such convolutions: {rank}" if rank else ""
+    return f"{told}{also}."
 
 
 def repairs(row: Any) -> int:
