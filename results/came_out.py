@@ -66,7 +66,7 @@ def tas_and_rivals(source: Source, orders: list[Order]) -> list[str]:
         name: resolution(finals[finals["transfer"] == name].pivot_table("accuracy", "seed", "method"))
         for name in transfers
     }
-    told = [f"{least:.1f} ({name})" for name, least in needed.items() if least is not None]
+    told = [f"{least[0]:.1f} ({name}, n = {least[1]})" for name, least in needed.items() if least]
     margins = [order.theirs for order in orders if order.one == source.label(REFERENCE)]
     paper = (
         f"; TAS's margins in the paper (quoted) are {min(margins):.2f} to {max(margins):.2f}" if margins else ""
@@ -111,7 +111,8 @@ def accuracies_by_samples(accuracy: pd.DataFrame) -> list[str]:
         for n, each in apart.items() if each.n
     ]  # fmt: skip
     least = resolution(accuracy)
-    needed = [] if least is None else [f"Points that two |I| must be apart to be told apart: {least:.1f}."]
+    told = [f"{least[0]:.1f} (n = {least[1]})"] if least else []
+    needed = told_of("Points that two |I| must be apart to be told apart", told)
     return told_of(f"Accuracy less that of |I| = {CHOSEN}, in points", less) + needed
 
 

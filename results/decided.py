@@ -57,14 +57,15 @@ def width_gaps(source: Source) -> pd.DataFrame:
     return pd.DataFrame(lines, columns=["method", "seed", "gap"])
 
 
-def resolution(accuracy: pd.DataFrame) -> float | None:
+def resolution(accuracy: pd.DataFrame) -> tuple[float, int] | None:
     """Half width of the 95 % interval of the difference of any two columns, their spread pooled over all.
 
     Args:
         accuracy: a line per seed; seeds that lack a column are left out.
 
     Returns:
-        Points, of what means of lines and of columns leave over; None where fewer than two of either are whole.
+        Points, of what means of lines and of columns leave over, and how many seeds are whole; None where fewer
+        than two of either are.
     """
     whole = accuracy.dropna()
     seeds, columns = whole.shape
@@ -74,7 +75,7 @@ def resolution(accuracy: pd.DataFrame) -> float | None:
     left = whole - whole.mean() + whole.to_numpy().mean()
     left = left.sub(whole.mean(axis="columns"), axis="index")
     spread = math.sqrt(float((left**2).to_numpy().sum()) / free)
-    return float(stdtrit(free, 0.975)) * spread * math.sqrt(2 / seeds)
+    return float(stdtrit(free, 0.975)) * spread * math.sqrt(2 / seeds), seeds
 
 
 def late(source: Source) -> str:

@@ -107,7 +107,7 @@ def told_in(unit, values):
 
 
 def told_apart(finals):
-    """Points that two methods must be apart, by least squares on dummies of methods and of seeds that have all."""
+    """Points that methods must be apart, by least squares on dummies of methods and seeds; seeds that have all."""
     wide = 100 * finals.pivot_table("test_accuracy", "seed", "method")
     wide = wide.dropna()
     seeds, methods = wide.shape
@@ -120,4 +120,4 @@ def told_apart(finals):
     fit = dummies @ np.linalg.lstsq(dummies, wide.to_numpy().ravel())[0]
     free = seeds * methods - rank
     variance = ((wide.to_numpy().ravel() - fit) ** 2).sum() / free
-    return stats.t.ppf(0.975, free) * np.sqrt(2 * variance / seeds)
+    return f"{stats.t.ppf(0.975, free) * np.sqrt(2 * variance / seeds):.1f}", seeds
