@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import pandas as pd
 from decided import resolution, width_gaps
 from figures import points, rank_correlation
-from orders import VERDICTS, Order, has_sign, orders_of
+from orders import VERDICTS, Order, orders_of
 
 from tas_bench.report.ledger import REFERENCE
 from tas_bench.report.sections.comparisons import compared
@@ -57,7 +57,7 @@ def tas_and_rivals(source: Source, orders: list[Order]) -> list[str]:
     lines = []
     if apart:
         means = sorted(float(each.mean or 0.0) for each in apart)
-        signs = f"{sum(map(has_sign, apart))} of {len(apart)} differences have an interval without zero"
+        signs = f"{sum(each.signed for each in apart)} of {len(apart)} differences have an interval without zero"
         lines.append(
             f"{source.label(REFERENCE)} less a rival: {signs}; means {means[0]:+z.2f} to {means[-1]:+z.2f}."
         )

@@ -45,18 +45,12 @@ class Order:
         """Ours beside theirs, by sign."""
         if self.ours.mean is None:
             return "no pair yet"
-        if not has_sign(self.ours):
+        if not self.ours.signed:
             return "undecided"
         same = self.ours.mean * self.theirs > 0
         if self.ours.n < ENOUGH:
             return "same sign" if same else "opposite sign"
         return "agrees" if same else "disagrees"
-
-
-def has_sign(difference: Interval) -> bool:
-    """Whether the interval leaves out zero."""
-    mean, half = difference.mean, difference.half_width
-    return mean is not None and half is not None and half < abs(mean)
 
 
 def orders_of(source: Source) -> list[Order]:

@@ -14,17 +14,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tas_bench.budget import Band, most_probable, scores_of
 from tas_bench.costs.layer import Layer
 from tas_bench.counting import costs_of
-from tas_bench.space import IntArray
-
-Array = NDArray[np.float64]
+from tas_bench.space import FloatArray, IntArray
 
 
-def most_probable_and_gap(logits: Array, band: Band) -> tuple[IntArray, float]:
+def most_probable_and_gap(logits: FloatArray, band: Band) -> tuple[IntArray, float]:
     """`most_probable`, and how much higher the best in-band score may be at most: 0 where the size is exact.
 
     Raises:
@@ -36,7 +33,7 @@ def most_probable_and_gap(logits: Array, band: Band) -> tuple[IntArray, float]:
     return found, 0.0 if band.enumerable else max(0.0, upper_bound(scores, band) - score)
 
 
-def upper_bound(scores: Array, band: Band) -> float:
+def upper_bound(scores: FloatArray, band: Band) -> float:
     """An upper bound on the score of an in-band size; scores (rows, candidates), -inf past a row's candidates."""
     from scipy.optimize import minimize_scalar  # which takes half a second
 
@@ -66,7 +63,7 @@ class Segment:
 class Chain:
     """A space's rows as a chain of segments, to maximise score - slope x cost over all sizes."""
 
-    def __init__(self, scores: Array, band: Band) -> None:
+    def __init__(self, scores: FloatArray, band: Band) -> None:
         self.scores, self.band = scores, band
         space, layers = band.space, band.layers
         blocks: dict[tuple[int, int], list[Layer]] = {}
@@ -90,7 +87,7 @@ class Chain:
             coming = self._stage(stage, segments, coming, slope)
         return float(self._through(self.tail, coming, slope).max())
 
-    def _stage(self, stage: int, segments: Sequence[Segment], coming: Array, slope: float) -> Array:
+    def _stage(self, stage: int, segments: Sequence[Segment], coming: FloatArray, slope: float) -> FloatArray:
         """The best over the stage's depths; rows of dropped blocks are free."""
         space = self.band.space
         free = [sum(self.scores[row].max() for row in segment.rows) for segment in segments]
@@ -102,7 +99,7 @@ class Chain:
                 ends.append(coming + kept + sum(free[block + 1 :]))
         return np.max(ends, axis=0)
 
-    def _through(self, segment: Segment, coming: Array, slope: float) -> Array:
+    def _through(self, segment: Segment, coming: FloatArray, slope: float) -> FloatArray:
         """Best score of every candidate of the segment's last row."""
         total = coming.reshape(-1, *[1] * len(segment.rows)) - slope * segment.cost
         for axis, row in enumerate(segment.rows, start=1):

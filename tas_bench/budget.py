@@ -19,12 +19,10 @@ from tas_bench.costs.layer import Cost, Layer
 from tas_bench.counting import Counted
 from tas_bench.errors import InputError
 from tas_bench.neighbours import Neighbours
-from tas_bench.space import IntArray, Size, SizeSpace
+from tas_bench.space import FloatArray, IntArray, Size, SizeSpace
 
 if TYPE_CHECKING:
     from tas_bench.jobs import Problem
-
-Array = NDArray[np.float64]
 
 ENUMERABLE = 50_000
 """Spaces up to this many sizes are searched exhaustively."""
@@ -74,7 +72,7 @@ class Band:
         """Which of these costs meet the budget."""
         return (self.low <= costs) & (costs <= self.high)
 
-    def distances(self, costs: IntArray) -> Array:
+    def distances(self, costs: IntArray) -> FloatArray:
         """How far these costs are from the band."""
         return np.maximum(np.maximum(self.low - costs, costs - self.high), 0.0)
 
@@ -142,7 +140,7 @@ def _check(band: Band) -> None:
     band._refuse_out_of_reach()
 
 
-def most_probable(logits: Array, band: Band) -> IntArray:
+def most_probable(logits: FloatArray, band: Band) -> IntArray:
     """The in-band size with the highest sum of logits, as candidate indices (rows,).
 
     Exact where the space has at most `ENUMERABLE` sizes. Elsewhere: from the argmax, the changes that cost the
@@ -173,12 +171,12 @@ def nearest(indices: IntArray, band: Band, rng: np.random.Generator, kept: int |
     return most_probable(-prices[:, None] * steps, band)
 
 
-def scores_of(logits: Array, band: Band) -> Array:
+def scores_of(logits: FloatArray, band: Band) -> FloatArray:
     """The logits, -inf past a row's candidates."""
     return np.where(np.arange(logits.shape[1]) < band.space.counts[:, None], logits, -np.inf)
 
 
-def _score(scores: Array, indices: IntArray) -> Array:
+def _score(scores: FloatArray, indices: IntArray) -> FloatArray:
     return np.asarray(scores[np.arange(len(scores)), indices].sum(axis=-1))
 
 
@@ -187,7 +185,7 @@ def _all_combinations(counts: IntArray) -> IntArray:
     return np.array(list(itertools.product(*(range(n) for n in counts))))
 
 
-def _best_of_all(scores: Array, band: Band) -> IntArray:
+def _best_of_all(scores: FloatArray, band: Band) -> IntArray:
     sizes = _all_combinations(band.space.counts)
     sizes = sizes[band.holds(band.costs(sizes))]
     if not len(sizes):
@@ -195,7 +193,7 @@ def _best_of_all(scores: Array, band: Band) -> IntArray:
     return np.asarray(sizes[_score(scores, sizes).argmax()])
 
 
-def _enter_band(indices: IntArray, scores: Array, band: Band) -> Neighbours:
+def _enter_band(indices: IntArray, scores: FloatArray, band: Band) -> Neighbours:
     """Move towards the band by the changes that cost the least score per unit of cost, until inside.
 
     A depth is a big step, and a descent may end where none of them leads closer: it then starts again from
@@ -216,7 +214,7 @@ def _enter_band(indices: IntArray, scores: Array, band: Band) -> Neighbours:
     return band.neighbours(drawn[_score(scores, drawn).argmax()])
 
 
-def _descend(indices: IntArray, scores: Array, band: Band) -> Neighbours | None:
+def _descend(indices: IntArray, scores: FloatArray, band: Band) -> Neighbours | None:
     """Change one row after another, two at once where no single change leads closer; None where that ends."""
     near = band.neighbours(indices)
     while (away := float(band.distances(np.array(near.cost)))) > 0:
@@ -250,7 +248,7 @@ def _double_changes(indices: IntArray, counts: IntArray) -> IntArray:
     return sizes
 
 
-def _polish(near: Neighbours, scores: Array, band: Band) -> IntArray:
+def _polish(near: Neighbours, scores: FloatArray, band: Band) -> IntArray:
     """Climb: exchange one row, or the best of the pairs that gain, while the size stays in the band."""
     while True:
         gains = scores - scores[np.arange(len(scores)), near.indices][:, None]
@@ -266,7 +264,7 @@ def _polish(near: Neighbours, scores: Array, band: Band) -> IntArray:
             near.move(row, candidate)
 
 
-def _best_pair(near: Neighbours, gains: Array, band: Band) -> list[tuple[int, int]]:
+def _best_pair(near: Neighbours, gains: FloatArray, band: Band) -> list[tuple[int, int]]:
     """Two changes that stay in the band and gain most, one of them gaining more than the other loses; or none."""
     up, up_to = np.nonzero(gains > 0)
     down, down_to = np.nonzero(np.isfinite(gains) & (gains <= 0))

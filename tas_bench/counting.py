@@ -14,12 +14,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tas_bench.costs.layer import Cost, Layer, Tap
-from tas_bench.space import IntArray, SizeSpace
-
-Array = NDArray[np.float64]
+from tas_bench.space import FloatArray, IntArray, SizeSpace
 
 FINE = 16
 """Width of the band in buckets, per block: the most that rounding adds to the band is one bucket per block."""
@@ -42,7 +39,7 @@ class Segment:
     buckets: IntArray
     shape: tuple[int, ...]
 
-    def before(self, after: Array) -> Array:
+    def before(self, after: FloatArray) -> FloatArray:
         """Shares (widths coming in, cost from here on), from those behind (candidates of its last row, cost)."""
         found = np.zeros((len(self.buckets), after.shape[1]))
         for coming, own in enumerate(self.buckets):
@@ -53,7 +50,7 @@ class Segment:
         return found / math.prod(self.shape)
 
 
-def _pick(rng: np.random.Generator, shares: Array) -> IntArray:
+def _pick(rng: np.random.Generator, shares: FloatArray) -> IntArray:
     """A column of every row, in proportion to the shares."""
     sums = shares.cumsum(axis=1)
     return np.asarray((sums > rng.random((len(sums), 1)) * sums[:, -1:]).argmax(axis=1))
@@ -62,7 +59,7 @@ def _pick(rng: np.random.Generator, shares: Array) -> IntArray:
 def _place(
     rng: np.random.Generator,
     segment: Segment,
-    after: Array,
+    after: FloatArray,
     sizes: IntArray,
     here: IntArray,
     coming: IntArray,
@@ -93,8 +90,8 @@ class Stage:
     blocks: list[Segment]
     ends: list[int | None]
     leaving: list[IntArray]
-    after: list[Array]
-    behind: Array
+    after: list[FloatArray]
+    behind: FloatArray
 
 
 class Counted:
@@ -157,14 +154,16 @@ class Counted:
             here, coming = here[~ended], coming[~ended]
         return out
 
-    def _count(self, stage: int, blocks: Sequence[Sequence[Layer]], behind: Array) -> tuple[Stage, Array]:
+    def _count(
+        self, stage: int, blocks: Sequence[Sequence[Layer]], behind: FloatArray
+    ) -> tuple[Stage, FloatArray]:
         """A stage, from what was counted behind it (widths that may come out, cost)."""
         depths = self.space.depths[stage]
         segments = [self._segment(own) for own in blocks]
         coming_out = np.unique(np.concatenate([self.space.widths[segment.rows[-1]] for segment in segments]))
         leaving = [np.searchsorted(coming_out, self.space.widths[segment.rows[-1]]) for segment in segments]
         ends = [depths.index(block + 1) if block + 1 in depths else None for block in range(len(blocks))]
-        after: list[Array] = []
+        after: list[FloatArray] = []
         shares = np.zeros((len(self.space.widths[segments[-1].rows[-1]]), self.buckets))
         for segment, out, end in zip(reversed(segments), reversed(leaving), reversed(ends), strict=True):
             after.insert(0, shares if end is None else shares + behind[out] / len(depths))

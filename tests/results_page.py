@@ -108,16 +108,15 @@ def told_in(unit, values):
 
 def told_apart(finals):
     """Points that methods must be apart, by least squares on dummies of methods and seeds; seeds that have all."""
-    wide = 100 * finals.pivot_table("test_accuracy", "seed", "method")
-    wide = wide.dropna()
+    wide = 100 * finals.pivot_table("test_accuracy", "seed", "method").dropna()
     seeds, methods = wide.shape
     if seeds < 2 or methods < 2:
         return None
     dummies = np.zeros((seeds * methods, seeds + methods))
     for line, (i, j) in enumerate(np.ndindex(seeds, methods)):
         dummies[line, [i, seeds + j]] = 1
-    _, _, rank, _ = np.linalg.lstsq(dummies, wide.to_numpy().ravel())
-    fit = dummies @ np.linalg.lstsq(dummies, wide.to_numpy().ravel())[0]
+    found = wide.to_numpy().ravel()
+    solved, _, rank, _ = np.linalg.lstsq(dummies, found)
     free = seeds * methods - rank
-    variance = ((wide.to_numpy().ravel() - fit) ** 2).sum() / free
+    variance = ((found - dummies @ solved) ** 2).sum() / free
     return f"{stats.t.ppf(0.975, free) * np.sqrt(2 * variance / seeds):.1f}", seeds

@@ -168,17 +168,6 @@ def test_what_is_not_installed_is_not_compared_and_runs(here, monkeypatch):
     assert found(None, here)["versions"][0] == "warning"
 
 
-def test_cores_are_those_that_this_process_may_use(monkeypatch):
-    every = os.sched_getaffinity(0)
-    assert Resources().total[0] <= len(every)
-    os.sched_setaffinity(0, sorted(every)[:1])
-    try:
-        assert Resources().total[0] == 1
-    finally:
-        os.sched_setaffinity(0, every)
-    assert Resources(total_cpus=7).total[0] == 7
-
-
 def test_too_little_room(here):
     assert "MB free" in check_room(here / "new", 1)
     with pytest.raises(StoreIOError, match="MB are needed: make room"):

@@ -92,7 +92,7 @@ def test_ctrl_c_while_the_driver_starts_is_one_line(tmp_path, own):
     assert "starts again" not in err
 
 
-@pytest.mark.slow  # tests/test_cluster.py does the same without Ray
+@pytest.mark.slow  # tests/test_pool.py does the same without Ray
 @pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two cores")
 def test_kinds_of_job_with_other_shares_take_turns(tmp_path, own):
     shares = ["--cpus-per-job", "1", "--cpus-per-job", "teacher=2"]

@@ -27,6 +27,11 @@ class Interval:
     half_width: float | None
     n: int
 
+    @property
+    def signed(self) -> bool:
+        """Whether it leaves out zero."""
+        return self.mean is not None and self.half_width is not None and self.half_width < abs(self.mean)
+
 
 def mean_interval(values: Iterable[float]) -> Interval:
     """Mean and 95 % Student t interval: half width t(0.975, n - 1) s / sqrt(n). Of finite values."""
@@ -63,15 +68,14 @@ def verdict(one: str, other: str, difference: Interval) -> str:
     told = f"{first} {'>' if shown else '='} {second} by {abs(mean):.2f}{spread}, n = {n}"
     if half is None:
         return f"{told}: not settled, one pair tells nothing of the spread"
-    if half >= abs(mean):
+    if not difference.signed:
         return f"{told}: not settled, the interval holds 0"
     return f"{told}: {'settled' if n >= ENOUGH else f'not settled, fewer than {ENOUGH} pairs'}"
 
 
 def is_settled(difference: Interval) -> bool:
     """Whether the sign of a mean difference is beyond doubt, as `verdict` has it."""
-    mean, half = difference.mean, difference.half_width
-    return mean is not None and half is not None and half < abs(mean) and difference.n >= ENOUGH
+    return difference.signed and difference.n >= ENOUGH
 
 
 def front(points: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:

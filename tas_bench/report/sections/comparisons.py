@@ -64,11 +64,9 @@ def compared(source: Source, transfer: str) -> list[Pair]:
     keys = ["dataset", "backbone", "seed"]
     by_method = {name: mine[mine["method"] == name].set_index(keys)["accuracy"] for name in source.labels}
     names = sorted(source.labels, key=lambda name: name != REFERENCE)
-    pairs = (
-        combinations(names, 2)
-        if len(names) <= MANY or names[0] != REFERENCE
-        else ((names[0], other) for other in names[1:])
-    )
+    pairs = list(combinations(names, 2))
+    if len(names) > MANY and REFERENCE in names:
+        pairs = [pair for pair in pairs if REFERENCE in pair]
     return [Pair(one, other, mean_interval((by_method[one] - by_method[other]).dropna())) for one, other in pairs]
 
 
