@@ -148,6 +148,7 @@ def test_an_account_adds_up(tmp_path, monkeypatch):
     usage.write(4, 3.5, last=True)
     assert [run["busy_seconds"] for run in runs(tmp_path)] == [3.5], "in one file"
     (tmp_path / "_runs" / "torn.json").write_text("{")
+    (tmp_path / "_runs" / "nested.json").write_text("[" * 100_000)
     assert len(runs(tmp_path)) == 1
 
 

@@ -62,6 +62,16 @@ def test_pairs_are_of_the_same_seed_and_problem(made):
     assert len(compared(made, "kd")) == 6
 
 
+@pytest.mark.parametrize(("reference", "told"), [("tas", 6), ("another", 21)])
+def test_many_methods_are_told_against_the_reference_where_there_is_one(made, reference, told):
+    known = [each for each in made.manifest["methods"] if each["name"] != "tas"]
+    named = [*(f"rival{i}" for i in range(3)), reference]
+    methods = [*known, *({"name": name, "label": name} for name in named)]
+    pairs = compared(replace(made, manifest=made.manifest | {"methods": methods}), "kd")
+    assert len(pairs) == told
+    assert (reference == "tas") == all("tas" in (pair.one, pair.other) for pair in pairs)
+
+
 def test_transfer_modes_are_paired_by_seed(made):
     finals = made.finals
     means = finals.groupby(["transfer", "seed"])["accuracy"].mean()
@@ -342,6 +352,13 @@ def test_figure_3_has_four_panels_where_a_method_is_free(made):
         "F_cost, with the cost's constraint", "Discrepancy, with the cost's constraint", "F_cost, without",
         "Discrepancy, without",
     ]  # fmt: skip
+
+
+def test_searches_of_one_epoch_are_points(made):
+    for epochs, style in ((1, "points"), (2, "line")):
+        short = replace(made, trajectories=made.trajectories[made.trajectories["epoch"] <= epochs])
+        [plot] = [part for part in parts(short, "trajectories") if isinstance(part, Plot)]
+        assert {panel.series[0].style for panel in plot.panels} == {style}
 
 
 def test_learning_curves_count_the_teacher_once(made):

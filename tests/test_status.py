@@ -79,8 +79,9 @@ def test_the_command_tells_it(half_done, capsys):
     assert [job["job_id"] for job in told["running"]] == [GOING]
 
 
-def test_a_damaged_log_of_attempts_is_left_out(half_done):
-    (half_done.path / "_attempts" / f"{NEXT}.json").write_text('{"attempts": [{}]}')
+@pytest.mark.parametrize("damaged", ['{"attempts": [{}]}', "[" * 100_000], ids=["empty", "nested"])
+def test_a_damaged_log_of_attempts_is_left_out(half_done, damaged):
+    (half_done.path / "_attempts" / f"{NEXT}.json").write_text(damaged)
     with half_done.lock():
         assert status_of(half_done.path).jobs == {"ok": 1, "oom": 1, "running": 1, "waiting": 1}
 
