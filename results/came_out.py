@@ -19,6 +19,9 @@ from tas_bench.report.table1 import SUFFIXES, published
 CHOSEN = 2
 """The paper's |I|."""
 
+CONTROL = "random_size"
+"""The method that is no search: one size drawn in the band."""
+
 COSTS = (
     ("Time", "seconds", "search_hours"),
     ("Training macs", "train_macs", None),
@@ -81,7 +84,11 @@ def of_table2(source: Source) -> str:
     used = source.used
     used = used.assign(drawn=[source.setting(name, "samples") for name in used["method"]])
     done = used[used["status"] == "ok"]
-    lines = accuracies_by_samples(done[done["kind"] == "final"].pivot_table("accuracy", "seed", "drawn"))
+    accuracy = done[done["kind"] == "final"].pivot_table("accuracy", "seed", "method")
+    control = accuracy.pop(CONTROL).dropna() if CONTROL in accuracy else pd.Series(dtype=float)
+    accuracy.columns = pd.Index([source.setting(name, "samples") for name in accuracy])
+    lines = accuracies_by_samples(accuracy.sort_index(axis="columns"))
+    lines += beside_control(accuracy, control)
     gaps = width_gaps(source)
     gaps = gaps.assign(drawn=[source.setting(name, "samples") for name in gaps["method"]])
     told = [
@@ -114,6 +121,15 @@ def accuracies_by_samples(accuracy: pd.DataFrame) -> list[str]:
     told = [f"{least[0]:.1f} (n = {least[1]})"] if least else []
     needed = told_of("Points that two |I| must be apart to be told apart", told)
     return told_of(f"Accuracy less that of |I| = {CHOSEN}, in points", less) + needed
+
+
+def beside_control(accuracy: pd.DataFrame, control: pd.Series[float]) -> list[str]:
+    """What searches found less a random size, a column per |I| and the mean of all, on seeds that have both."""
+    apart = {f"|I| = {n:g}": mean_interval((accuracy[n] - control).dropna()) for n in sorted(accuracy)}
+    apart["mean of all"] = mean_interval((accuracy.mean(axis="columns", skipna=False) - control).dropna())
+    less = [f"{points(each)} ({name}, n = {each.n})" for name, each in apart.items() if each.n]
+    own = f"{points(mean_interval(control), sign='')} %, n = {len(control)}"
+    return told_of(f"Accuracy less that of a random size in the band ({own}), in points", less)
 
 
 def costs_by_samples(searches: pd.DataFrame) -> list[str]:

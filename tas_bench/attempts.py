@@ -40,7 +40,8 @@ class Attempts:
             return [{**attempt} for attempt in json.loads(self.path.read_bytes())["attempts"]]
         if earlier is None:
             return []
-        first = {"how": earlier["status"], "seconds": earlier["device_seconds"]}
+        well = earlier["status"] == "ok"  # then its weights are lost, and what they cost is counted anew
+        first = {"how": earlier["status"], "seconds": 0.0 if well else earlier["device_seconds"]}
         return [first, *({"how": "not known"} for _ in range(earlier["attempts"] - 1))]
 
     @property

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -17,9 +17,8 @@ from typing import Any
 import pyarrow as pa
 
 from tas_bench import snapshot
-from tas_bench.digest import sealed
 from tas_bench.errors import InputError, StoreDamagedError, StoreIOError
-from tas_bench.files import temporaries, write_whole
+from tas_bench.files import temporaries
 from tas_bench.jobs import WEIGHTED, weights_path
 from tas_bench.schema import DATA_FILE, ROWS, SWEEP_FILE, TRAJECTORIES, USES
 from tas_bench.store import FOLDERS, Row, Store
@@ -88,18 +87,18 @@ def check(root: Path) -> Checkup:
     Raises:
         InputError: it holds no results.
     """
-    _expect(root)
+    expect_results(root)
     files: Counter[str] = Counter()
     findings: list[Finding] = []
-    kept = {name: _files(root / name) for name in ("_curves", "_trajectories")}
+    kept = {name: files_of(root / name) for name in ("_curves", "_trajectories")}
     rows: dict[str, Row] = {}
     asked: set[str] = set()
-    for path in _files(root / "rows"):
+    for path in files_of(root / "rows"):
         findings += _look(path, lambda p: rows.update({p.stem: _row(p)}), files)
-    for path in _files(root / "_uses"):
+    for path in files_of(root / "_uses"):
         findings += _look(path, lambda p: asked.update(_uses(p)), files)
     for folder, look in LOOKS.items():
-        for path in kept.get(folder, _files(root / folder)):
+        for path in kept.get(folder, files_of(root / folder)):
             findings += _look(path, look, files)
     findings += [*_manifest(root, rows), *_snapshot(root)]
     findings += [f for key, row in rows.items() for f in _companions(root, key, row)]
@@ -107,42 +106,23 @@ def check(root: Path) -> Checkup:
         if path.exists() and not (root / "rows" / path.name).exists():
             means = "its job's run was cut short, or its row is lost; the job writes it again when it runs"
             findings.append(Finding(path, f"is of no row in {root / 'rows'}", means, damage=False))
-    for path in _unfinished(root):
+    for path in unfinished(root):
         means = "a run that goes on writes it, or a killed one left it; the next run drops it"
         findings.append(Finding(path, "is a temporary file", means, damage=False))
     return Checkup(sorted(findings, key=lambda f: (not f.damage, f.path)), files, len(asked - set(rows)))
 
 
-def repair(root: Path) -> Checkup:
-    """Check, and put what is damaged into `_damaged/`, so that `load` and the next run work.
-
-    Nothing is deleted but temporary files.
-
-    Raises:
-        InputError: it holds no results, or a run holds it.
-        StoreIOError: the file system refused.
-    """
-    _expect(root)
-    left = _unfinished(root)
-    with Store(root).lock():  # drops those that nobody writes any more
-        found = check(root)
-        try:
-            left = [path for path in left if not path.exists()]
-            findings = [_set_aside(root, f) if f.movable else f for f in found.findings]
-            findings = [_manifest_anew(root, f) if f.path == root / SWEEP_FILE else f for f in findings]
-            what = "is what a killed writer left"
-            findings += [Finding(p, what, "nothing is lost", done="dropped") for p in left]
-        except OSError as error:
-            raise StoreIOError(f"cannot repair {error.filename or root}: {error.strerror}") from error
-    return replace(found, findings=findings)
-
-
-def _unfinished(root: Path) -> list[Path]:
+def unfinished(root: Path) -> list[Path]:
     """Files that a writer has not finished."""
     return sorted(p for folder in (root, *(root / name for name in FOLDERS)) for p in temporaries(folder))
 
 
-def _expect(root: Path) -> None:
+def expect_results(root: Path) -> None:
+    """Refuse a directory that is no results directory.
+
+    Raises:
+        InputError: it holds no rows.
+    """
     if not (root / "rows").is_dir():
         raise InputError(f"{root} holds no results (no directory {root / 'rows'})")
 
@@ -150,7 +130,7 @@ def _expect(root: Path) -> None:
 # ---- files
 
 
-def _files(folder: Path) -> list[Path]:
+def files_of(folder: Path) -> list[Path]:
     """What readers of the folder take for its files."""
     ending = {"_weights": "*.safetensors", "_checkpoints": "*.pt"}.get(folder.name, "*.parquet")
     return sorted(p for p in folder.glob(ending) if not p.name.startswith("."))
@@ -161,11 +141,7 @@ def _look(path: Path, look: Callable[[Path], Any], files: Counter[str]) -> Itera
     means = MEANS[path.parent.name]
     files[path.parent.name] += 1
     try:
-        try:
-            if isinstance(path, Path):
-                path.open("rb").close()
-        except IsADirectoryError:
-            raise ValueError("it is a directory") from None
+        _open(path)
         look(path)
     except StoreIOError as error:
         if isinstance(error, OSError):  # an object store that cannot be reached
@@ -178,8 +154,26 @@ def _look(path: Path, look: Callable[[Path], Any], files: Counter[str]) -> Itera
     except Exception as error:  # damaged bytes may raise anything at all
         if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno):
             yield _unread(path, error)
-        elif path.exists():
+        elif is_there(path):
             yield Finding(path, f"is damaged ({reason(error, 160)})", means, movable=True)
+
+
+def _open(path: Path) -> None:
+    """That it is a file, if it is one of this machine's."""
+    try:
+        if isinstance(path, Path):
+            path.open("rb").close()
+    except IsADirectoryError:
+        raise ValueError("it is a directory") from None
+    except FileNotFoundError:
+        if path.is_symlink():
+            raise ValueError("it is a link that leads nowhere") from None
+        raise
+
+
+def is_there(path: Path) -> bool:
+    """Whether it is there, if only as a link that leads nowhere."""
+    return path.exists() or (isinstance(path, Path) and path.is_symlink())
 
 
 def _unread(path: Path, error: BaseException) -> Finding:
@@ -270,11 +264,11 @@ def _companions(root: Path, key: str, row: Row) -> Iterator[Finding]:
         weights_path(root, key): row["kind"] in WEIGHTED,
     }
     for path, needs in needed.items():
-        if needs and not path.exists():
+        if needs and not is_there(path):
             means, for_good = MEANS[path.parent.name], path.parent.name != "_weights"
             if for_good:
                 means += f" (to have it again, delete {root / 'rows' / path.name}: the job runs again)"
-            yield Finding(path, "is missing", means, damage=for_good and not any(_asides(root, path)))
+            yield Finding(path, "is missing", means, damage=for_good and not _put_aside(root, path))
 
 
 def _snapshot(root: Path) -> Iterator[Finding]:
@@ -297,7 +291,7 @@ def _manifest(root: Path, rows: dict[str, Row]) -> Iterator[Finding]:
     store, again = Store(root), "no run goes on here until it is restored or repaired"
     for path, read in ((root / SWEEP_FILE, store.manifest), (root / DATA_FILE, store.own_data)):
         try:
-            if read() is None and path.name == SWEEP_FILE and rows and _files(root / "_uses"):
+            if read() is None and path.name == SWEEP_FILE and rows and files_of(root / "_uses"):
                 yield Finding(path, "is missing", again, movable=True)
         except StoreDamagedError as error:
             yield Finding(path, f"is damaged ({one_line(error.__cause__)[:160]})", again, movable=True)
@@ -305,44 +299,6 @@ def _manifest(root: Path, rows: dict[str, Row]) -> Iterator[Finding]:
             yield _unread(path, error)
 
 
-# ---- repair
-
-
-def _asides(root: Path, path: Path) -> Iterable[Path]:
-    """Where `repair` put files of that name."""
-    return (root / ASIDE).glob(f"{path.parent.name}*/{path.name}")
-
-
-def _set_aside(root: Path, finding: Finding) -> Finding:
-    """Move a file to `_damaged/`, under its own name, over no other."""
-    path = finding.path
-    if not path.exists():  # a manifest that is missing
-        return finding
-    if path == root / snapshot.NAME and path.is_file():
-        path.unlink()
-        return replace(finding, done="dropped")
-    below = "" if path.parent == root else path.parent.name
-    number, folder = 1, root / ASIDE / below
-    while (folder / path.name).exists():
-        number += 1
-        folder = root / ASIDE / f"{below}.{number}"
-    folder.mkdir(parents=True, exist_ok=True)
-    path.rename(folder / path.name)
-    return replace(finding, done=f"moved to {folder}")
-
-
-def _manifest_anew(root: Path, finding: Finding) -> Finding:
-    """Write a manifest that knows the sweep's name alone, by its uses or rows: the next run of it fills it in."""
-    uses = [use for path in _files(root / "_uses") for use in read_table(path, USES).to_pylist()]
-    rows = [row for path in _files(root / "rows") for row in read_table(path, ROWS).to_pylist()]
-    names = sorted({found["sweep"] for found in uses or rows if found["sweep"]})
-    if not (rows and finding.movable):  # a run may claim the directory as if it were new; or it cannot be read
-        return finding
-    if len(names) != 1:
-        return replace(finding, done="", means=f"it cannot be written anew: rows are of {len(names)} sweeps")
-    empty: dict[str, list[Any]] = {key: [] for key in ("problems", "seeds", "methods", "transfers")}
-    stand_in = {"name": names[0], "title": names[0], "t": None, "train_subset": None, **empty, "fixed": {}}
-    write_whole(root / SWEEP_FILE, sealed(stand_in))
-    means = "its settings are lost: run the sweep with those it had, for no others will be refused"
-    done = f"{finding.done}; " if finding.done else ""
-    return replace(finding, means=means, done=f"{done}a stand-in knows that this is sweep '{names[0]}'")
+def _put_aside(root: Path, path: Path) -> bool:
+    """Whether `repair` has put a file of that name aside."""
+    return any(is_there(folder / path.name) for folder in (root / ASIDE).glob(f"{path.parent.name}*"))

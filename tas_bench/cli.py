@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import logging
 import os
 import sys
@@ -25,7 +26,7 @@ from tas_bench.commands import (
     tune,
 )
 from tas_bench.commands.shared import Parser, complain
-from tas_bench.errors import INTERNAL, IO_FAULT, TasBenchError
+from tas_bench.errors import INTERNAL, IO_FAULT, OK, TasBenchError
 from tas_bench.signals import Interrupted, raised_at_once
 from tas_bench.text import own_version
 
@@ -58,9 +59,30 @@ exit codes: 0 complete, 1 internal fault, 2 bad input, 3 finished with failed jo
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
-    parser = _parser()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # where the encoding has no ±
     try:
-        args = parser.parse_args(argv)
+        return _flushed(_run(argv))
+    except SystemExit as end:  # of --help and --version
+        raise SystemExit(_flushed(int(end.code or OK))) from None
+
+
+def _flushed(code: int) -> int:
+    """The exit code, once all that was printed is out; Python itself would end with another one."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is left
+        if not isinstance(error, BrokenPipeError):
+            complain(f"I/O: {error.strerror}")
+        return code or IO_FAULT
+    return code
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    try:
+        args = _parser().parse_args(argv)
         args.argv = sys.argv[1:] if argv is None else argv  # as typed, to go on with
         with raised_at_once():  # until the command has a way of its own
             return int(args.command(args))
@@ -71,7 +93,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         complain("interrupted")
         return 128 + stop.signum
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return IO_FAULT
     except OSError as error:
         complain(f"{error.filename or 'I/O'}: {error.strerror or error}")

@@ -29,6 +29,7 @@ from tas_bench.jobs import DataSpec, Recipe
 from tas_bench.plans import Plans
 from tas_bench.reading import load
 from tas_bench.resources import Resources
+from tas_bench.store import Store
 from tas_bench.sweep import Sweep, names_of
 from tas_bench.text import one_line
 
@@ -73,6 +74,7 @@ def check_run(sweep: Sweep, results: Path, data_root: Path | None, resources: Re
     resources.check()
     check_methods(sweep)
     check_writable(results)
+    check_joins(sweep, results, fingerprints)
     check_rooms(sweep, results, resources)
     return fingerprints
 
@@ -84,9 +86,10 @@ def diagnose(sweep: Sweep | None, results: Path, data_root: Path | None, resourc
     yield _checked("devices", lambda: _devices(resources))
     if sweep is None:
         return
-    yield _checked("data", lambda: _images(sweep, data_root))
+    fingerprints: dict[str, str] = {}
+    yield _checked("data", lambda: _images(sweep, data_root, fingerprints))
     yield _checked("budget", lambda: _budget(sweep))
-    yield _checked("results directory", lambda: check_writable(results))
+    yield _checked("results directory", lambda: _directory(sweep, results, fingerprints))
     yield _checked("room", lambda: check_rooms(sweep, results, resources))
 
 
@@ -233,6 +236,18 @@ def check_writable(results: Path) -> str:
     return f"{results} can be written"
 
 
+def check_joins(sweep: Sweep, results: Path, fingerprints: dict[str, str]) -> None:
+    """Refuse a results directory of another sweep, of other settings or of other data.
+
+    Raises:
+        InputError: what is there must not be compared with what would come.
+        StoreDamagedError: what is there cannot be read.
+    """
+    store = Store(results)
+    store.joined(sweep.manifest())
+    store.joined_data(fingerprints)
+
+
 def check_rooms(sweep: Sweep, results: Path, resources: Resources) -> str:
     """Refuse a results directory or a folder for temporary files without room for what is left to run.
 
@@ -279,8 +294,22 @@ def check_room(folder: Path, needed: int) -> str:
     return told
 
 
-def _images(sweep: Sweep, data_root: Path | None) -> str:
-    return ", ".join(f"{name} ({mark})" for name, mark in check_images(sweep, data_root).items())
+def _images(sweep: Sweep, data_root: Path | None, fingerprints: dict[str, str]) -> str:
+    fingerprints.update(check_images(sweep, data_root))
+    return ", ".join(f"{name} ({mark})" for name, mark in fingerprints.items())
+
+
+def _directory(sweep: Sweep, results: Path, fingerprints: dict[str, str]) -> str:
+    """Whether a run may write there, now.
+
+    Raises:
+        DoubtError: another one does.
+    """
+    told = check_writable(results)
+    check_joins(sweep, results, fingerprints)
+    if holder := Store(results).holder():
+        raise DoubtError(f"{results} is held by {holder.host}:{holder.pid}; a run can begin there once that ends")
+    return told
 
 
 def _budget(sweep: Sweep) -> str:

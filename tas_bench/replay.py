@@ -10,6 +10,7 @@ from tas_bench.jobs import WEIGHTED, Job, Outcome, job_id
 from tas_bench.plans import NamedPlan, Plans, Use, uses_rows
 from tas_bench.store import Store
 from tas_bench.sweep import Sweep, names_of
+from tas_bench.uses import write_uses
 
 log = logging.getLogger("tas_bench")
 
@@ -108,7 +109,7 @@ def keep_uses(plans: Plans, sweep: Sweep, store: Store, meanwhile: Callable[[], 
         meanwhile()
         asked, well = uses_rows(plan, sweep.name), plan.done and plan.error is None
         there = [use["transfer"] for use in asked if use["kind"] == "final"]
-        store.write_uses(plan.name, asked, names_of(sweep.transfers) if well else there)
+        write_uses(store.path, plan.name, asked, names_of(sweep.transfers) if well else there)
         if plan.error:
             log.warning("plan %s ended early: %s", plan.name, plan.error)
         if left := left_by(plan.uses):

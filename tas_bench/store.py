@@ -18,7 +18,7 @@ there whole or not at all, and of two who finish the same job the first wins.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +29,14 @@ from tas_bench.errors import InputError, StoreDamagedError, StoreIOError
 from tas_bench.files import REFUSALS, create, is_left, read_whole, temporaries, write_whole
 from tas_bench.jobs import WEIGHTED, Outcome, weights_path
 from tas_bench.lock import Holder, Lock, hold, holder_of
+from tas_bench.manifest import joined
 from tas_bench.reading import packed_path
-from tas_bench.schema import DATA_FILE, MANIFEST, ROWS, SWEEP_FILE, TRAJECTORIES, USES, check_shape
+from tas_bench.schema import DATA_FILE, MANIFEST, ROWS, SWEEP_FILE, TRAJECTORIES, check_shape
 from tas_bench.snapshot import read_rows, write_snapshot
 from tas_bench.space import Size
 from tas_bench.tables import (
     curve_table,
     read_row,
-    read_table,
     row_bytes,
     table_bytes,
     weights_bytes,
@@ -221,8 +221,7 @@ class Store:
             return manifest
         if found is None:
             raise InputError(f"{self.path} holds rows but no _sweep.json; use another --results")
-        _compare(found, manifest, self.path)
-        return _union(found, manifest)
+        return joined(found, manifest, self.path)
 
     def _refuse_packed(self) -> None:
         if packed_path(self.path, "rows").is_file():
@@ -230,6 +229,14 @@ class Store:
 
     def claim_data(self, data: Mapping[str, str]) -> None:
         """Remember the data that rows are about to be made of, or check that it is what they were made of.
+
+        Args, raises: see `joined_data`.
+        """
+        if known := self.joined_data(data):
+            write_whole(self.path / DATA_FILE, sealed(known))
+
+    def joined_data(self, data: Mapping[str, str]) -> Mapping[str, str]:
+        """The data that rows are made of, with those that they are about to be made of.
 
         A job's key does not tell where its images lie, so that a directory takes one data set of a name.
 
@@ -247,8 +254,7 @@ class Store:
                     f"{self.path} was made with {FINGERPRINT}{name} = {known[name]}, now it is {value}: other "
                     "images or another order; use another --results"
                 )
-        if known or data:
-            write_whole(self.path / DATA_FILE, sealed({**known, **data}))
+        return {**known, **data}
 
     def commit(self, row: Row, outcome: Outcome | None = None) -> bool:
         """Commit a finished job: weights, curve and trajectory first, the row last.
@@ -302,45 +308,9 @@ class Store:
         row = self.row(job_id)
         return row is not None and row["status"] == "ok"
 
-    def write_uses(self, plan: str, uses: Sequence[Row], transfers: Sequence[str]) -> None:
-        """Write which jobs a plan has asked for so far.
-
-        Args:
-            transfers: those whose finals are all among the uses. What earlier runs asked for of others stays.
-        """
-        path = self.path / "_uses" / f"{plan}.parquet"
-        earlier = read_table(path, USES).to_pylist() if path.exists() else []
-        kept = [use for use in earlier if use["kind"] == "final" and use["transfer"] not in transfers]
-        table = pa.Table.from_pylist([*uses, *kept], schema=USES)
-        write_whole(path, table_bytes(table))
-
 
 def outcome_of(row: Row) -> Outcome:
     """An outcome as the row tells it (without curve and weights)."""
     fields = {k: row[k] for k in Outcome.__dataclass_fields__ if k in row}
     size = Size(tuple(row["widths"]), tuple(row["depths"])) if row["widths"] else None
     return Outcome(**fields, size=size)
-
-
-NEWER = {"teacher_epochs": None}
-"""Settings that manifests of earlier days lack, and what they were."""
-
-
-def _compare(found: Mapping[str, Any], wanted: Mapping[str, Any], path: Path) -> None:
-    """Refuse to mix what must not be compared; more problems, seeds, methods or transfers are welcome."""
-    if found["name"] != wanted["name"]:
-        raise InputError(f"{path} holds sweep '{found['name']}', not '{wanted['name']}'; use another --results")
-    for key, value in wanted["fixed"].items():
-        absent = NEWER.get(key, value)  # of a method or transfer that is new here
-        there = found["fixed"].get(key, absent)
-        if there != value:
-            raise InputError(f"{path} was made with {key} = {there}, now it is {value}; use another --results")
-
-
-def _union(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
-    """The wanted manifest with the problems, seeds, methods and transfers that earlier runs added."""
-    both = {
-        key: [*found[key], *(x for x in wanted[key] if x not in found[key])]
-        for key in ("problems", "seeds", "methods", "transfers")
-    }
-    return {**wanted, **both, "fixed": {**found["fixed"], **wanted["fixed"]}}

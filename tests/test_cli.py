@@ -1,6 +1,7 @@
 """The command: refusals of one line, what it prints, and faults."""
 
 import importlib.metadata
+import io
 import json
 import os
 import re
@@ -331,6 +332,23 @@ def test_a_closed_pipe_is_no_fault(monkeypatch, capsys):
         monkeypatch.setattr(sys, "stdout", pipe)
         assert main(["list"]) == IO_FAULT
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("argv", [["list"], ["--help"]])
+def test_output_that_cannot_be_written_is_one_line(monkeypatch, argv):
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "tas_bench", *argv]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (IO_FAULT, "tas-bench: error: I/O: No space left on device\n")
+
+
+def test_signs_that_an_encoding_has_not_are_replaced(monkeypatch):
+    out = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", out)
+    assert main(["list"]) == OK
+    print("71.2 ± 0.3", flush=True)
+    assert out.buffer.getvalue().endswith(b"71.2 ? 0.3\n")
 
 
 def test_the_version_is_told(capsys):

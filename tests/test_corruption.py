@@ -18,6 +18,7 @@ from tas_bench.reading import load
 from tas_bench.schema import ROWS, USES
 from tas_bench.store import Store
 from tas_bench.tables import read_weights, whole_weights
+from tas_bench.uses import write_uses
 
 TABLES = {"rows": "rows", "_curves": "curves", "_trajectories": "trajectories", "_uses": "uses"}
 MANIFEST = {
@@ -46,7 +47,7 @@ def store(tmp_path_factory):
             found.commit(row, Outcome(curve=curve, trajectory=trajectory, weights=weights))
         use = dict.fromkeys(USES.names, "p") | {"seed": 3}
         (found.path / "_sweep.json").write_bytes(sealed(MANIFEST))
-        found.write_uses("p", [use | {"job_id": "a"}, use | {"job_id": "b"}], [])
+        write_uses(found.path, "p", [use | {"job_id": "a"}, use | {"job_id": "b"}], [])
         state = {"device": "cpu", "parts": {"w": torch.ones(50)}, "generator": torch.zeros(9), "values": {}}
         torch.save(state, checkpoint_path(found.path, "c"))
         found.compact()

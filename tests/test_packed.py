@@ -18,6 +18,7 @@ from tas_bench.report.example import write_example
 from tas_bench.schema import USES
 from tas_bench.store import Store
 from tas_bench.tables import row_bytes, table_bytes
+from tas_bench.uses import write_uses
 
 RUN = [
     "run",
@@ -117,7 +118,7 @@ def test_it_adds_what_is_missing_and_replaces_what_failed(made, capsys):
     )
     plan = next(Path("again/_uses").glob("ratio-s0.parquet"))
     asked = pq.read_table(plan)
-    Store(Path("again")).write_uses("ratio-s0", asked.to_pylist()[:2], ["scratch", "init", "kd"])
+    write_uses(Path("again"), "ratio-s0", asked.to_pylist()[:2], ["scratch", "init", "kd"])
     capsys.readouterr()
     assert main(["unpack", "packed", "again"]) == OK
     assert capsys.readouterr().out == "1 rows added to again\n"
@@ -213,7 +214,7 @@ def test_a_plan_that_went_another_way_elsewhere_counts_once(made):
     pd.testing.assert_frame_equal(in_order(load("made", table="uses")), before)
     one = next(use for use in theirs if use["plan"] == "cma_es-s1" and use["kind"] == "candidate")
     ours = [one | {"job_id": f"ours-{i}"} for i in range(20)]  # more, but no final yet
-    Store(Path("made")).write_uses("cma_es-s1", ours, ["scratch", "init", "kd"])
+    write_uses(Path("made"), "cma_es-s1", ours, ["scratch", "init", "kd"])
     assert main(["unpack", "there", "made"]) == OK
     found = load("made", table="uses").query("plan == 'cma_es-s1'")["job_id"]
     assert sorted(found) == sorted(use["job_id"] for use in theirs if use["plan"] == "cma_es-s1")

@@ -295,5 +295,7 @@ def test_an_unfit_node_ends_a_run_that_has_not_begun_and_is_left_out_of_one_that
     list(pool._told(Actor(None, share, "m"), Hello("node host has torch 2")))
     pool.look()
     other.task = None
+    assert other.idle
+    assert pool.idle() == [], "nor is another worker there fed"
     with pytest.raises(cluster.NoClusterError, match="no node of the cluster can run jobs: node host has torch"):
         pool.look()

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from conftest import tree
@@ -20,6 +21,7 @@ from tas_bench.resources import Resources
 from tas_bench.schema import USES
 from tas_bench.settings import with_settings
 from tas_bench.store import Store
+from tas_bench.uses import write_uses
 
 SWEEP = with_settings(demo.SWEEP, {"backbones": "tiny", "methods": "ratio"})
 
@@ -39,6 +41,23 @@ def test_all_is_well_here_and_nothing_is_written(here):
     assert list(prints) == ["digits"]
     assert checks["data"][1] == f"digits ({prints['digits']})"
     assert tree(here) == {}
+
+
+def test_a_directory_of_other_data_or_another_sweep_or_that_is_held_is_told_before_a_run(here):
+    store = Store(here / "out")
+    with store.lock():
+        store.claim(SWEEP.manifest(), {"digits": "others"})
+        store.commit(bare_row("a"))
+        other = replace(SWEEP, name="another")
+        refusals = ((SWEEP, "fingerprint of digits = others"), (other, "holds sweep 'demo', not 'another'"))
+        for sweep, said in refusals:
+            assert said in line(check_run, sweep, store.path, None, Resources())
+            status, told = found(sweep, store.path)["results directory"]
+            assert (status, said in told) == ("failed", True)
+        store.row_path("a").unlink()
+        status, told = found(SWEEP, store.path)["results directory"]
+        assert (status, "is held by" in told) == ("warning", True)
+    assert found(SWEEP, store.path)["results directory"][0] == "ok"
 
 
 @pytest.mark.usefixtures("no_gpu")
@@ -180,13 +199,14 @@ def test_a_run_without_room_is_refused_and_a_finished_one_is_not(here, monkeypat
         check_run(SWEEP, here / "out", None, Resources())
     store = Store(here / "out")
     with store.lock():
+        store.claim(SWEEP.manifest())
         for i in range(SWEEP.jobs):
             store.commit(bare_row(f"other{i}"))
     with pytest.raises(StoreIOError, match="make room"):
         check_run(SWEEP, here / "out", None, Resources())  # rows of another sweep
     plan = SWEEP.plans()[0].name
     use = dict.fromkeys(USES.names, "x") | {"plan": plan, "seed": 0, "kind": "candidate"}
-    store.write_uses(plan, [use | {"job_id": f"own{i}"} for i in range(SWEEP.jobs)], ())
+    write_uses(store.path, plan, [use | {"job_id": f"own{i}"} for i in range(SWEEP.jobs)], ())
     for i in range(SWEEP.jobs):
         store.commit(bare_row(f"own{i}", status="failed" if i == 0 else "ok"))
     with pytest.raises(StoreIOError, match="make room"):

@@ -147,6 +147,22 @@ def test_table_2(page):
         assert line == expected | {title: f"{paper[column]:g}" for title, column in names.items()}
 
 
+def test_a_random_size_beside_the_searches(page):
+    finals = page.asked(TABLE2).query("kind == 'final'")
+    found = {(job.method, job.seed): 100 * job.test_accuracy for job in finals.itertuples()}
+    control = {seed: accuracy for (method, seed), accuracy in found.items() if method == "random_size"}
+    apart = {
+        n: [found[f"samples-{n}", seed] - control[seed] for seed in control if (f"samples-{n}", seed) in found]
+        for n in (1, 2, 3, 5, 8)
+    }
+    mean = np.mean([each for each in apart.values() if len(each) == len(control)], axis=0)
+    cells = [f"{told(each, '{:+z.2f}')} (|I| = {n}, n = {len(each)})" for n, each in apart.items()]
+    cells.append(f"{told(mean, '{:+z.2f}')} (mean of all, n = {len(mean)})")
+    own = f"{told([*control.values()])} %, n = {len(control)}"
+    line = f"Accuracy less that of a random size in the band ({own}), in points: {', '.join(cells)}."
+    assert not control or line in page.text
+
+
 def test_lambda_cost_and_t(page):
     jobs = page.asked(TOLERANCE, ("ok", "diverged")).query("kind == 'search'").drop_duplicates("job_id")
     job = jobs["job"].map(json.loads)
@@ -230,6 +246,6 @@ def test_gaps_of_widths_by_samples(page):
             continue
         rank = stats.spearmanr(decided[seed][names], finals[seed][names]).statistic
         assert f"{rank:+z.2f} (seed {seed}, n = {len(names)})" in page.text
-    apart = told_apart(jobs.query("kind == 'final'"))
+    apart = told_apart(jobs.query("kind == 'final' and method != 'random_size'"))
     told_so = f"Points that two |I| must be apart to be told apart: {apart[0]} (n = {apart[1]})."
     assert told_so in page.text

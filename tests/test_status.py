@@ -11,6 +11,7 @@ from tas_bench.cli import main
 from tas_bench.errors import DAMAGED, OK
 from tas_bench.jobs import Outcome
 from tas_bench.status import status_of
+from tas_bench.uses import write_uses
 
 DONE, BAD, GOING, NEXT = "a" * 20, "b" * 20, "c" * 20, "d" * 20
 
@@ -25,8 +26,8 @@ def half_done(store):
     """Four jobs of two plans: one done (asked for by both), one failed, one under way, one to come."""
     store.commit(bare_row(DONE), Outcome())
     store.commit(bare_row(BAD, status="oom", error="<b>too large\x1b[0m", attempts=3))
-    store.write_uses("p-s0", [use(DONE, "p-s0"), use(BAD, "p-s0")], ())
-    store.write_uses("q-s0", [use(key, "q-s0") for key in (DONE, GOING, NEXT)], ())
+    write_uses(store.path, "p-s0", [use(DONE, "p-s0"), use(BAD, "p-s0")], ())
+    write_uses(store.path, "q-s0", [use(key, "q-s0") for key in (DONE, GOING, NEXT)], ())
     Attempts(store.path, GOING).begin()
     return store
 

@@ -29,6 +29,7 @@ from tas_bench.reading import load
 from tas_bench.schema import ROWS, SCHEMA_VERSION, USES
 from tas_bench.space import Size
 from tas_bench.store import Store, outcome_of
+from tas_bench.uses import write_uses
 
 CURVE = [{"epoch": e, "lr": 0.1 / e, "train_loss": 2.0 - 0.1 * e} for e in (1, 2, 3)]
 
@@ -110,14 +111,6 @@ def test_curves_of_different_measures_read_back(store):
     assert curves["tau"].dropna().tolist() == [10.0]
 
 
-def test_uses_are_written_anew(store):
-    use = dict.fromkeys(USES.names, "x") | {"seed": 3, "transfer": None}
-    store.write_uses("p", [use], ["scratch"])
-    store.write_uses("p", [use, use | {"job_id": "y"}], ["scratch"])
-    store.write_uses("q", [], [])
-    assert load(store.path, table="uses")["job_id"].tolist() == ["x", "y"]
-
-
 def test_an_empty_directory_has_typed_empty_tables(store):
     assert list(load(store.path).columns) == ROWS.names
     assert list(load(store.path, table="uses").columns) == USES.names
@@ -137,7 +130,7 @@ def test_every_reader_finds_the_same_rows_among_leftovers(tmp_path):
     for i in range(3):
         store.commit(full_row(f"full{i}", i), Outcome(curve=CURVE, weights={"w": torch.zeros(2)}))
         store.commit(bare_row(f"bare{i}", status="failed"))
-    store.write_uses("p", [dict.fromkeys(USES.names, "x") | {"seed": 3}], [])
+    write_uses(store.path, "p", [dict.fromkeys(USES.names, "x") | {"seed": 3}], [])
     (store.path / "rows" / ".full9.host.7.tmp").write_bytes(b"PAR1 torn")
     (store.path / "_curves" / ".full9.parquet.7.tmp").write_bytes(b"torn")
     (store.path / "_sweep.json").write_text("{}")
@@ -385,16 +378,6 @@ def test_weights_that_went_come_back_with_a_row_and_a_curve_of_their_own(store):
     assert store.row("a") == late | {"sweep": "first", "method": "tas", "budget": 0.5}
     assert len(load(store.path, table="curves")) == 1
     assert store.outcome("a", needs_weights=True) is not None
-
-
-def test_finals_of_transfers_that_a_narrower_run_leaves_out_stay(store):
-    use = dict.fromkeys(USES.names, "x") | {"seed": 3, "kind": "final"}
-    both = [use | {"job_id": "a", "transfer": "scratch"}, use | {"job_id": "b", "transfer": "kd"}]
-    store.write_uses("p", both, ["scratch", "kd"])
-    store.write_uses("p", both[:1], ["scratch"])
-    assert sorted(load(store.path, table="uses").job_id) == ["a", "b"]
-    store.write_uses("p", [use | {"job_id": "c", "transfer": "kd"}], ["kd", "scratch"])
-    assert list(load(store.path, table="uses").job_id) == ["c"]
 
 
 def test_a_teacher_with_damaged_weights_is_trained_again(store):

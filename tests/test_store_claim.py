@@ -71,6 +71,12 @@ def test_more_is_welcome_and_stays(claimed):
         claimed.claim(manifest(**{"tas.setting": 2}))
 
 
+def test_a_label_may_change(claimed):
+    renamed = manifest() | {"methods": [{"name": "tas", "label": "TAS, ours"}]}
+    claimed.claim(renamed)
+    assert claimed.manifest()["methods"] == renamed["methods"]
+
+
 def test_rows_without_a_manifest_are_refused(claimed):
     (claimed.path / "_sweep.json").unlink()
     with pytest.raises(InputError, match=r"no _sweep\.json"):

@@ -20,13 +20,14 @@ from sweeps import demo
 from tas_bench import lock as locks
 from tas_bench import remote
 from tas_bench.checkpoint import Checkpoint, previous
-from tas_bench.checkup import check, repair
+from tas_bench.checkup import check
 from tas_bench.cli import main
 from tas_bench.errors import BAD_INPUT, DAMAGED, IO_FAULT, OK, InputError, StoreDamagedError, StoreIOError
 from tas_bench.files import create, identities, path_of, write_whole
 from tas_bench.jobs import Context, Outcome, checkpoint_path, job_id, weights_path
 from tas_bench.preflight import check_run
 from tas_bench.reading import load
+from tas_bench.repair import repair
 from tas_bench.report.example import write_example
 from tas_bench.resources import Resources
 from tas_bench.schema import USES
@@ -37,6 +38,7 @@ from tas_bench.stub import Stub
 from tas_bench.tables import row_bytes
 from tas_bench.train import final_job, teacher_job, train
 from tas_bench.transfer.kd import KD
+from tas_bench.uses import write_uses
 from tas_bench.worker import Labels, execute
 
 
@@ -184,7 +186,7 @@ def test_what_is_committed_reads_back(far):
     assert not far.commit(bare_row("a", seed=2), outcome)
     assert far.commit(bare_row("b", status="failed"))
     assert far.commit(bare_row("b", seed=7)), "a failed row gives way"
-    far.write_uses("p", [dict.fromkeys(USES.names, "p") | {"seed": 3, "job_id": "a"}], [])
+    write_uses(far.path, "p", [dict.fromkeys(USES.names, "p") | {"seed": 3, "job_id": "a"}], [])
     assert load(far.path).seed.tolist() == [1, 7]
     assert tas_bench.load(str(far.path), table="curves").loss.tolist() == [1, 0.5]
     assert len(load(far.path, table="trajectories")) == len(load(far.path, table="uses")) == 1
@@ -403,4 +405,4 @@ def test_a_bucket_that_is_not_there(server):
     with pytest.raises(StoreIOError, match=r"s3://nobucket/x/rows/a\.parquet.*bucket does not exist"):
         store.commit(bare_row("a"))
     with pytest.raises(StoreIOError, match=r"s3://nobucket/x/_uses/p\.parquet: .*bucket does not exist"):
-        store.write_uses("p", [], [])
+        write_uses(store.path, "p", [], [])

@@ -13,11 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tas_bench import snapshot
-from tas_bench.checkup import check, repair
+from tas_bench.checkup import check
 from tas_bench.cli import main
 from tas_bench.errors import DAMAGED, OK, InputError, StoreDamagedError, StoreIOError
 from tas_bench.files import identities, write_whole
 from tas_bench.reading import load
+from tas_bench.repair import repair
 from tas_bench.schema import ROWS
 from tas_bench.snapshot import NAME, SCHEMA, SOURCE
 from tas_bench.store import Store, outcome_of

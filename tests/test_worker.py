@@ -65,6 +65,15 @@ def test_a_failed_attempts_seconds_count_once(context, works):
     assert row["attempts"] == 2
 
 
+def test_what_lost_weights_cost_counts_once(context, works, monkeypatch):
+    """With a log of attempts or without one, as of a directory that was packed."""
+    works.append(True)
+    assert execute(Resumed(), LABELS, context)["device_seconds"] == 10.0
+    monkeypatch.setattr(Store, "outcome", lambda *_args: None)  # its weights are lost
+    again = [execute(Resumed(), LABELS, context) for _ in range(2)]
+    assert [(row["device_seconds"], row["attempts"]) for row in again] == [(10.0, 2), (10.0, 3)]
+
+
 def test_what_a_killed_attempt_carried_is_not_lost_to_a_short_failed_one(context, works):
     """The failed row has its own fraction of a second only; the checkpoint's 4 came from one that left no row."""
     execute(Resumed(), LABELS, context)

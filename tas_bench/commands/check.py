@@ -36,12 +36,13 @@ def add(commands: Commands) -> None:
 
 def check(args: argparse.Namespace) -> int:
     """Print one line per finding and a summary."""
-    from tas_bench import checkup
+    from tas_bench.checkup import check
     from tas_bench.reading import packed_path
+    from tas_bench.repair import repair
 
     if packed_path(args.results, "rows").is_file():
         raise InputError(f"{args.results} is packed; `tas-bench unpack {args.results} DIR` makes DIR to check")
-    found = (checkup.repair if args.repair else checkup.check)(args.results)
+    found = (repair if args.repair else check)(args.results)
     for finding in found.findings:
         sys.stdout.write(f"{finding}\n")
     sys.stdout.write(f"{_summary(found, args.results)}\n")

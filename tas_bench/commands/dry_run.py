@@ -28,12 +28,10 @@ def dry_run(sweep: Sweep, results: Path, data_root: Path | None, resources: Reso
     from tas_bench.costs.latency import LATENCY
     from tas_bench.estimate import estimate
     from tas_bench.preflight import check_run
-    from tas_bench.store import Store
 
     if sweep.cost == LATENCY:
         raise InputError("--dry-run measures no latency; name a table that is there: --set cost=latency:KEY")
     check_run(sweep, results, data_root, resources)
-    Store(results).joined(sweep.manifest())
     found, console = estimate(sweep, results, data_root, resources), Console()
     console.print(Text(f"{sweep.heading}\nresults: {results}"), soft_wrap=True)
     console.print(_table(found))

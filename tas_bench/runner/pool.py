@@ -101,7 +101,7 @@ class Pool:
         if living and not self.nodes and not any(actor.task for actor in self.actors):
             raise cluster.NoClusterError(f"no node of the cluster can run jobs: {self.unfit[living[0].id]}")
         self.looked = time.monotonic()
-        for actor in self.idle():
+        for actor in [actor for actor in self.actors if actor.idle]:
             if all(node.id != actor.node for node in self.nodes):
                 self._kill(actor)
 
@@ -114,8 +114,8 @@ class Pool:
     # ---- feeding
 
     def idle(self) -> list[Actor]:
-        """Actors that can take a task now."""
-        return [actor for actor in self.actors if actor.idle]
+        """Actors that can take a task now, on nodes that are not left out."""
+        return [actor for actor in self.actors if actor.idle and actor.node not in self.unfit]
 
     def beside(self, actor: Actor) -> list[str]:
         """The jobs under way on an actor's node."""

@@ -17,6 +17,7 @@ from tas_bench.store import Store
 from tas_bench.sweep import Sweep
 from tas_bench.tas import Tas
 from tas_bench.transfer.scratch import Scratch
+from tas_bench.uses import write_uses
 from tas_bench.worker import Labels, execute
 
 SWEEP = Sweep(
@@ -39,7 +40,7 @@ def make(out):
             execute(use.job, labels, Context(results=out))
             plans.finish(use.key, store.outcome(use.key))
         for plan in plans.plans:
-            store.write_uses(plan.name, uses_rows(plan, "golden"), ["scratch"])
+            write_uses(store.path, plan.name, uses_rows(plan, "golden"), ["scratch"])
     (out / "_lock").unlink(missing_ok=True)
 
 
