@@ -85,6 +85,9 @@ def test_transfer_modes_are_paired_by_seed(made):
     rivals = finals[finals["method"] != "tas"].groupby(["transfer", "seed"])["accuracy"].mean()
     assert compared_transfers(part)[1].difference.mean == pytest.approx((rivals["kd"] - rivals["scratch"]).mean())
     assert compared_transfers(part)[1].difference.n == 3
+    assert set(compared_transfers(part)[1].over) == {"ratio", "random_search", "cma_es"}
+    [*_, table, _] = parts(part, "comparisons")
+    assert table.lines[1][0].text.endswith(" (of CMA-ES, Random Search, Pre-defined)")
     assert compared_transfers(part, ["ratio", "tas"])[1].difference.n == 2, "seeds that have both"
     assert compared_transfers(part)[2] == compared_transfers(made)[2], "what lacks kd alone counts for the others"
 
@@ -102,7 +105,7 @@ def test_verdicts_are_of_the_papers_last_mode(made):
 
 def test_epochs_are_whole():
     epochs = [*range(1, 21)]
-    for name, fractions in (("epoch", False), ("hours", True)):
+    for name, fractions in (("Epoch", False), ("Hours", True)):
         panel = Panel("p", name, "y", [Series("s", epochs, [1.0] * 20)])
         assert (b">2.5<" in drawn(Plot("p", "p", "p", [panel]))["svg"]) == fractions
 
@@ -209,7 +212,8 @@ def test_table_3_beside_ours(made):
 def test_table_2_beside_ours(tmp_path):
     write_example(tmp_path, seeds=2, candidates=1, epochs=3)
     source = read_source(tmp_path)
-    fixed = {"samples-1.samples": 1, "samples-2.samples": 2, "ratio.samples": None, "recipe.batch": 50}
+    fixed = {"samples-1.samples": 1, "samples-2.samples": 2, "random_search.samples": 6, "recipe.batch": 50}
+    fixed |= {"samples-1.lambda_cost": 2.0, "samples-2.lambda_cost": 2.0}
     methods = [{"name": f"samples-{n}", "label": f"|I| = {n}"} for n in (1, 2)]
     place = {"dataset": "cifar10", "backbone": "resnet32"}
     renamed = source.uses["method"].replace({"tas": "samples-2", "ratio": "samples-1"})
@@ -221,7 +225,10 @@ def test_table_2_beside_ours(tmp_path):
     [table, plot, note, _] = parts(source, "samples")
     assert note.text.startswith("Differences are not like for like: ")
     line = dict(zip(table.header, table.lines[1], strict=True))
-    assert [line[name].value for name in ("|I|", "Searches", "Finals")] == [2, 2, 6]
+    assert [line[name].value for name in ("|I|", "Searches", "Finals")] == [2, 2, 2]
+    accuracies = source.finals.query("method == 'samples-2' and transfer == 'kd'")["accuracy"]
+    assert line["Accuracy % (ours)"].value == pytest.approx(accuracies.mean())
+    assert table.caption.endswith(" (kd)")
     assert line["Accuracy % (paper)"].value == 92.98
     assert line["Search, device-hours (paper)"].value == 3.83
     seconds = source.rows.loc[source.rows["kind"] == "search", "device_seconds"].mean()
@@ -232,6 +239,11 @@ def test_table_2_beside_ours(tmp_path):
     assert line["Argmax in band"].text == f"{(searches['derived'] == 'argmax').sum()} of {len(searches)}"
     assert line["Discrepancy"].value == pytest.approx(searches["discrepancy"].mean())
     assert [panel.title for panel in plot.panels] == ["Accuracy %", "Search, device-hours", "Memory, GB"]
+    policy = {"name": "random_search", "label": "has samples of another kind"}
+    more = replace(source, manifest=manifest | {"methods": [*methods, policy]})
+    assert [cell.text for cell in next(zip(*parts(more, "samples")[0].lines, strict=True))] == ["1", "2"]
+    same = replace(source, manifest=manifest | {"fixed": fixed | {"samples-1.samples": 2}})
+    assert parts(same, "samples") == [], "they differ in something else"
     elsewhere = {**manifest, "problems": [{**manifest["problems"][0], "backbone": "resnet20"}]}
     source = type(source)(
         elsewhere, rows, uses.assign(backbone="resnet20"), source.curves, source.trajectories, {}

@@ -19,7 +19,8 @@ from tas_bench.sweep import cell_plan, without_test
 from tas_bench.tas import Tas
 from tas_bench.train import candidate_job, final_job, teacher_job
 from tas_bench.transfer.scratch import Scratch
-from tas_bench.variant import parts_of
+from tas_bench.tune import Tuning
+from tas_bench.variant import Variant, parts_of
 
 # ---------------------------------------------------------------- sweeps, and their short versions
 
@@ -106,6 +107,17 @@ def test_the_manifest_names_what_may_not_change():
     }
     assert fixed <= set(manifest["fixed"])
     assert not {"seeds", "methods", "transfers"} & set(manifest["fixed"])
+
+
+def test_settings_of_a_method_and_of_one_inside_another_are_told_apart():
+    def fixed(*methods):
+        return replace(SWEEP, methods=methods).manifest()["fixed"]
+
+    alone, both = fixed(Tuning()), fixed(Tas(lambda_cost=1.0), Tuning(tas=Tas(lambda_cost=4.0)))
+    assert alone["tas.lambda_cost"] == 2.0
+    assert (both["tas.lambda_cost"], both["tune.tas.lambda_cost"]) == (1.0, 4.0)
+    two = fixed(*(Variant(f"tune-{n}", str(n), Tuning(tas=Tas(samples=n))) for n in (2, 3)))
+    assert (two["tune-2.tas.samples"], two["tune-3.tas.samples"]) == (2, 3)
 
 
 @pytest.mark.parametrize(

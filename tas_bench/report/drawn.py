@@ -57,7 +57,7 @@ def _draw(axes: Axes, panel: Panel) -> None:
         _add(axes, series, below if panel.stacked else {})
     if panel.log_x:
         axes.set_xscale("log")
-    elif panel.x == "epoch":
+    elif panel.x == "Epoch":
         axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
     axes.grid(alpha=0.3)
     if panel.series:

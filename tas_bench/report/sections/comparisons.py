@@ -18,11 +18,16 @@ MANY = 6
 
 @dataclass(frozen=True)
 class Pair:
-    """Two methods or transfer modes, and one's accuracy less the other's in points."""
+    """Two methods or transfer modes, and one's accuracy less the other's in points.
+
+    Attributes:
+        over: the methods that a transfer mode's mean is over, where it is not over all.
+    """
 
     one: str
     other: str
     difference: Interval
+    over: tuple[str, ...] = ()
 
 
 def comparisons(source: Source) -> list[Part]:
@@ -46,7 +51,7 @@ def comparisons(source: Source) -> list[Part]:
 def _table(source: Source, name: str, caption: str, pairs: list[Pair]) -> list[Part]:
     lines = [
         (
-            text(f"{source.label(pair.one)} - {source.label(pair.other)}"),
+            text(f"{source.label(pair.one)} - {source.label(pair.other)}{_over(source, pair)}"),
             number(pair.difference.mean, "{:+z.2f}", pair.difference.half_width),
             number(pair.difference.n, "{:.0f}"),
             text(verdict(source.label(pair.one), source.label(pair.other), pair.difference)),
@@ -55,6 +60,10 @@ def _table(source: Source, name: str, caption: str, pairs: list[Pair]) -> list[P
         if pair.difference.n
     ]
     return [Table(name, caption, ("Pair", "Difference, points", "Pairs", "Verdict"), lines)] if lines else []
+
+
+def _over(source: Source, pair: Pair) -> str:
+    return f" (of {', '.join(map(source.label, pair.over))})" if pair.over else ""
 
 
 def compared(source: Source, transfer: str) -> list[Pair]:
@@ -82,8 +91,9 @@ def compared_transfers(source: Source, methods: Iterable[str] | None = None) -> 
     found = []
     for one, other in combinations(reversed(modes), 2):
         cells = (wide[one] - wide[other]).dropna().unstack("method")
-        cells = cells.dropna(axis="columns") if methods is None else cells.reindex(columns=list(methods)).dropna()
-        found.append(Pair(one, other, mean_interval(cells.mean(axis="columns").dropna())))
+        whole = cells.dropna(axis="columns") if methods is None else cells.reindex(columns=list(methods)).dropna()
+        over = tuple(map(str, whole)) if len(whole.columns) < len(cells.columns) else ()
+        found.append(Pair(one, other, mean_interval(whole.mean(axis="columns").dropna()), over))
     return found
 
 

@@ -11,6 +11,7 @@ import pandas as pd
 
 from tas_bench.report.ledger import RESULTS
 from tas_bench.report.parts import Note, Panel, Part, Plot, Section, Series, Table, millions, number
+from tas_bench.report.sections.comparisons import last_transfer
 from tas_bench.report.source import Source, key_of
 from tas_bench.report.stats import Interval, mean_interval
 from tas_bench.report.table1 import Manifest, other_schedule, published
@@ -20,18 +21,18 @@ HOURS, GB = 3600.0, 1e9
 
 
 def samples(source: Source) -> list[Part]:
-    """A table and a plot per problem, where methods differ in |I|."""
-    drawn = {name: source.setting(name, "samples") for name in source.labels}
-    drawn = {name: int(n) for name, n in drawn.items() if isinstance(n, int)}
-    if len(set(drawn.values())) < 2:
+    """A table and a plot per problem, where every search of TAS has an |I| of its own."""
+    searches = [name for name in source.labels if source.setting(name, "lambda_cost") is not None]
+    drawn = {int(source.setting(name, "samples")): name for name in searches}
+    if len(drawn) < max(2, len(searches)):
         return []
     parts: list[Part] = []
+    transfer = last_transfer(source) if len(source.finals) else None
     for problem in source.problems:
-        by_number = sorted(drawn.items(), key=lambda item: item[1])
-        found = {n: _measured(source.of(problem), name, source.manifest) for name, n in by_number}
+        found = {n: _measured(source, problem, drawn[n], transfer) for n in sorted(drawn)}
         same = (problem["dataset"], problem["backbone"]) == PAPER
         paper = published("table2").set_index("samples") if same else pd.DataFrame()
-        parts += _parts(source, problem, found, paper)
+        parts += _parts(source, problem, found, paper, transfer)
         if same and (told := other_schedule(source.of(problem))):
             parts.append(Note(f"Differences are not like for like: {', '.join(told)}."))
     return [*parts, Note(NOTE)]
@@ -56,12 +57,14 @@ NOTE = (
 )
 
 
-def _measured(used: pd.DataFrame, method: str, sweep: Manifest) -> dict[str, Interval]:
+def _measured(source: Source, problem: Manifest, method: str, transfer: str | None) -> dict[str, Interval]:
+    used = source.of(problem)
     mine = used[used["method"] == method]
     done = mine[mine["status"] == "ok"]
     search, final = done[~done["kind"].isin(RESULTS)], done[done["kind"] == "final"]
+    final = final[final["transfer"] == transfer]
     told = mine[mine["kind"].eq("search") & mine["status"].isin(["ok", "diverged"])]
-    batches = search["images"] / search["epochs"] / 2 / sweep["fixed"].get("recipe.batch", math.nan)
+    batches = search["images"] / search["epochs"] / 2 / source.manifest["fixed"].get("recipe.batch", math.nan)
     steps = search["epochs"] * np.ceil(batches)
     in_macs = search["budget_cost"].eq("macs")
     frames = {
@@ -77,7 +80,11 @@ def _measured(used: pd.DataFrame, method: str, sweep: Manifest) -> dict[str, Int
 
 
 def _parts(
-    source: Source, problem: Manifest, found: dict[int, dict[str, Interval]], paper: pd.DataFrame
+    source: Source,
+    problem: Manifest,
+    found: dict[int, dict[str, Interval]],
+    paper: pd.DataFrame,
+    transfer: str | None,
 ) -> list[Part]:
     header = ["|I|", "Searches", "Finals", "Argmax in band"]
     for title, _, column in MEASURES.values():
@@ -98,7 +105,7 @@ def _parts(
             ours, theirs = measured["accuracy"].mean, paper["accuracy"].get(n)
             line.append(number(None if ours is None or theirs is None else ours - theirs, "{:+z.2f}"))
         lines.append(tuple(line))
-    where, name = source.heading(problem), f"samples-{key_of(problem)}"
+    where, name = source.heading(problem) + (f" ({transfer})" if transfer else ""), f"samples-{key_of(problem)}"
     panels = [_panel(measure, found, paper) for measure in ("accuracy", "search", "memory")]
     return [
         Table(name, f"Candidates sampled per step: {where}", tuple(header), lines),
