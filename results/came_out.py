@@ -84,11 +84,10 @@ def of_table2(source: Source) -> str:
     used = source.used
     used = used.assign(drawn=[source.setting(name, "samples") for name in used["method"]])
     done = used[used["status"] == "ok"]
-    accuracy = done[done["kind"] == "final"].pivot_table("accuracy", "seed", "method")
-    control = accuracy.pop(CONTROL).dropna() if CONTROL in accuracy else pd.Series(dtype=float)
-    accuracy.columns = pd.Index([source.setting(name, "samples") for name in accuracy])
-    lines = accuracies_by_samples(accuracy.sort_index(axis="columns"))
-    lines += beside_control(accuracy, control)
+    searches, finals = (done[done["kind"] == kind] for kind in ("search", "final"))
+    accuracy = finals.pivot_table("accuracy", "seed", "drawn")
+    control = finals[finals["method"] == CONTROL].set_index("seed")["accuracy"]
+    lines = accuracies_by_samples(accuracy) + beside_control(accuracy, control)
     gaps = width_gaps(source)
     gaps = gaps.assign(drawn=[source.setting(name, "samples") for name in gaps["method"]])
     told = [
@@ -96,7 +95,6 @@ def of_table2(source: Source) -> str:
         for drawn, mine in gaps.groupby("drawn")["gap"]
     ]
     lines += told_of("Gap between the two most probable widths when the searches ended", told)
-    searches, finals = (done[done["kind"] == kind] for kind in ("search", "final"))
     both = searches[["seed", "drawn", "discrepancy"]].merge(finals[["seed", "drawn", "accuracy"]])
     ranks = [
         f"{rank} (seed {seed}, n = {len(mine)})"
@@ -125,7 +123,7 @@ def accuracies_by_samples(accuracy: pd.DataFrame) -> list[str]:
 
 def beside_control(accuracy: pd.DataFrame, control: pd.Series[float]) -> list[str]:
     """What searches found less a random size, a column per |I| and the mean of all, on seeds that have both."""
-    apart = {f"|I| = {n:g}": mean_interval((accuracy[n] - control).dropna()) for n in sorted(accuracy)}
+    apart = {f"|I| = {n:g}": mean_interval((accuracy[n] - control).dropna()) for n in accuracy}
     apart["mean of all"] = mean_interval((accuracy.mean(axis="columns", skipna=False) - control).dropna())
     less = [f"{points(each)} ({name}, n = {each.n})" for name, each in apart.items() if each.n]
     own = f"{points(mean_interval(control), sign='')} %, n = {len(control)}"

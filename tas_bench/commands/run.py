@@ -101,9 +101,9 @@ def carry_out(
     from rich.text import Text
 
     from tas_bench.costs.latency import LATENCY
-    from tas_bench.data import check_data
     from tas_bench.estimate import estimate
     from tas_bench.latency import Bench, settle
+    from tas_bench.preflight import check_images
     from tas_bench.runner.supervisor import Talk, run_sweep
     from tas_bench.signals import Interrupted
     from tas_bench.track import check as check_trackers
@@ -116,8 +116,7 @@ def carry_out(
     fetch(args, sweep.datasets)
     console = Console(stderr=True)
     if sweep.cost == LATENCY:
-        for problem in sweep.problems:  # before a minute of measuring
-            check_data(problem.data, args.data, problem.recipe.holdout)
+        check_images(sweep, args.data)  # before a minute of measuring
         resources.check()
         sweep = settle(sweep, Bench.at_hand(resources.cpus, resources.gpus), console, args.quiet)
 
