@@ -30,7 +30,7 @@ ASIDE = "_damaged"
 
 MEANS = {
     "rows": "its job runs again",
-    "_uses": "the next run of its sweep writes it again, but for finals of transfers that run leaves out",
+    "_uses": "the next run of its sweep writes it again, but for problems and transfers that run leaves out",
     "_curves": "this learning curve is lost, its row stands",
     "_trajectories": "this trajectory is lost, its row stands",
     "_weights": "a job that needs them trains them again",

@@ -59,13 +59,14 @@ exit codes: 0 complete, 1 internal fault, 2 bad input, 3 finished with failed jo
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115 (the shell may have closed it)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # where the encoding has no ±
     try:
         return _flushed(_run(argv))
-    except SystemExit as end:  # of --help and --version
-        raise SystemExit(_flushed(int(end.code or OK))) from None
+    except SystemExit as end:  # of --help, or of rich where the pipe is closed
+        raise SystemExit(_flushed(IO_FAULT if end.code else OK)) from None
 
 
 def _flushed(code: int) -> int:
@@ -76,7 +77,7 @@ def _flushed(code: int) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is left
         if not isinstance(error, BrokenPipeError):
             complain(f"I/O: {error.strerror}")
-        return code or IO_FAULT
+        code = code or IO_FAULT
     return code
 
 

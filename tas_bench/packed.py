@@ -19,6 +19,7 @@ from tas_bench.reading import TABLES, packed_path, read_arrow
 from tas_bench.schema import DATA_FILE, SWEEP_FILE, USES
 from tas_bench.store import Row, Store
 from tas_bench.tables import read_table, table_bytes
+from tas_bench.uses import problem_of
 
 FILE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,200}")
 """What a packed table may name a file: who sent it may be a stranger."""
@@ -107,19 +108,25 @@ def _beside(source: Path, out: Path, settings: bool = True) -> Iterator[tuple[Pa
 
 def _add_uses(path: Path, asked: pa.Table) -> None:
     ours, theirs = read_table(path, USES).to_pylist() if path.exists() else [], asked.to_pylist()
-    if _apart(ours, theirs):  # both would count as one seed's
-        kept = max(ours, theirs, key=lambda uses: (any(use["kind"] == "final" for use in uses), len(uses)))
-    else:
-        kept = [*ours, *(use for use in theirs if use not in ours)]
+    kept: list[Row] = []
+    for problem in dict.fromkeys(map(problem_of, [*ours, *theirs])):
+        kept += _joined(*([use for use in uses if problem_of(use) == problem] for uses in (ours, theirs)))
     write_whole(path, table_bytes(pa.Table.from_pylist(kept, schema=USES)))
+
+
+def _joined(ours: list[Row], theirs: list[Row]) -> list[Row]:
+    """A plan's uses of one problem; of two ways the one that is further, or both would count as one seed's."""
+    if _apart(ours, theirs):
+        return max(ours, theirs, key=lambda uses: (any(use["kind"] == "final" for use in uses), len(uses)))
+    return [*ours, *(use for use in theirs if use not in ours)]
 
 
 def _apart(ours: list[Row], theirs: list[Row]) -> bool:
     """Whether a plan went another way on another machine, whose numbers differ in their last digits."""
-    steps: list[dict[tuple[str, ...], set[str]]] = [{}, {}]
+    steps: list[dict[tuple[str, str | None], set[str]]] = [{}, {}]
     for found, uses in zip(steps, (ours, theirs), strict=True):
         for use in uses:
-            step = tuple(use[name] for name in ("dataset", "backbone", "kind", "transfer"))
+            step = (use["kind"], use["transfer"])
             found.setdefault(step, set()).add(use["job_id"])
     pairs = [(steps[0][step], steps[1][step]) for step in steps[0].keys() & steps[1].keys()]
     return not all(one <= other or other <= one for one, other in pairs)

@@ -271,7 +271,8 @@ def _finished(sweep: Sweep, results: Path) -> int:
         return 0
     rows, uses = load(results), load(results, table="uses")
     wanted = (uses["kind"] != "final") | uses["transfer"].isin(names_of(sweep.transfers))
-    own = uses[uses["plan"].isin([plan.name for plan in sweep.plans()]) & wanted]
+    here = uses["dataset"].isin(sweep.datasets) & uses["backbone"].isin(sweep.backbones)
+    own = uses[uses["plan"].isin([plan.name for plan in sweep.plans()]) & wanted & here]
     return int((rows["job_id"].isin(own["job_id"]) & (rows["status"] == "ok")).sum())
 
 
@@ -306,7 +307,8 @@ def _directory(sweep: Sweep, results: Path, fingerprints: dict[str, str]) -> str
         DoubtError: another one does.
     """
     told = check_writable(results)
-    check_joins(sweep, results, fingerprints)
+    if sweep.cost != LATENCY:  # a run measures first, and its manifest names the table
+        check_joins(sweep, results, fingerprints)
     if holder := Store(results).holder():
         raise DoubtError(f"{results} is held by {holder.host}:{holder.pid}; a run can begin there once that ends")
     return told

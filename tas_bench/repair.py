@@ -50,7 +50,7 @@ def _set_aside(root: Path, finding: Finding) -> Finding:
         return replace(finding, done="dropped")
     below = "" if path.parent == root else path.parent.name
     number, folder = 1, root / ASIDE / below
-    while (folder / path.name).exists():
+    while is_there(folder / path.name):
         number += 1
         folder = root / ASIDE / f"{below}.{number}"
     folder.mkdir(parents=True, exist_ok=True)

@@ -6,7 +6,6 @@ How its settings are changed by name, and how a minutes-long version is made of 
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -159,13 +158,10 @@ class Sweep:
     def manifest(self) -> dict[str, Any]:
         """What the results directory says of the sweep; `fixed` must not change between runs in it."""
         plugins: tuple[Any, ...] = (*self.methods, *self.transfers)
-        inner = [(plugin.name, part) for plugin in plugins for part in parts_of(plugin)[1:]]
-        names = Counter([*names_of(plugins), *(part.name for _, part in inner)])
-        parts = [(plugin.name, settings_of(plugin)) for plugin in plugins]
-        parts += [(part.name if names[part.name] == 1 else f"{name}.{part.name}", part) for name, part in inner]
         settings = {
-            f"{name}.{f.name}": to_plain(getattr(part, f.name))
-            for name, part in parts
+            f"{p.name if i == 0 else f'{p.name}.{part.name}'}.{f.name}": to_plain(getattr(part, f.name))
+            for p in plugins
+            for i, part in enumerate(parts_of(p))
             for f in fields(part)
             if f.name not in inner_methods(part) and not f.metadata.get("grows")
         }

@@ -27,28 +27,29 @@ def write_uses(results: Path, plan: str, uses: Sequence[Use], transfers: Sequenc
     Raises:
         StoreDamagedError, StoreIOError: an earlier file cannot be read, or the file system refused.
     """
-    places = {_place(use) for use in uses}
+    places = {problem_of(use) for use in uses}
     names = [plan, *(_other_name(plan, *place) for place in places)]
     own, *others = (results / "_uses" / f"{name}.parquet" for name in names)
     earlier = {path: read_table(path, USES).to_pylist() for path in (own, *others) if path.exists()}
+    places.add((None, None))  # of early days, when a sweep had one problem
     finals = {
         (use["job_id"], use["transfer"]): {**use, "plan": plan}
         for found in earlier.values() for use in found
-        if _place(use) in places and use["kind"] == "final" and use["transfer"] not in transfers
+        if problem_of(use) in places and use["kind"] == "final" and use["transfer"] not in transfers
     }  # fmt: skip
-    left = {path: [use for use in found if _place(use) not in places] for path, found in earlier.items()}
+    left = {path: [use for use in found if problem_of(use) not in places] for path, found in earlier.items()}
     asked = {own: [*uses, *finals.values(), *left.pop(own, [])], **left}  # ours first: no line is ever in neither
     for path, lines in asked.items():
         if lines != earlier.get(path):
             write_whole(path, table_bytes(pa.Table.from_pylist(lines, schema=USES)))
 
 
-def _place(use: Use) -> tuple[str, str]:
-    """The problem that a use is of."""
+def problem_of(use: Use) -> tuple[str | None, str | None]:
+    """The data set and backbone that a use is of."""
     return use["dataset"], use["backbone"]
 
 
-def _other_name(plan: str, dataset: str, backbone: str) -> str:
+def _other_name(plan: str, dataset: str | None, backbone: str | None) -> str:
     """A plan's name without its problem where it tells it, else with it."""
     problem = f"{dataset}-{backbone}-"
     return plan.removeprefix(problem) if plan.startswith(problem) else f"{problem}{plan}"

@@ -343,6 +343,11 @@ def test_output_that_cannot_be_written_is_one_line(monkeypatch, argv):
     assert (done.returncode, done.stderr) == (IO_FAULT, "tas-bench: error: I/O: No space left on device\n")
 
 
+def test_output_that_is_closed_is_no_fault():
+    done = subprocess.run(f"{sys.executable} -m tas_bench list >&-", shell=True, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (OK, "")
+
+
 def test_signs_that_an_encoding_has_not_are_replaced(monkeypatch):
     out = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     monkeypatch.setattr(sys, "stdout", out)

@@ -223,3 +223,9 @@ def test_a_plan_that_went_another_way_elsewhere_counts_once(made):
     count = len(load("made", table="uses"))
     assert main(["unpack", "there", "made"]) == OK
     assert len(load("made", table="uses")) == count + len(other), "another problem is no other way"
+    further = [use | {"job_id": f"{use['job_id']}-{i}"} for use in theirs for i in range(2)]
+    Path("there/uses.parquet").write_bytes(table_bytes(pa.Table.from_pylist(further, schema=USES)))
+    assert main(["unpack", "there", "made"]) == OK
+    found = load("made", table="uses")
+    assert sorted(found.query("backbone == 'resnet56'")["job_id"]) == sorted(use["job_id"] for use in other)
+    assert sorted(found.query("backbone != 'resnet56'")["job_id"]) == sorted(use["job_id"] for use in further)

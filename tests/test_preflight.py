@@ -206,6 +206,7 @@ def test_a_run_without_room_is_refused_and_a_finished_one_is_not(here, monkeypat
         check_run(SWEEP, here / "out", None, Resources())  # rows of another sweep
     plan = SWEEP.plans()[0].name
     use = dict.fromkeys(USES.names, "x") | {"plan": plan, "seed": 0, "kind": "candidate"}
+    use |= {"dataset": "digits", "backbone": "tiny"}
     write_uses(store.path, plan, [use | {"job_id": f"own{i}"} for i in range(SWEEP.jobs)], ())
     for i in range(SWEEP.jobs):
         store.commit(bare_row(f"own{i}", status="failed" if i == 0 else "ok"))

@@ -88,6 +88,9 @@ def test_transfer_modes_are_paired_by_seed(made):
     assert set(compared_transfers(part)[1].over) == {"ratio", "random_search", "cma_es"}
     [*_, table, _] = parts(part, "comparisons")
     assert table.lines[1][0].text.endswith(" (of CMA-ES, Random Search, Pre-defined)")
+    none = made.rows[~made.rows["job_id"].str.match("final-tas-.-kd")]
+    part_of_three = replace(made, rows=none)
+    assert compared_transfers(part_of_three)[1].over == compared_transfers(part)[1].over
     assert compared_transfers(part, ["ratio", "tas"])[1].difference.n == 2, "seeds that have both"
     assert compared_transfers(part)[2] == compared_transfers(made)[2], "what lacks kd alone counts for the others"
 

@@ -382,7 +382,7 @@ def test_settings_of_the_tuning_and_of_its_tas_are_reached_by_name():
 
 def test_the_manifest_holds_both_and_lets_trials_grow():
     fixed = SWEEP.manifest()["fixed"]
-    assert fixed["tas.search_epochs"] == 10
+    assert fixed["tune.tas.search_epochs"] == 10
     assert fixed["tune.sampler"] == "grid"
     assert not {"tune.trials", "tune.confirm", "tune.tas"} & set(fixed)
     json.dumps(SWEEP.manifest())

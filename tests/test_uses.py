@@ -45,6 +45,14 @@ def test_what_was_asked_for_of_another_problem_stays(store):
     assert [job for _, job in jobs(store)] == ["a", "c"]
 
 
+def test_of_early_days_a_plan_tells_no_problem(store):
+    early = {"dataset": None, "backbone": None}
+    lines = [use("a"), use("b", kind="final", transfer="kd")]
+    write_uses(store.path, "ratio-s0", [line | early for line in lines], ["kd"])
+    write_uses(store.path, "ratio-s0", [use("c")], ["scratch"])
+    assert [job for _, job in jobs(store)] == ["b", "c"]
+
+
 @pytest.mark.parametrize("names", [("ratio-s0", "digits-tiny-ratio-s0"), ("digits-tiny-ratio-s0", "ratio-s0")])
 def test_a_plans_other_name_is_the_same_plan(store, names):
     old, new = names

@@ -101,9 +101,9 @@ class Pool:
         if living and not self.nodes and not any(actor.task for actor in self.actors):
             raise cluster.NoClusterError(f"no node of the cluster can run jobs: {self.unfit[living[0].id]}")
         self.looked = time.monotonic()
-        for actor in [actor for actor in self.actors if actor.idle]:
-            if all(node.id != actor.node for node in self.nodes):
-                self._kill(actor)
+        here = {node.id for node in self.nodes}
+        for actor in [actor for actor in self.actors if actor.idle and actor.node not in here]:
+            self._kill(actor)
 
     @property
     def slots(self) -> float:

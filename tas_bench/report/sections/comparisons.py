@@ -73,9 +73,8 @@ def compared(source: Source, transfer: str) -> list[Pair]:
     keys = ["dataset", "backbone", "seed"]
     by_method = {name: mine[mine["method"] == name].set_index(keys)["accuracy"] for name in source.labels}
     names = sorted(source.labels, key=lambda name: name != REFERENCE)
-    pairs = list(combinations(names, 2))
-    if len(names) > MANY and REFERENCE in names:
-        pairs = [pair for pair in pairs if REFERENCE in pair]
+    every = len(names) <= MANY or REFERENCE not in names
+    pairs = [pair for pair in combinations(names, 2) if every or REFERENCE in pair]
     return [Pair(one, other, mean_interval((by_method[one] - by_method[other]).dropna())) for one, other in pairs]
 
 
@@ -92,7 +91,7 @@ def compared_transfers(source: Source, methods: Iterable[str] | None = None) -> 
     for one, other in combinations(reversed(modes), 2):
         cells = (wide[one] - wide[other]).dropna().unstack("method")
         whole = cells.dropna(axis="columns") if methods is None else cells.reindex(columns=list(methods)).dropna()
-        over = tuple(map(str, whole)) if len(whole.columns) < len(cells.columns) else ()
+        over = tuple(map(str, whole)) if len(whole.columns) < len(source.labels) else ()
         found.append(Pair(one, other, mean_interval(whole.mean(axis="columns").dropna()), over))
     return found
 

@@ -23,7 +23,7 @@ HOURS, GB = 3600.0, 1e9
 def samples(source: Source) -> list[Part]:
     """A table and a plot per problem, where every search of TAS has an |I| of its own."""
     searches = [name for name in source.labels if source.setting(name, "lambda_cost") is not None]
-    drawn = {int(source.setting(name, "samples")): name for name in searches}
+    drawn = {n: name for name in searches if (n := source.setting(name, "samples")) is not None}
     if len(drawn) < max(2, len(searches)):
         return []
     parts: list[Part] = []
