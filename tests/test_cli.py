@@ -334,7 +334,7 @@ def test_a_closed_pipe_is_no_fault(monkeypatch, capsys):
     assert capsys.readouterr().err == ""
 
 
-@pytest.mark.parametrize("argv", [["list"], ["--help"]])
+@pytest.mark.parametrize("argv", [["--version"], ["--help"]])
 def test_output_that_cannot_be_written_is_one_line(monkeypatch, argv):
     monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
     with open("/dev/full", "w") as full:
@@ -344,7 +344,9 @@ def test_output_that_cannot_be_written_is_one_line(monkeypatch, argv):
 
 
 def test_output_that_is_closed_is_no_fault():
-    done = subprocess.run(f"{sys.executable} -m tas_bench list >&-", shell=True, stderr=subprocess.PIPE, text=True)
+    done = subprocess.run(
+        f"{sys.executable} -m tas_bench --version >&-", shell=True, stderr=subprocess.PIPE, text=True
+    )
     assert (done.returncode, done.stderr) == (OK, "")
 
 

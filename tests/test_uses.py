@@ -66,7 +66,7 @@ def test_a_plans_other_name_is_the_same_plan(store, names):
 @pytest.mark.usefixtures("without_ray")
 def test_runs_of_one_backbone_after_the_other_and_of_both_are_one_table():
     own = sets("methods=ratio", "transfers=scratch", "epochs=1", "seeds=0", "train_subset=100")
-    for backbones in ("tiny", "resnet20", "tiny,resnet20", "tiny"):
+    for backbones in ("tiny", "resnet20", "tiny,resnet20"):
         run = ["run", "demo", "--quiet", *own, *sets(f"backbones={backbones}"), "--results", "out"]
         assert main(run) == OK
         found = load("out", table="uses")
