@@ -59,7 +59,7 @@ exit codes: 0 complete, 1 internal fault, 2 bad input, 3 finished with failed jo
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
-    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115 (the shell may have closed it)
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115 (for good: the shell has closed it)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # where the encoding has no ±

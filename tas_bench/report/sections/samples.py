@@ -29,10 +29,13 @@ def samples(source: Source) -> list[Part]:
     parts: list[Part] = []
     transfer = last_transfer(source) if len(source.finals) else None
     for problem in source.problems:
-        found = {n: _measured(source, problem, drawn[n], transfer) for n in sorted(drawn)}
+        used = source.of(problem)
+        used = used[(used["kind"] != "final") | (used["transfer"] == transfer)]
+        found = {n: _measured(used, drawn[n], source.manifest) for n in sorted(drawn)}
         same = (problem["dataset"], problem["backbone"]) == PAPER
         paper = published("table2").set_index("samples") if same else pd.DataFrame()
-        parts += _parts(source, problem, found, paper, transfer)
+        where = source.heading(problem) + (f" ({transfer})" if transfer else "")
+        parts += _parts(f"samples-{key_of(problem)}", where, found, paper)
         if same and (told := other_schedule(source.of(problem))):
             parts.append(Note(f"Differences are not like for like: {', '.join(told)}."))
     return [*parts, Note(NOTE)]
@@ -57,14 +60,12 @@ NOTE = (
 )
 
 
-def _measured(source: Source, problem: Manifest, method: str, transfer: str | None) -> dict[str, Interval]:
-    used = source.of(problem)
+def _measured(used: pd.DataFrame, method: str, sweep: Manifest) -> dict[str, Interval]:
     mine = used[used["method"] == method]
     done = mine[mine["status"] == "ok"]
     search, final = done[~done["kind"].isin(RESULTS)], done[done["kind"] == "final"]
-    final = final[final["transfer"] == transfer]
     told = mine[mine["kind"].eq("search") & mine["status"].isin(["ok", "diverged"])]
-    batches = search["images"] / search["epochs"] / 2 / source.manifest["fixed"].get("recipe.batch", math.nan)
+    batches = search["images"] / search["epochs"] / 2 / sweep["fixed"].get("recipe.batch", math.nan)
     steps = search["epochs"] * np.ceil(batches)
     in_macs = search["budget_cost"].eq("macs")
     frames = {
@@ -79,13 +80,7 @@ def _measured(source: Source, problem: Manifest, method: str, transfer: str | No
     return {name: mean_interval(frame.dropna()) for name, frame in frames.items()}
 
 
-def _parts(
-    source: Source,
-    problem: Manifest,
-    found: dict[int, dict[str, Interval]],
-    paper: pd.DataFrame,
-    transfer: str | None,
-) -> list[Part]:
+def _parts(name: str, where: str, found: dict[int, dict[str, Interval]], paper: pd.DataFrame) -> list[Part]:
     header = ["|I|", "Searches", "Finals", "Argmax in band"]
     for title, _, column in MEASURES.values():
         header += [f"{title} (ours)", f"{title} (paper)"] if len(paper) and column else [title]
@@ -97,15 +92,14 @@ def _parts(
         hits = number(None if met is None else met * searches, f"{{:.0f}} of {searches}")
         counts = (n, measured["search"].n, measured["accuracy"].n)
         line = [*(number(count, "{:.0f}") for count in counts), hits]
-        for name, (_, how, column) in MEASURES.items():
-            line.append(number(measured[name].mean, how, measured[name].half_width))
+        for measure, (_, how, column) in MEASURES.items():
+            line.append(number(measured[measure].mean, how, measured[measure].half_width))
             if len(paper) and column:
                 line.append(number(paper[column].get(n), how))
         if len(paper):
             ours, theirs = measured["accuracy"].mean, paper["accuracy"].get(n)
             line.append(number(None if ours is None or theirs is None else ours - theirs, "{:+z.2f}"))
         lines.append(tuple(line))
-    where, name = source.heading(problem) + (f" ({transfer})" if transfer else ""), f"samples-{key_of(problem)}"
     panels = [_panel(measure, found, paper) for measure in ("accuracy", "search", "memory")]
     return [
         Table(name, f"Candidates sampled per step: {where}", tuple(header), lines),
