@@ -292,10 +292,12 @@ def test_an_unfit_node_ends_a_run_that_has_not_begun_and_is_left_out_of_one_that
     assert pool.actors == [other], "nothing is started there again"
     assert pool.starved({Share(2, 0): 1, share: 5}) is None, "nor does it count as room"
     other.task = object()
+    free = Actor(None, share, "m", greeted=True)
+    pool.actors.append(free)
     list(pool._told(Actor(None, share, "m"), Hello("node host has torch 2")))
+    assert free.idle
+    assert pool.idle() == [], "nor is another worker there fed"
     pool.look()
     other.task = None
-    assert other.idle
-    assert pool.idle() == [], "nor is another worker there fed"
     with pytest.raises(cluster.NoClusterError, match="no node of the cluster can run jobs: node host has torch"):
         pool.look()

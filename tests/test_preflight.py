@@ -57,6 +57,11 @@ def test_a_directory_of_other_data_or_another_sweep_or_that_is_held_is_told_befo
         store.row_path("a").unlink()
         status, told = found(SWEEP, store.path)["results directory"]
         assert (status, "is held by" in told) == ("warning", True)
+        store.commit(bare_row("a"))
+    assert found(replace(SWEEP, cost="latency"), store.path)["results directory"][0] == "ok", (
+        "it is measured first"
+    )
+    store.row_path("a").unlink()
     assert found(SWEEP, store.path)["results directory"][0] == "ok"
 
 
@@ -207,6 +212,11 @@ def test_a_run_without_room_is_refused_and_a_finished_one_is_not(here, monkeypat
     plan = SWEEP.plans()[0].name
     use = dict.fromkeys(USES.names, "x") | {"plan": plan, "seed": 0, "kind": "candidate"}
     use |= {"dataset": "digits", "backbone": "tiny"}
+    write_uses(
+        store.path, plan, [use | {"job_id": f"other{i}", "backbone": "resnet20"} for i in range(SWEEP.jobs)], ()
+    )
+    with pytest.raises(StoreIOError, match="make room"):
+        check_run(SWEEP, here / "out", None, Resources())  # of another backbone
     write_uses(store.path, plan, [use | {"job_id": f"own{i}"} for i in range(SWEEP.jobs)], ())
     for i in range(SWEEP.jobs):
         store.commit(bare_row(f"own{i}", status="failed" if i == 0 else "ok"))
